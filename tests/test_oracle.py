@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 from oracle import Oracle
 
-SHAPES = [dict(K=4, d=3, counts=(1, 1, 1, 1)), dict(K=3, d=5, counts=(4, 1, 2))]
+SHAPES = [{"K": 4, "d": 3, "counts": (1, 1, 1, 1)}, {"K": 3, "d": 5, "counts": (4, 1, 2)}]
 LOSSES = [
-    dict(loss_name="cross_entropy"),
-    dict(loss_name="cross_entropy", label_smoothing=0.2),
-    dict(loss_name="mse"),
+    {"loss_name": "cross_entropy"},
+    {"loss_name": "cross_entropy", "label_smoothing": 0.2},
+    {"loss_name": "mse"},
 ]
-BIASES = [dict(bias=True, lambda_b=0.0), dict(bias=True, lambda_b=0.03), dict(bias=False)]
+BIASES = [{"bias": True, "lambda_b": 0.0}, {"bias": True, "lambda_b": 0.03}, {"bias": False}]
 CASES = [
     Oracle(lambda_W=2e-2, lambda_H=3e-3, collapsed=collapsed, **shape, **loss, **bias)
     for shape, loss, bias, collapsed in itertools.product(SHAPES, LOSSES, BIASES, (True, False))
