@@ -1,0 +1,61 @@
+# The same sources are compiled once per instruction-set level, each into an extension module of its own: the flags of two
+# levels never meet in one shared object. cpp/bindings/cpu.cpp tests at run time for every feature enabled here.
+include(CheckCXXCompilerFlag)
+include(CheckCXXSourceCompiles)
+
+if(MSVC)
+  set(flags_baseline "")
+  set(flags_v3 /arch:AVX2)
+  set(flags_v4 /arch:AVX512)
+else()
+  set(flags_baseline "")
+  set(flags_v3 -mavx2 -mfma -mf16c -mbmi -mbmi2 -mlzcnt -mmovbe -mpopcnt)
+  set(flags_v4 ${flags_v3} -mavx512f -mavx512bw -mavx512cd -mavx512dq -mavx512vl)
+  set(flags_native -march=native)
+  check_cxx_compiler_flag(-mprefer-vector-width=512 UFM_FAST_HAS_PREFER_VECTOR_WIDTH)
+  if(UFM_FAST_HAS_PREFER_VECTOR_WIDTH)
+    list(APPEND flags_v4 -mprefer-vector-width=512)
+    list(APPEND flags_native -mprefer-vector-width=512)
+  endif()
+endif()
+
+# Sets `result` to the levels that exist for the processor the compiler targets.
+function(ufm_fast_supported_levels result)
+  set(levels baseline)
+  # A universal macOS build compiles this for every architecture, so it holds only if all of them are x86-64.
+  check_cxx_source_compiles(
+    "#if !defined(__x86_64__) && !(defined(_M_X64) && !defined(_M_ARM64EC))
+     #error
+     #endif
+     int main() {}"
+    UFM_FAST_X86_64)
+  if(UFM_FAST_X86_64)
+    foreach(level v3 v4)
+      list(JOIN flags_${level} " " CMAKE_REQUIRED_FLAGS)
+      check_cxx_source_compiles("int main() {}" UFM_FAST_COMPILES_${level})
+      if(UFM_FAST_COMPILES_${level})
+        list(APPEND levels ${level})
+      endif()
+    endforeach()
+  endif()
+  set(${result} ${levels} PARENT_SCOPE)
+endfunction()
+
+# Adds the extension module _core_<level>, installed inside the package.
+function(ufm_fast_add_module level)
+  set(module _core_${level})
+  pybind11_add_module(${module} MODULE NO_EXTRAS
+    cpp/bindings/module.cpp cpp/bindings/problem_double.cpp cpp/bindings/problem_float.cpp)
+  target_include_directories(${module} PRIVATE cpp/include)
+  target_link_libraries(${module} PRIVATE Eigen3::Eigen Threads::Threads)
+  target_compile_definitions(${module} PRIVATE
+    UFM_FAST_MODULE=${module} UFM_FAST_ISA_NAME="${level}" EIGEN_MPL2_ONLY EIGEN_DONT_PARALLELIZE)
+  set_target_properties(${module} PROPERTIES CXX_VISIBILITY_PRESET hidden VISIBILITY_INLINES_HIDDEN ON)
+  if(MSVC)
+    target_compile_options(${module} PRIVATE ${flags_${level}} /bigobj)
+  else()
+    target_compile_options(${module} PRIVATE
+      ${flags_${level}} -O3 -fno-math-errno -Wall -Wextra $<$<CXX_COMPILER_ID:GNU>:-fno-gnu-unique>)
+  endif()
+  install(TARGETS ${module} DESTINATION .)
+endfunction()

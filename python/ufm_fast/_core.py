@@ -1,0 +1,41 @@
+"""The compiled module for the best instruction-set level that this machine runs; its public names are this module's own.
+
+The environment variable ``UFM_FAST_ISA`` forces a level.
+
+Attributes
+----------
+isa : str
+    Level of the module in use: "baseline", "v3" (AVX2 and FMA), "v4" (AVX-512) or "native" (a developer's build).
+available : tuple of str
+    Levels that are both compiled in and runnable here, best last.
+reason : str
+    Why this level was chosen.
+"""
+
+from __future__ import annotations
+
+import os
+from importlib import import_module
+from importlib.util import find_spec
+
+from . import _cpu
+
+
+def _choose(requested: str | None) -> tuple[str, tuple[str, ...], str]:
+    """Return ``isa``, ``available`` and ``reason``; ValueError if the requested level is not available."""
+    built = [level for level in ("baseline", "v3", "v4", "native") if find_spec(f"{__package__}._core_{level}")]
+    runnable = [*_cpu.levels(), "native"]
+    available = tuple(level for level in built if level in runnable)
+    if not requested:
+        return available[-1], available, f"best of those built ({', '.join(built)}) that this machine runs"
+    if requested not in available:
+        raise ValueError(
+            f"the environment variable UFM_FAST_ISA is {requested!r}; available here: "
+            f"{', '.join(available)} (built: {', '.join(built)})"
+        )
+    return requested, available, "forced by the environment variable UFM_FAST_ISA"
+
+
+isa, available, reason = _choose(os.environ.get("UFM_FAST_ISA"))
+_module = import_module(f"{__package__}._core_{isa}")
+globals().update({name: value for name, value in vars(_module).items() if not name.startswith("_")})
