@@ -1,0 +1,66 @@
+#pragma once
+
+#include <pybind11/numpy.h>
+#include <pybind11/pybind11.h>
+
+#include <string>
+#include <ufm_fast/matrix.hpp>
+
+namespace ufm_fast::bindings {
+
+namespace py = pybind11;
+
+inline std::string shape_text(const std::vector<Index>& shape) {
+  std::string text = "(";
+  for (std::size_t i = 0; i < shape.size(); ++i) text += (i ? ", " : "") + std::to_string(shape[i]);
+  return text + (shape.size() == 1 ? ",)" : ")");
+}
+
+/// Why `argument` is not a C-contiguous array of T of this shape: the exception that says so is thrown.
+template <class T>
+[[noreturn]] void refuse_array(py::handle argument, const char* name, const std::vector<Index>& shape) {
+  const std::string wanted = std::string(py::str(py::dtype::of<T>())) + " array of shape " + shape_text(shape);
+  const std::string start = std::string(name) + " must be a C-contiguous " + wanted + ", not ";
+  if (!py::isinstance<py::array>(argument)) {
+    throw py::type_error(start + std::string(py::str(py::type::handle_of(argument).attr("__name__"))));
+  }
+  const py::array array = py::reinterpret_borrow<py::array>(argument);
+  if (!array.dtype().is(py::dtype::of<T>()) && !array.dtype().equal(py::dtype::of<T>())) {
+    throw py::type_error(start + "dtype " + std::string(py::str(array.dtype())));
+  }
+  const std::vector<Index> has(array.shape(), array.shape() + array.ndim());
+  if (has != shape) throw py::value_error(start + "shape " + shape_text(has));
+  throw py::value_error(start + "a strided or unaligned one (numpy.ascontiguousarray copies it into order)");
+}
+
+/// The numbers of a C-contiguous array of T of this shape; anything else is an exception naming the argument.
+template <class T>
+const T* array_argument(py::handle argument, const char* name, std::initializer_list<Index> shape) {
+  const bool typed = py::isinstance<py::array_t<T, py::array::c_style>>(argument);
+  if (typed) {
+    const py::array array = py::reinterpret_borrow<py::array>(argument);
+    const bool aligned = reinterpret_cast<std::uintptr_t>(array.data()) % alignof(T) == 0;
+    if (aligned && array.ndim() == static_cast<py::ssize_t>(shape.size()) &&
+        std::equal(shape.begin(), shape.end(), array.shape())) {
+      return static_cast<const T*>(array.data());
+    }
+  }
+  refuse_array<T>(argument, name, std::vector<Index>(shape));
+}
+
+template <class T>
+Matrix<const T> matrix_argument(py::handle argument, const char* name, Index rows, Index cols) {
+  return {array_argument<T>(argument, name, {rows, cols}), rows, cols};
+}
+
+template <class T>
+py::array_t<T> new_array(std::initializer_list<py::ssize_t> shape) {
+  return py::array_t<T>(py::array::ShapeContainer(shape));
+}
+
+template <class T>
+bool all_finite(const T* x, Index size) {
+  return ConstVector<T>(x, size).allFinite();
+}
+
+}  // namespace ufm_fast::bindings

@@ -1,0 +1,283 @@
+#pragma once
+
+#include <pybind11/pybind11.h>
+
+#include <cmath>
+#include <ufm_fast/ufm_fast.hpp>
+
+#include "arrays.hpp"
+
+namespace ufm_fast::bindings {
+
+/// A Problem and the checks that stand between Python's arrays and the core: everything is checked before the GIL is
+/// released, and a result that is not finite becomes an exception.
+template <class T>
+class BoundProblem {
+ public:
+  BoundProblem(Index K, Index d, py::handle labels, py::handle weights, py::handle scales, py::handle ridges,
+               const std::string& loss, T smoothing, T lambda_W, T lambda_b, bool bias)
+      : K_(positive(K, "K")),
+        d_(positive(d, "d")),
+        problem_{K, d, 0, {}, {}, {}, {}, SquaredError<T>{K}, lambda_W, lambda_b, bias} {
+    if (!py::isinstance<py::array>(labels)) refuse_array<Index>(labels, "labels", {0});
+    const Index M = positive(static_cast<Index>(py::len(labels)), "the number of labels");
+    problem_.M = M;
+    auto copy = [M](py::handle argument, const char* name) {
+      const T* data = array_argument<T>(argument, name, {M});
+      if (!all_finite(data, M)) throw py::value_error(std::string(name) + " must be finite");
+      return std::vector<T>(data, data + M);
+    };
+    const Index* label = array_argument<Index>(labels, "labels", {M});
+    problem_.labels.assign(label, label + M);
+    for (Index m = 0; m < M; ++m) {
+      if (label[m] < 0 || label[m] >= K) {
+        throw py::value_error("labels must lie in [0, " + std::to_string(K) + "), not " + std::to_string(label[m]));
+      }
+    }
+    problem_.weights = copy(weights, "weights");
+    problem_.scales = copy(scales, "scales");
+    problem_.ridges = copy(ridges, "ridges");
+    if (loss == "cross_entropy") {
+      problem_.loss = CrossEntropy<T>{K, smoothing};
+    } else if (loss != "mse") {
+      throw py::value_error("loss must be 'cross_entropy' or 'mse', not '" + loss + "'");
+    }
+  }
+
+  double loss(py::handle W, py::handle H, py::handle b, int threads) const {
+    return value_at(
+        point(W, H, b), [&](const Execution& e, auto p) { return ufm_fast::loss(problem_, p, e); }, threads);
+  }
+
+  double flat_loss(py::handle x, int threads) const {
+    return value_at(
+        flat_point(x, "x"), [&](const Execution& e, auto p) { return ufm_fast::loss(problem_, p, e); }, threads);
+  }
+
+  py::tuple loss_and_grad(py::handle W, py::handle H, py::handle b, int threads) const {
+    Output out(*this, K_);
+    const double value = gradient_at(point(W, H, b), out, threads);
+    return py::make_tuple(value, out.W(), out.H(), out.b());
+  }
+
+  py::tuple flat_loss_and_grad(py::handle x, int threads) const {
+    Output out(*this, bias_size());
+    std::vector<T> no_bias(problem_.bias ? 0 : K_);
+    const double value = gradient_at(flat_point(x, "x"), out, threads, no_bias.data());
+    return py::make_tuple(value, out.array);
+  }
+
+  py::tuple hvp(py::handle W, py::handle H, py::handle b, py::handle V_W, py::handle V_H, py::handle V_b,
+                const py::object& kept, int threads) const {
+    Output out(*this, K_);
+    const Matrix<const T> kept_matrix =
+        kept.is_none() ? Matrix<const T>(nullptr, problem_.M, K_) : matrix_argument<T>(kept, "kept", problem_.M, K_);
+    product_at(point(W, H, b), point(V_W, V_H, V_b, "v."), kept_matrix, out, threads);
+    return py::make_tuple(out.W(), out.H(), out.b());
+  }
+
+  py::array_t<T> flat_hvp(py::handle x, py::handle v, const py::object& kept, int threads) const {
+    Output out(*this, bias_size());
+    std::vector<T> no_bias(problem_.bias ? 0 : K_);
+    const Matrix<const T> kept_matrix =
+        kept.is_none() ? Matrix<const T>(nullptr, problem_.M, K_) : matrix_argument<T>(kept, "kept", problem_.M, K_);
+    product_at(flat_point(x, "x"), flat_point(v, "v"), kept_matrix, out, threads, no_bias.data());
+    return out.array;
+  }
+
+  py::array_t<T> keep(py::handle W, py::handle H, py::handle b, int threads) const {
+    py::array_t<T> kept = new_array<T>({problem_.M, K_});
+    const Matrix<T> matrix(kept.mutable_data(), problem_.M, K_);
+    const auto p = point(W, H, b);
+    released(threads, [&](const Execution& e) { ufm_fast::keep(problem_, p, matrix, e); });
+    return kept;
+  }
+
+  py::array_t<T> gradient_matrix(py::handle W, py::handle H, py::handle b, int threads) const {
+    py::array_t<T> G = new_array<T>({problem_.M, K_});
+    const Matrix<T> matrix(G.mutable_data(), problem_.M, K_);
+    const auto p = point(W, H, b);
+    released(threads, [&](const Execution& e) { ufm_fast::gradient_matrix(problem_, p, matrix, e); });
+    return G;
+  }
+
+  py::array_t<T> gradient_gram(py::handle W, py::handle H, py::handle b, int threads) const {
+    py::array_t<T> gram = new_array<T>({K_, K_});
+    const Matrix<T> matrix(gram.mutable_data(), K_, K_);
+    const auto p = point(W, H, b);
+    released(threads, [&](const Execution& e) { ufm_fast::gradient_gram(problem_, p, matrix, e); });
+    return gram;
+  }
+
+  py::array_t<T> gradient_product(py::handle W, py::handle H, py::handle b, const py::array& X, int threads) const {
+    const Index columns = X.ndim() == 2 ? X.shape(1) : 1;
+    const Matrix<const T> right = matrix_argument<T>(X, "X", K_, columns);
+    py::array_t<T> out = new_array<T>({problem_.M, columns});
+    const Matrix<T> matrix(out.mutable_data(), problem_.M, columns);
+    const auto p = point(W, H, b);
+    released(threads, [&](const Execution& e) { ufm_fast::gradient_product(problem_, p, right, matrix, e); });
+    return out;
+  }
+
+  py::tuple data_term(py::handle Z, py::handle b, int threads) const {
+    const Matrix<const T> scores = matrix_argument<T>(Z, "Z", problem_.M, K_);
+    const T* bias = bias_argument(b, "b");
+    py::array_t<T> G = new_array<T>({problem_.M, K_}), grad_b = new_array<T>({K_});
+    const Matrix<T> matrix(G.mutable_data(), problem_.M, K_);
+    T* sum = grad_b.mutable_data();
+    const double value = released(
+        threads, [&](const Execution& e) { return ufm_fast::data_term(problem_, scores, bias, matrix, sum, e); });
+    if (!std::isfinite(value)) {
+      refuse_infinite(scores.data, problem_.M * K_, "Z");
+      overflow("the data term");
+    }
+    return py::make_tuple(value, std::move(G), std::move(grad_b));
+  }
+
+ private:
+  Index K_, d_;
+  Problem<T> problem_;
+
+  static Index positive(Index value, const char* name) {
+    if (value <= 0) throw py::value_error(std::string(name) + " must be positive, not " + std::to_string(value));
+    return value;
+  }
+
+  Index size_W() const { return K_ * d_; }
+  Index size_H() const { return problem_.M * d_; }
+  Index bias_size() const { return problem_.bias ? K_ : 0; }
+
+  /// A new point of this problem in one allocation: W, H, b in C order.
+  struct Output {
+    Output(const BoundProblem& owner, Index bias_size)
+        : owner(owner), array(new_array<T>({owner.size_W() + owner.size_H() + bias_size})) {}
+
+    T* data() { return array.mutable_data(); }
+    PointView<T> view(T* no_bias) {
+      T* b = no_bias != nullptr ? no_bias : data() + owner.size_W() + owner.size_H();
+      return {{data(), owner.K_, owner.d_}, {data() + owner.size_W(), owner.problem_.M, owner.d_}, b};
+    }
+    py::array_t<T> W() { return part(0, {owner.K_, owner.d_}); }
+    py::array_t<T> H() { return part(owner.size_W(), {owner.problem_.M, owner.d_}); }
+    py::array_t<T> b() { return part(owner.size_W() + owner.size_H(), {owner.K_}); }
+
+    const BoundProblem& owner;
+    py::array_t<T> array;
+
+   private:
+    py::array_t<T> part(Index start, std::initializer_list<py::ssize_t> shape) {
+      return py::array_t<T>(py::array::ShapeContainer(shape), data() + start, array);
+    }
+  };
+
+  static void refuse_infinite(const T* x, Index size, const std::string& name) {
+    if (all_finite(x, size)) return;
+    Index i = 0;
+    while (std::isfinite(x[i])) ++i;
+    throw py::value_error(name + " must be finite, but entry " + std::to_string(i) + " (in C order) is " +
+                          std::to_string(x[i]));
+  }
+
+  [[noreturn]] static void overflow(const char* what) {
+    PyErr_Format(PyExc_FloatingPointError, "%s overflows %s at this point, though all its entries are finite", what,
+                 sizeof(T) == 8 ? "float64" : "float32");
+    throw py::error_already_set();
+  }
+
+  const T* bias_argument(py::handle b, const std::string& name) const {
+    const T* data = array_argument<T>(b, name.c_str(), {K_});
+    refuse_infinite(data, K_, name);
+    if (!problem_.bias && (ConstVector<T>(data, K_) != T(0)).any()) {
+      throw py::value_error(name + " must be zeros in a model without bias");
+    }
+    return data;
+  }
+
+  PointView<const T> point(py::handle W, py::handle H, py::handle b, const std::string& prefix = "") const {
+    return {matrix_argument<T>(W, (prefix + "W").c_str(), K_, d_),
+            matrix_argument<T>(H, (prefix + "H").c_str(), problem_.M, d_), bias_argument(b, prefix + "b")};
+  }
+
+  PointView<const T> flat_point(py::handle x, const char* name) const {
+    const T* data = array_argument<T>(x, name, {size_W() + size_H() + bias_size()});
+    const T* b = data + size_W() + size_H();
+    refuse_infinite(b, bias_size(), name);
+    return {{data, K_, d_}, {data + size_W(), problem_.M, d_}, b};
+  }
+
+  void refuse_infinite(PointView<const T> p) const {
+    refuse_infinite(p.W.data, size_W(), "W");
+    refuse_infinite(p.H.data, size_H(), "H");
+    refuse_infinite(p.b, bias_size(), "b");
+  }
+
+  /// Runs work(Execution) without the GIL, asking for pending signals now and then; small work is done in place.
+  template <class Work>
+  auto released(int threads, Work&& work) const {
+    if (K_ * d_ <= small_product / problem_.M) return work(Execution{});
+    const Execution execution{threads, [] {
+                                const py::gil_scoped_acquire gil;
+                                return PyErr_CheckSignals() != 0;
+                              }};
+    try {
+      const py::gil_scoped_release release;
+      return work(execution);
+    } catch (const Interrupted&) {
+      throw py::error_already_set();
+    }
+  }
+
+  /// A NaN or infinity in W or H always reaches the ridge terms, and b has been checked: only a value that is not
+  /// finite calls for a search.
+  template <class Work>
+  double value_at(PointView<const T> p, Work&& work, int threads) const {
+    const double value = released(threads, [&](const Execution& e) { return work(e, p); });
+    if (!std::isfinite(value)) {
+      refuse_infinite(p);
+      overflow("the loss");
+    }
+    return value;
+  }
+
+  double gradient_at(PointView<const T> p, Output& out, int threads, T* no_bias = nullptr) const {
+    const PointView<T> gradient = out.view(problem_.bias ? nullptr : no_bias);
+    return value_at(
+        p, [&](const Execution& e, auto point) { return loss_and_gradient(problem_, point, gradient, e); }, threads);
+  }
+
+  void product_at(PointView<const T> p, PointView<const T> v, Matrix<const T> kept, Output& out, int threads,
+                  T* no_bias = nullptr) const {
+    const PointView<T> product = out.view(problem_.bias ? nullptr : no_bias);
+    released(threads, [&](const Execution& e) { hessian_product(problem_, p, v, kept, product, e); });
+    if (!all_finite(out.array.data(), out.array.size())) {
+      refuse_infinite(p);
+      refuse_infinite(v.W.data, size_W(), "v.W");
+      refuse_infinite(v.H.data, size_H(), "v.H");
+      overflow("the Hessian product");
+    }
+  }
+};
+
+template <class T>
+void bind_problem(py::module_& module, const char* name) {
+  using Bound = BoundProblem<T>;
+  using py::arg;
+  py::class_<Bound>(module, name, py::module_local())
+      .def(py::init<Index, Index, py::handle, py::handle, py::handle, py::handle, const std::string&, T, T, T, bool>(),
+           arg("K"), arg("d"), arg("labels"), arg("weights"), arg("scales"), arg("ridges"), arg("loss"),
+           arg("label_smoothing"), arg("lambda_W"), arg("lambda_b"), arg("bias"))
+      .def("loss", &Bound::loss, arg("W"), arg("H"), arg("b"), arg("threads"))
+      .def("flat_loss", &Bound::flat_loss, arg("x"), arg("threads"))
+      .def("loss_and_grad", &Bound::loss_and_grad, arg("W"), arg("H"), arg("b"), arg("threads"))
+      .def("flat_loss_and_grad", &Bound::flat_loss_and_grad, arg("x"), arg("threads"))
+      .def("hvp", &Bound::hvp, arg("W"), arg("H"), arg("b"), arg("V_W"), arg("V_H"), arg("V_b"), arg("kept"),
+           arg("threads"))
+      .def("flat_hvp", &Bound::flat_hvp, arg("x"), arg("v"), arg("kept"), arg("threads"))
+      .def("keep", &Bound::keep, arg("W"), arg("H"), arg("b"), arg("threads"))
+      .def("gradient_matrix", &Bound::gradient_matrix, arg("W"), arg("H"), arg("b"), arg("threads"))
+      .def("gradient_gram", &Bound::gradient_gram, arg("W"), arg("H"), arg("b"), arg("threads"))
+      .def("gradient_product", &Bound::gradient_product, arg("W"), arg("H"), arg("b"), arg("X"), arg("threads"))
+      .def("data_term", &Bound::data_term, arg("Z"), arg("b"), arg("threads"));
+}
+
+}  // namespace ufm_fast::bindings

@@ -1,0 +1,38 @@
+#include <pybind11/pybind11.h>
+
+#include <ufm_fast/blas.hpp>
+
+namespace ufm_fast::bindings {
+
+namespace py = pybind11;
+
+void bind_problem_double(py::module_& module);
+void bind_problem_float(py::module_& module);
+
+namespace {
+
+/// Fills the table of BLAS functions from a capsule of scipy.linalg.cython_blas.
+template <class T>
+void set_gemm(const py::capsule& capsule, int integer_bytes) {
+  if (integer_bytes != 4 && integer_bytes != 8) {
+    throw py::value_error("integer_bytes must be 4 or 8, not " + std::to_string(integer_bytes));
+  }
+  gemm_function<T>() = {capsule.get_pointer(), integer_bytes};
+}
+
+}  // namespace
+
+}  // namespace ufm_fast::bindings
+
+PYBIND11_MODULE(UFM_FAST_MODULE, m) {
+  using namespace ufm_fast::bindings;
+  m.doc() = "Compiled core of ufm_fast";
+  m.attr("isa") = UFM_FAST_ISA_NAME;
+  m.attr("small_product") = ufm_fast::small_product;
+  m.attr("eigen_version") = std::to_string(EIGEN_WORLD_VERSION) + "." + std::to_string(EIGEN_MAJOR_VERSION) + "." +
+                            std::to_string(EIGEN_MINOR_VERSION);
+  m.def("set_dgemm", &set_gemm<double>, py::arg("capsule"), py::arg("integer_bytes"));
+  m.def("set_sgemm", &set_gemm<float>, py::arg("capsule"), py::arg("integer_bytes"));
+  bind_problem_double(m);
+  bind_problem_float(m);
+}

@@ -1,0 +1,85 @@
+#pragma once
+
+#include <Eigen/Core>
+
+#include "matrix.hpp"
+
+namespace ufm_fast {
+
+/// A Fortran GEMM found at run time. `function` has the reference BLAS signature with integers of `integer_bytes`
+/// bytes; while it is null, Eigen does the work. It must run single-threaded: this library brings the threads.
+struct BlasFunction {
+  void* function = nullptr;
+  int integer_bytes = 4;
+};
+
+/// The table of BLAS functions, one entry per scalar type. Fill it before the first large product.
+template <class T>
+BlasFunction& gemm_function() {
+  static BlasFunction entry;
+  return entry;
+}
+
+/// Products of at most this many multiplications stay on Eigen: they are done before a BLAS call has packed its
+/// operands.
+inline constexpr Index small_product = Index{1} << 16;
+
+enum class Op { none, transpose };
+
+namespace detail {
+
+template <class Integer, class T>
+void call_gemm(void* function, Op op_a, Op op_b, T alpha, Matrix<const T> a, Matrix<const T> b, T beta, Matrix<T> c) {
+  using Gemm = void (*)(const char*, const char*, const Integer*, const Integer*, const Integer*, const T*, const T*,
+                        const Integer*, const T*, const Integer*, const T*, T*, const Integer*);
+  // Row-major C = op(A) op(B) is column-major C^T = op(B)^T op(A)^T.
+  const char first = op_b == Op::none ? 'N' : 'T';
+  const char second = op_a == Op::none ? 'N' : 'T';
+  const Integer m = static_cast<Integer>(c.cols), n = static_cast<Integer>(c.rows);
+  const Integer k = static_cast<Integer>(op_a == Op::none ? a.cols : a.rows);
+  const Integer lda = static_cast<Integer>(a.stride), ldb = static_cast<Integer>(b.stride);
+  const Integer ldc = static_cast<Integer>(c.stride);
+  reinterpret_cast<Gemm>(function)(&first, &second, &m, &n, &k, &alpha, b.data, &ldb, a.data, &lda, &beta, c.data,
+                                   &ldc);
+}
+
+template <class T>
+void eigen_gemm(Op op_a, Op op_b, T alpha, Matrix<const T> a, Matrix<const T> b, T beta, Matrix<T> c) {
+  using RowMajor = Eigen::Matrix<T, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
+  using Stride = Eigen::OuterStride<>;
+  const Eigen::Map<const RowMajor, 0, Stride> A(a.data, a.rows, a.cols, Stride(a.stride));
+  const Eigen::Map<const RowMajor, 0, Stride> B(b.data, b.rows, b.cols, Stride(b.stride));
+  Eigen::Map<RowMajor, 0, Stride> C(c.data, c.rows, c.cols, Stride(c.stride));
+  if (beta == T(0)) {
+    C.setZero();
+  } else if (beta != T(1)) {
+    C *= beta;
+  }
+  if (op_a == Op::none && op_b == Op::none) {
+    C.noalias() += alpha * A * B;
+  } else if (op_a == Op::none) {
+    C.noalias() += alpha * A * B.transpose();
+  } else if (op_b == Op::none) {
+    C.noalias() += alpha * A.transpose() * B;
+  } else {
+    C.noalias() += alpha * A.transpose() * B.transpose();
+  }
+}
+
+}  // namespace detail
+
+/// C = alpha op(A) op(B) + beta C, single-threaded. C is (c.rows, c.cols); the inner size follows from A.
+template <class T>
+void gemm(Op op_a, Op op_b, T alpha, Matrix<const T> a, Matrix<const T> b, T beta, Matrix<T> c) {
+  const Index inner = op_a == Op::none ? a.cols : a.rows;
+  const BlasFunction& blas = gemm_function<T>();
+  if (blas.function == nullptr || c.rows * c.cols * inner <= small_product) {
+    detail::eigen_gemm(op_a, op_b, alpha, a, b, beta, c);
+  } else if (blas.integer_bytes == 4) {
+    detail::call_gemm<std::int32_t>(blas.function, op_a, op_b, alpha, a, b, beta, c);
+  } else {
+    detail::call_gemm<std::int64_t>(blas.function, op_a, op_b, alpha, a, b, beta, c);
+  }
+}
+
+}  // namespace ufm_fast

@@ -1,0 +1,179 @@
+#pragma once
+
+#include <vector>
+
+#include "tiles.hpp"
+
+namespace ufm_fast {
+
+namespace detail {
+
+/// lambda_W/2 |W|^2 + lambda_b/2 |b|^2
+template <class T>
+double ridge_of_classifier(const Problem<T>& problem, PointView<const T> p) {
+  double value = 0.5 * double(problem.lambda_W) * squared_norm(p.W.data, problem.K * problem.d);
+  if (problem.bias) value += 0.5 * double(problem.lambda_b) * squared_norm(p.b, problem.K);
+  return value;
+}
+
+/// sum over the given rows of ridges[m]/2 |h_m|^2
+template <class T>
+double ridge_of_features(const Problem<T>& problem, Index first, Matrix<const T> H) {
+  double value = 0;
+  for (Index i = 0; i < H.rows; ++i) {
+    value += 0.5 * double(problem.ridges[first + i]) * squared_norm(H.row(i), problem.d);
+  }
+  return value;
+}
+
+/// out = ridges[m] h_m, row by row
+template <class T>
+void scaled_rows(const Problem<T>& problem, Index first, Matrix<const T> H, Matrix<T> out) {
+  for (Index i = 0; i < H.rows; ++i) {
+    Vector<T>(out.row(i), problem.d) = problem.ridges[first + i] * ConstVector<T>(H.row(i), problem.d);
+  }
+}
+
+inline double total(const std::vector<double>& parts) {
+  double sum = 0;
+  for (double part : parts) sum += part;
+  return sum;
+}
+
+/// Sums over the samples, gathered by several workers: the classifier's (K, d) part and the bias's (K,) part. Worker 0
+/// writes straight into the result, the others into arrays of their own, added in order at the end, so that the same
+/// number of workers gives the same bits.
+template <class T>
+class ClassifierSum {
+ public:
+  ClassifierSum(const Problem<T>& problem, Matrix<T> W, T* b, int workers)
+      : problem_(problem), W_(W), b_(b), parts_(workers) {}
+
+  struct Part {
+    Matrix<T> W;
+    T* b;
+  };
+
+  /// The worker's own part, starting from lambda_W W and lambda_b b (worker 0) or from zero.
+  Part start(int worker, PointView<const T> p) {
+    const Index size = problem_.K * problem_.d;
+    if (worker == 0) {
+      Vector<T>(W_.data, size) = problem_.lambda_W * ConstVector<T>(p.W.data, size);
+      Vector<T> b(b_, problem_.K);
+      if (problem_.bias) {
+        b = problem_.lambda_b * ConstVector<T>(p.b, problem_.K);
+      } else {
+        b.setZero();
+      }
+      return {W_, b_};
+    }
+    parts_[worker] = std::make_unique<Workspace<T>>(size + problem_.K);
+    T* data = parts_[worker]->data();
+    Vector<T>(data, size + problem_.K).setZero();
+    return {Matrix<T>(data, problem_.K, problem_.d), data + size};
+  }
+
+  void finish(const Execution& execution) {
+    const int workers = static_cast<int>(parts_.size());
+    if (workers == 1) return;
+    const Index size = problem_.K * problem_.d;
+    parallel_ranges(size, workers, execution.poll, [&](int, Index first, Index last, Interruption&) {
+      for (int part = 1; part < workers; ++part) {
+        Vector<T>(W_.data + first, last - first) += ConstVector<T>(parts_[part]->data() + first, last - first);
+      }
+    });
+    for (int part = 1; part < workers; ++part) {
+      Vector<T>(b_, problem_.K) += ConstVector<T>(parts_[part]->data() + size, problem_.K);
+    }
+  }
+
+ private:
+  const Problem<T>& problem_;
+  Matrix<T> W_;
+  T* b_;
+  std::vector<std::unique_ptr<Workspace<T>>> parts_;
+};
+
+}  // namespace detail
+
+/// f(W, H, b): one product of K d M multiplications. Memory: one tile of logits per thread.
+template <class T>
+double loss(const Problem<T>& problem, PointView<const T> p, const Execution& execution) {
+  const int workers = row_workers(problem, execution);
+  std::vector<double> values(workers, 0.0);
+  parallel_ranges(problem.M, workers, execution.poll, [&](int worker, Index first, Index last, Interruption& stop) {
+    const Workspace<T> tile(tallest_tile(problem, first, last) * problem.K);
+    double value = detail::ridge_of_features(problem, first, p.H.block(first, last - first));
+    for_each_tile(problem, first, last, worker, stop, [&](Index begin, Index count) {
+      const Matrix<T> Z(tile.data(), count, problem.K);
+      gemm<T>(Op::none, Op::transpose, 1, p.H.block(begin, count), p.W, 0, Z);
+      std::visit(
+          [&](const auto& loss) {
+            for (Index i = 0; i < count; ++i) {
+              to_logits(problem, begin + i, p.b, Z.row(i));
+              value += double(problem.weights[begin + i]) * loss.keep(Z.row(i), problem.labels[begin + i]);
+            }
+          },
+          problem.loss);
+    });
+    values[worker] = value;
+  });
+  return detail::ridge_of_classifier(problem, p) + detail::total(values);
+}
+
+/// f and its gradient: three products,
+///
+///     Z = H W^T,   grad_H = G W + ridges H,   grad_W = G^T H + lambda_W W,   grad_b = sum of rows + lambda_b b,
+///
+/// where row m of G is the gradient with respect to W h_m. Without bias grad_b is zero. Memory: per thread one tile of
+/// logits and, from the second thread on, one classifier.
+template <class T>
+double loss_and_gradient(const Problem<T>& problem, PointView<const T> p, PointView<T> gradient,
+                         const Execution& execution) {
+  const int workers = row_workers(problem, execution);
+  std::vector<double> values(workers, 0.0);
+  detail::ClassifierSum<T> sum(problem, gradient.W, gradient.b, workers);
+  parallel_ranges(problem.M, workers, execution.poll, [&](int worker, Index first, Index last, Interruption& stop) {
+    const Workspace<T> tile(tallest_tile(problem, first, last) * problem.K);
+    const auto part = sum.start(worker, p);
+    double value = detail::ridge_of_features(problem, first, p.H.block(first, last - first));
+    for_each_tile(problem, first, last, worker, stop, [&](Index begin, Index count) {
+      const Matrix<const T> H = p.H.block(begin, count);
+      const Matrix<T> G(tile.data(), count, problem.K);
+      gemm<T>(Op::none, Op::transpose, 1, H, p.W, 0, G);
+      value += residual_rows(problem, begin, p.b, G, part.b);
+      gemm<T>(Op::transpose, Op::none, 1, G, H, 1, part.W);
+      const Matrix<T> grad_H = gradient.H.block(begin, count);
+      detail::scaled_rows(problem, begin, H, grad_H);
+      gemm<T>(Op::none, Op::none, 1, G, p.W, 1, grad_H);
+    });
+    values[worker] = value;
+  });
+  sum.finish(execution);
+  return detail::ridge_of_classifier(problem, p) + detail::total(values);
+}
+
+/// The data term at explicit scores Z (M, K), logits scales[m] Z_m + b: its value; G = its gradient with respect to Z
+/// (M, K), which may be Z itself; and its gradient with respect to b (K,), zero without bias. No products.
+template <class T>
+double data_term(const Problem<T>& problem, Matrix<const T> Z, const T* b, Matrix<T> G, T* grad_b,
+                 const Execution& execution) {
+  const int workers = row_workers(problem, execution);
+  std::vector<double> values(workers, 0.0);
+  std::vector<T> sums(static_cast<std::size_t>(workers * problem.K), T(0));
+  parallel_ranges(problem.M, workers, execution.poll, [&](int worker, Index first, Index last, Interruption& stop) {
+    for_each_tile(problem, first, last, worker, stop, [&](Index begin, Index count) {
+      const Matrix<T> tile = G.block(begin, count);
+      for (Index i = 0; i < count; ++i) {
+        Vector<T>(tile.row(i), problem.K) = ConstVector<T>(Z.row(begin + i), problem.K);
+      }
+      values[worker] += residual_rows(problem, begin, b, tile, sums.data() + worker * problem.K);
+    });
+  });
+  Vector<T> sum(grad_b, problem.K);
+  sum.setZero();
+  for (int worker = 0; worker < workers; ++worker) sum += ConstVector<T>(sums.data() + worker * problem.K, problem.K);
+  return detail::total(values);
+}
+
+}  // namespace ufm_fast

@@ -1,0 +1,100 @@
+#pragma once
+
+#include <memory>
+#include <variant>
+
+#include "blas.hpp"
+#include "parallel.hpp"
+#include "problem.hpp"
+
+namespace ufm_fast {
+
+/// Rows of H a worker handles at a time. A tile of logits is (tile_rows, K): small enough to stay in cache between the
+/// product that makes it and the products that use it, tall enough that packing W is paid for.
+template <class T>
+Index tile_rows(Index K) {
+  const Index cached = (Index{1} << 21) / (static_cast<Index>(sizeof(T)) * std::max<Index>(K, 1));
+  return std::min<Index>(1024, std::max<Index>(192, cached / 16 * 16));
+}
+
+/// An uninitialised, aligned array of numbers: the worker that writes it first places its pages.
+template <class T>
+class Workspace {
+ public:
+  explicit Workspace(Index size) : data_(Eigen::internal::aligned_new<T>(static_cast<std::size_t>(size)), Free{size}) {}
+  T* data() const { return data_.get(); }
+
+ private:
+  struct Free {
+    Index size;
+    void operator()(T* p) const { Eigen::internal::aligned_delete(p, static_cast<std::size_t>(size)); }
+  };
+  std::unique_ptr<T, Free> data_;
+};
+
+/// Workers for the M rows of a problem.
+template <class T>
+int row_workers(const Problem<T>& problem, const Execution& execution) {
+  const Index pieces = (problem.M + 31) / 32;
+  return worker_count(pieces, execution.threads);
+}
+
+/// Calls body(first, count) for the tiles of rows [first, last), all of nearly the same height.
+template <class T, class Body>
+void for_each_tile(const Problem<T>& problem, Index first, Index last, int worker, Interruption& interruption,
+                   Body&& body) {
+  const Index rows = last - first;
+  const Index tiles = (rows + tile_rows<T>(problem.K) - 1) / tile_rows<T>(problem.K);
+  for (Index tile = 0; tile < tiles; ++tile) {
+    interruption.check(worker);
+    const Index begin = first + rows * tile / tiles;
+    body(begin, first + rows * (tile + 1) / tiles - begin);
+  }
+}
+
+/// What a worker needs for rows [first, last): the height of its tallest tile.
+template <class T>
+Index tallest_tile(const Problem<T>& problem, Index first, Index last) {
+  return std::min(tile_rows<T>(problem.K), last - first);
+}
+
+/// z = scale z + b
+template <class T>
+void to_logits(const Problem<T>& problem, Index m, const T* b, T* z) {
+  Vector<T> v(z, problem.K);
+  if (problem.bias) {
+    v = problem.scales[m] * v + ConstVector<T>(b, problem.K);
+  } else if (problem.scales[m] != T(1)) {
+    v *= problem.scales[m];
+  }
+}
+
+/// For sample m: adds weight r to `sum` (where there is a bias) and turns r into scale weight r, the gradient with
+/// respect to W h_m when r is the residual.
+template <class T>
+void weigh(const Problem<T>& problem, Index m, T* r, T* sum) {
+  Vector<T> v(r, problem.K);
+  v *= problem.weights[m];
+  if (problem.bias) Vector<T>(sum, problem.K) += v;
+  if (problem.scales[m] != T(1)) v *= problem.scales[m];
+}
+
+/// Turns rows of Z = H W^T into rows of the gradient matrix, adds their bias gradient to `sum`, and returns the data
+/// term of the loss.
+template <class T>
+double residual_rows(const Problem<T>& problem, Index first, const T* b, Matrix<T> z, T* sum) {
+  return std::visit(
+      [&](const auto& loss) {
+        double value = 0;
+        for (Index i = 0; i < z.rows; ++i) {
+          const Index m = first + i;
+          to_logits(problem, m, b, z.row(i));
+          value += double(problem.weights[m]) * loss.value_and_residual(z.row(i), problem.labels[m]);
+          weigh(problem, m, z.row(i), sum);
+        }
+        return value;
+      },
+      problem.loss);
+}
+
+}  // namespace ufm_fast

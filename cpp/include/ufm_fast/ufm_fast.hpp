@@ -1,0 +1,5 @@
+#pragma once
+
+#include "evaluate.hpp"
+#include "gradient_matrix.hpp"
+#include "hessian.hpp"
