@@ -1,0 +1,54 @@
+"""Unconstrained feature models: fast kernels, certified global optima, and the way out of saddles.
+
+Names are imported at first use, so that ``import ufm_fast`` itself is cheap.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ._config import get_cmake_dir, get_include, show_config
+    from ._threads import get_num_threads, set_num_threads
+    from .certificate import Certificate, certify
+    from .critical import CriticalPoint, classify
+    from .datasets import counts
+    from .losses import MSE, CrossEntropy
+    from .model import UFM, Point
+    from .optimize import ConvergenceWarning, Solution, global_minimum, minimize
+
+_HOMES = {
+    "_config": ("get_cmake_dir", "get_include", "show_config"),
+    "_threads": ("get_num_threads", "set_num_threads"),
+    "certificate": ("Certificate", "certify"),
+    "critical": ("CriticalPoint", "classify"),
+    "datasets": ("counts",),
+    "losses": ("MSE", "CrossEntropy"),
+    "model": ("UFM", "Point"),
+    "optimize": ("ConvergenceWarning", "Solution", "global_minimum", "minimize"),
+}
+_HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
+
+__all__ = [  # noqa: RUF022 - the order of the documentation
+    "UFM", "Point", "CrossEntropy", "MSE",
+    "certify", "Certificate", "classify", "CriticalPoint",
+    "minimize", "global_minimum", "Solution", "ConvergenceWarning",
+    "counts", "show_config", "set_num_threads", "get_num_threads", "get_include", "get_cmake_dir",
+]  # fmt: skip
+
+
+def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("ufm-fast")
+    if name not in _HOME_OF:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f".{_HOME_OF[name]}", __name__), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted([*__all__, "__version__"])

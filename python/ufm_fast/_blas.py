@@ -1,0 +1,57 @@
+"""SciPy's BLAS for the compiled core: found once, and held to one thread while the core's own threads call it."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from . import _core
+
+_lock = threading.Lock()
+_callers = 0
+_controller: Any = None
+_limit: Any = None
+
+
+def _integer_bytes(capsule: Any) -> int | None:
+    """Bytes of the integers in a cython_blas GEMM capsule, None if its signature is not a known one."""
+    import ctypes
+
+    name = ctypes.pythonapi.PyCapsule_GetName
+    name.restype, name.argtypes = ctypes.c_char_p, [ctypes.py_object]
+    parameters = name(capsule).decode().partition("(")[2].split(",")
+    integer = parameters[2].replace("*", "").strip() if len(parameters) == 13 else ""
+    return {"int": 4, "int32_t": 4, "npy_int32": 4, "int64_t": 8, "npy_int64": 8, "long long": 8}.get(integer)
+
+
+def _load() -> Any:
+    from scipy.linalg import cython_blas
+    from threadpoolctl import ThreadpoolController
+
+    for name, set_gemm in (("dgemm", _core.set_dgemm), ("sgemm", _core.set_sgemm)):
+        capsule = cython_blas.__pyx_capi__.get(name)
+        integer_bytes = _integer_bytes(capsule) if capsule is not None else None
+        if integer_bytes is not None:
+            set_gemm(capsule, integer_bytes)
+    return ThreadpoolController().select(user_api="blas")
+
+
+@contextmanager
+def single_threaded_blas() -> Iterator[None]:
+    """Load SciPy's BLAS into the core and hold every BLAS to one thread until the last concurrent caller leaves."""
+    global _callers, _controller, _limit
+    with _lock:
+        if _controller is None:
+            _controller = _load()
+        if _callers == 0:
+            _limit = _controller.limit(limits=1)
+        _callers += 1
+    try:
+        yield
+    finally:
+        with _lock:
+            _callers -= 1
+            if _callers == 0:
+                _limit.restore_original_limits()

@@ -1,0 +1,144 @@
+"""The problem on class means in canonical isometric coordinates, where certificate, classification and solver live.
+
+With the features of each class at their mean, ``rho = (lambda_H / lambda_W)^(1/4)``, ``A = W / rho`` and
+``B_k = rho sqrt(n_k) h_k``, the objective is
+
+    F(A, B, b) = sum_k (n_k/N) loss(Z_k / sqrt(n_k) + b, k) + tau/2 (|A|^2 + |B|^2) + lambda_b/2 |b|^2,    Z = B A^T,
+
+with one decay tau for both factors. Values, critical points and the signs of Hessian eigenvalues are those of the
+original problem.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from scipy.linalg import LinAlgError, cho_factor, cho_solve
+
+from . import _core
+from ._threads import get_num_threads
+from .model import UFM, Point
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+_NEWTON_STEPS = 60
+_LARGEST_STEP = 4.0
+
+
+class ClassProblem:
+    """The collapsed problem of a UFM, in float64. Row k of B, Z, G, P and of the targets belongs to class k."""
+
+    def __init__(self, ufm: UFM) -> None:
+        self.ufm = ufm
+        self.K, self.d, self.N = ufm.K, ufm.d, float(ufm.N)
+        self.counts: NDArray[np.float64] = ufm.counts.astype(np.float64)
+        self.weights: NDArray[np.float64] = self.counts / self.N
+        self.root: NDArray[np.float64] = np.sqrt(self.counts)
+        self.tau, self.lambda_b, self.bias = ufm.tau, ufm.lambda_b, ufm.bias
+        self.rho = math.sqrt(math.sqrt(ufm.lambda_H / ufm.lambda_W))
+        self.loss = ufm.loss_function
+        self.threads = ufm.threads
+        self._problem = _core.Problem64(
+            self.K,
+            self.d,
+            labels=np.arange(self.K),
+            weights=self.weights,
+            scales=1 / self.root,
+            ridges=np.full(self.K, self.tau),
+            loss=self.loss.name,
+            label_smoothing=self.loss.label_smoothing,
+            lambda_W=self.tau,
+            lambda_b=self.lambda_b,
+            bias=self.bias,
+        )
+
+    @property
+    def targets(self) -> NDArray[np.float64]:
+        """Target distributions, (K, K)."""
+        smoothing = self.loss.label_smoothing
+        return (1 - smoothing) * np.eye(self.K) + smoothing / self.K
+
+    def coordinates(self, p: Point) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+        """Return A (K, d), B (K, d) and b of a point of the model; its class means if it has a row a sample."""
+        W, H, b = self.ufm._checked(p, self.ufm.M) if self.ufm.collapse_classes else self.ufm.collapse(p)
+        A = W.astype(np.float64) / self.rho
+        B = H.astype(np.float64) * (self.rho * self.root[:, None])
+        return A, B, b.astype(np.float64)
+
+    def point(self, A: NDArray[np.float64], B: NDArray[np.float64], b: NDArray[np.float64]) -> Point:
+        """Return the model's point with these coordinates, in its dtype, with a row a sample if it has them."""
+        dtype = self.ufm.dtype
+        W, H = A * self.rho, B / (self.rho * self.root[:, None])
+        p = Point(W.astype(dtype), H.astype(dtype), b.astype(dtype))
+        return p if self.ufm.collapse_classes else self.ufm.expand(p)
+
+    def data_term(self, Z: NDArray[Any], b: NDArray[Any]) -> tuple[float, NDArray[np.float64], NDArray[np.float64]]:
+        """Return the data term at scores Z (K, K) and b, its gradient G with respect to Z, and that to b."""
+        value, G, grad_b = self._problem.data_term(
+            np.ascontiguousarray(Z), np.ascontiguousarray(b), self.threads or get_num_threads()
+        )
+        return value, G, grad_b
+
+    def probabilities(self, G: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Recover the softmax rows from a gradient matrix of the cross-entropy."""
+        return G * (self.root / self.weights)[:, None] + self.targets
+
+    def best_bias(self, Z: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return the bias that minimises F at fixed scores Z (K, K).
+
+        Squared error has a closed form. Cross-entropy takes damped Newton steps from b, each one K x K factorisation;
+        without decay the bias is determined up to a constant and comes back with mean zero.
+        """
+        if not self.bias:
+            return np.zeros(self.K)
+        if self.loss.name == "mse":
+            residual: NDArray[np.float64] = self.weights @ (self.targets - Z / self.root[:, None])
+            return residual / (1 + self.lambda_b)
+        free = self.lambda_b == 0
+        if free:
+            b = b - b.mean()
+        value, G, gradient = self._ridged_data_term(Z, b)
+        tolerance = max(1e-10 * self.weights.min(), 4e-16)
+        for _ in range(_NEWTON_STEPS):
+            if np.abs(gradient).max() < tolerance:
+                break
+            step = -self._solve_bias_hessian(G, gradient)
+            step *= min(1.0, _LARGEST_STEP / max(np.abs(step).max(), np.finfo(float).tiny))
+            if free:
+                step -= step.mean()
+            slope = gradient @ step
+            length = 1.0
+            while length > 1e-3:
+                trial = b + length * step
+                trial_value, trial_G, trial_gradient = self._ridged_data_term(Z, trial)
+                if trial_value <= value + 1e-4 * length * slope + 4e-16 * abs(value):
+                    break
+                length /= 2
+            else:
+                break
+            b, value, G, gradient = trial, trial_value, trial_G, trial_gradient
+        return b
+
+    def _ridged_data_term(self, Z: NDArray[Any], b: NDArray[Any]) -> tuple[float, NDArray[Any], NDArray[Any]]:
+        value, G, gradient = self.data_term(Z, b)
+        return value + 0.5 * self.lambda_b * (b @ b), G, gradient + self.lambda_b * b
+
+    def _solve_bias_hessian(self, G: NDArray[np.float64], right: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Solve with the Hessian in b: diag(P^T p) - P^T diag(p) P + lambda_b I, its null vector 1 lifted."""
+        P = self.probabilities(G)
+        marginal = self.weights @ P
+        hessian = -(P * self.weights[:, None]).T @ P
+        hessian[np.diag_indices(self.K)] += marginal + self.lambda_b
+        if self.lambda_b == 0:
+            hessian += marginal.mean() / self.K
+        for lift in (0.0, 1e-12, 1e-8):
+            try:
+                factor = cho_factor(hessian + lift * np.diag(np.maximum(marginal, marginal.mean())), lower=True)
+            except LinAlgError:
+                continue
+            solution: NDArray[np.float64] = cho_solve(factor, right)
+            return solution
+        return right / (marginal + self.lambda_b)

@@ -1,0 +1,42 @@
+"""The Hessian at a point as a SciPy linear operator."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from scipy.sparse.linalg import LinearOperator
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from .model import UFM, Point
+
+
+def _free_memory() -> int:
+    """Bytes of unused physical memory, or 4 GiB where the system does not say."""
+    try:
+        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, OSError, ValueError):
+        return 4 << 30
+
+
+class HessianOperator(LinearOperator):  # type: ignore[misc]  # SciPy is untyped
+    """The Hessian of a UFM at a fixed point, acting on packed points; symmetric. Made by `UFM.hessian`."""
+
+    def __init__(self, ufm: UFM, p: Point, memory: int | None) -> None:
+        super().__init__(ufm.dtype, (ufm.size, ufm.size))
+        self._ufm = ufm
+        self._x = ufm.pack(p)
+        budget = _free_memory() // 4 if memory is None else memory
+        affordable = ufm.M * ufm.K * ufm.dtype.itemsize <= budget
+        self._kept = ufm._run(ufm._problem.keep, *ufm.unpack(self._x)) if affordable else None
+
+    def _matvec(self, v: NDArray[Any]) -> NDArray[Any]:
+        v = np.ascontiguousarray(v.reshape(-1), dtype=self.dtype)
+        product: NDArray[Any] = self._ufm._run(self._ufm._problem.flat_hvp, self._x, v, self._kept)
+        return product
+
+    def _adjoint(self) -> HessianOperator:
+        return self

@@ -1,0 +1,369 @@
+"""The unconstrained feature model: its points, loss, gradient and Hessian products."""
+
+from __future__ import annotations
+
+import math
+import operator
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from . import _core
+from ._blas import single_threaded_blas
+from ._threads import checked_threads, get_num_threads
+from .losses import Loss, as_loss
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike, DTypeLike, NDArray
+
+    from .hessian import HessianOperator
+
+
+class Point(NamedTuple):
+    """A point, direction or gradient of a UFM.
+
+    Attributes
+    ----------
+    W : ndarray, shape (K, d)
+        Classifier.
+    H : ndarray, shape (M, d)
+        Features, one a row (the transpose of the papers' H).
+    b : ndarray, shape (K,)
+        Bias; zeros in a model without bias.
+    """
+
+    W: NDArray[Any]
+    H: NDArray[Any]
+    b: NDArray[Any]
+
+
+def _whole_number(value: Any, name: str, least: int) -> int:
+    try:
+        number = operator.index(value)
+    except TypeError:
+        raise TypeError(f"{name} must be an int, not {type(value).__name__}") from None
+    if number < least:
+        raise ValueError(f"{name} must be at least {least}, not {number}")
+    return number
+
+
+def _decay(value: Any, name: str, *, zero_allowed: bool) -> float:
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        raise TypeError(f"{name} must be a real number, not {type(value).__name__}") from None
+    if not math.isfinite(number) or number < 0 or (number == 0 and not zero_allowed):
+        raise ValueError(f"{name} must be {'non-negative' if zero_allowed else 'positive'} and finite, not {number}")
+    return number
+
+
+def _class_counts(n: int | ArrayLike, K: int) -> NDArray[np.int64]:
+    counts = np.asarray(n)
+    if counts.dtype.kind not in "iu":
+        raise TypeError(f"n must be an int or {K} ints (samples per class), not values of dtype {counts.dtype}")
+    if counts.ndim == 0:
+        counts = np.full(K, counts)
+    if counts.shape != (K,):
+        raise ValueError(f"n must be an int or {K} ints (samples per class), not an array of shape {counts.shape}")
+    if counts.min() < 1:
+        raise ValueError(f"n must be positive, but class {counts.argmin()} has {counts.min()} samples")
+    counts = counts.astype(np.int64)
+    counts.flags.writeable = False
+    return counts
+
+
+class UFM:
+    """An unconstrained feature model (Gu & Shen 2024, arXiv 2407.10702; Zhu et al. 2021, arXiv 2105.02375).
+
+    With N samples in K classes, features h_i of dimension d and logits ``z_i = W h_i + b``,
+
+        f(W, H, b) = (1/N) sum_i loss(z_i, k_i) + lambda_W/2 |W|^2 + lambda_H/2 sum_i |h_i|^2 + lambda_b/2 |b|^2.
+
+    Parameters
+    ----------
+    K : int
+        Number of classes, at least 2.
+    d : int
+        Feature dimension.
+    n : int or K ints, optional
+        Samples per class.
+    loss : {"cross_entropy", "mse"} or CrossEntropy or MSE, optional
+    lambda_W, lambda_H : float
+        Weight decays of classifier and features, positive.
+    lambda_b : float, optional
+        Weight decay of the bias; not used where ``bias`` is False.
+    bias : bool, optional
+        Whether there is a bias.
+    collapse : bool, optional
+        True: H has K rows, the class means, and every sample of class k sits at row k (M = K). This is exact at every
+        critical point, where the features of a class coincide. False: H has N rows, class by class in order (M = N).
+    dtype : "float64" or "float32", optional
+        Of all points; arrays of it are used without copying.
+    threads : int, optional
+        Threads of this model; None follows `set_num_threads`.
+
+    Attributes
+    ----------
+    K, d, N, M : int
+    counts : ndarray of int64, shape (K,)
+        Samples per class.
+    tau : float
+        ``sqrt(lambda_W lambda_H)``.
+    size : int
+        Length of a packed point.
+    dtype : numpy.dtype
+    loss_function : CrossEntropy or MSE
+    lambda_W, lambda_H, lambda_b : float
+    bias, collapse_classes : bool
+    threads : int or None
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is not as above.
+    """
+
+    def __init__(
+        self,
+        K: int,
+        d: int,
+        n: int | Sequence[int] | NDArray[Any] = 1,
+        *,
+        loss: str | Loss = "cross_entropy",
+        lambda_W: float,
+        lambda_H: float,
+        lambda_b: float = 0.0,
+        bias: bool = True,
+        collapse: bool = True,
+        dtype: DTypeLike = "float64",
+        threads: int | None = None,
+    ) -> None:
+        self.K = _whole_number(K, "K", 2)
+        self.d = _whole_number(d, "d", 1)
+        self.counts = _class_counts(n, self.K)
+        self.N = int(self.counts.sum())
+        self.M = self.K if collapse else self.N
+        self.loss_function = as_loss(loss)
+        self.lambda_W = _decay(lambda_W, "lambda_W", zero_allowed=False)
+        self.lambda_H = _decay(lambda_H, "lambda_H", zero_allowed=False)
+        self.lambda_b = _decay(lambda_b, "lambda_b", zero_allowed=True)
+        self.tau = math.sqrt(self.lambda_W) * math.sqrt(self.lambda_H)
+        self.bias = bool(bias)
+        self.collapse_classes = bool(collapse)
+        self.dtype = np.dtype(dtype)
+        if self.dtype not in (np.float64, np.float32):
+            raise TypeError(f"dtype must be float64 or float32, not {self.dtype}")
+        self.threads = None if threads is None else checked_threads(threads, "threads")
+        self.size = (self.K + self.M) * self.d + (self.K if self.bias else 0)
+
+        samples_per_row = self.counts.astype(self.dtype) if collapse else np.ones(self.N, self.dtype)
+        problem = _core.Problem64 if self.dtype == np.float64 else _core.Problem32
+        self._problem = problem(
+            self.K,
+            self.d,
+            labels=np.arange(self.K) if collapse else np.repeat(np.arange(self.K), self.counts),
+            weights=samples_per_row / self.dtype.type(self.N),
+            scales=np.ones(self.M, self.dtype),
+            ridges=samples_per_row * self.dtype.type(self.lambda_H),
+            loss=self.loss_function.name,
+            label_smoothing=self.loss_function.label_smoothing,
+            lambda_W=self.lambda_W,
+            lambda_b=self.lambda_b,
+            bias=self.bias,
+        )
+        self._inline = self.K * self.d * self.M <= _core.small_product
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        options: dict[str, Any] = {
+            "loss": self.loss_function, "lambda_W": self.lambda_W, "lambda_H": self.lambda_H,
+            "lambda_b": self.lambda_b, "bias": self.bias, "collapse": self.collapse_classes,
+            "dtype": self.dtype.name, "threads": self.threads,
+        }  # fmt: skip
+        return partial(UFM, **options), (self.K, self.d, self.counts)
+
+    def __repr__(self) -> str:
+        least, most = self.counts.min(), self.counts.max()
+        n = f"{least}" if least == most else f"{least}..{most}"
+        return (
+            f"UFM(K={self.K}, d={self.d}, n={n}, loss={self.loss_function}, lambda_W={self.lambda_W:g}, "
+            f"lambda_H={self.lambda_H:g}, lambda_b={self.lambda_b:g}, bias={self.bias}, "
+            f"collapse={self.collapse_classes}, dtype={self.dtype})"
+        )
+
+    def _run(self, method: Callable[..., Any], *arguments: Any) -> Any:
+        """Call the compiled problem; large problems get threads, and single-threaded BLAS for each of them."""
+        if self._inline:
+            return method(*arguments, 1)
+        with single_threaded_blas():
+            return method(*arguments, self.threads or get_num_threads())
+
+    def loss(self, p: Point) -> float:
+        """Evaluate f at p.
+
+        Parameters
+        ----------
+        p : Point
+            Shapes (K, d), (M, d), (K,), of the model's dtype, C-contiguous.
+
+        Returns
+        -------
+        float
+
+        Raises
+        ------
+        TypeError, ValueError
+            If p is not such a point, or holds a NaN or an infinity.
+        FloatingPointError
+            If f overflows at p.
+
+        Notes
+        -----
+        Cost: one K x d x M product. No K x M array exists; logits live a tile at a time.
+        """
+        W, H, b = p
+        value: float = self._run(self._problem.loss, W, H, b)
+        return value
+
+    def loss_and_grad(self, p: Point) -> tuple[float, Point]:
+        """Evaluate f and its gradient at p; arguments and errors as in `loss`.
+
+        Returns
+        -------
+        float
+        Point
+            The gradient.
+
+        Notes
+        -----
+        Cost: three K x d x M products.
+        """
+        W, H, b = p
+        value, grad_W, grad_H, grad_b = self._run(self._problem.loss_and_grad, W, H, b)
+        return value, Point(grad_W, grad_H, grad_b)
+
+    def hvp(self, p: Point, v: Point) -> Point:
+        """Multiply the Hessian of f at p by v; arguments and errors as in `loss`.
+
+        Notes
+        -----
+        Cost: seven K x d x M products. `hessian` gives an operator for repeated products at one point.
+        """
+        return Point(*self._run(self._problem.hvp, *p, *v, None))
+
+    def hessian(self, p: Point, *, memory: int | None = None) -> HessianOperator:
+        """Return the Hessian of f at p as a linear operator on packed points.
+
+        Parameters
+        ----------
+        p : Point
+        memory : int, optional
+            Bytes it may use to make repeated products cheaper: where an M x K array fits, a product costs six matrix
+            products instead of seven. None stands for a quarter of the free memory.
+
+        Returns
+        -------
+        HessianOperator
+            A `scipy.sparse.linalg.LinearOperator` of shape (size, size).
+        """
+        from .hessian import HessianOperator
+
+        return HessianOperator(self, p, memory)
+
+    def fun(self, x: NDArray[Any]) -> float:
+        """Evaluate f at the packed point x, as scipy.optimize wants it."""
+        value: float = self._run(self._problem.flat_loss, x)
+        return value
+
+    def fun_and_grad(self, x: NDArray[Any]) -> tuple[float, NDArray[Any]]:
+        """Evaluate f and its packed gradient at the packed point x: ``scipy.optimize.minimize(..., jac=True)``."""
+        value, gradient = self._run(self._problem.flat_loss_and_grad, x)
+        return value, gradient
+
+    def hessp(self, x: NDArray[Any], v: NDArray[Any]) -> NDArray[Any]:
+        """Multiply the Hessian of f at the packed point x by the packed v."""
+        product: NDArray[Any] = self._run(self._problem.flat_hvp, x, v, None)
+        return product
+
+    def pack(self, p: Point) -> NDArray[Any]:
+        """Copy a point into one vector of length `size`: W, H and, where there is a bias, b, in C order."""
+        W, H, b = self._checked(p, self.M)
+        return np.concatenate([W.ravel(), H.ravel(), b] if self.bias else [W.ravel(), H.ravel()])
+
+    def unpack(self, x: NDArray[Any]) -> Point:
+        """Return the point whose arrays are views of the packed x (b is a new array of zeros without bias)."""
+        if not isinstance(x, np.ndarray) or x.dtype != self.dtype:
+            kind = f"dtype {x.dtype}" if isinstance(x, np.ndarray) else type(x).__name__
+            raise TypeError(f"x must be a {self.dtype} array, not {kind}")
+        if x.shape != (self.size,):
+            raise ValueError(f"x must have shape ({self.size},), not {x.shape}")
+        end_W, end_H = self.K * self.d, (self.K + self.M) * self.d
+        return Point(
+            x[:end_W].reshape(self.K, self.d),
+            x[end_W:end_H].reshape(self.M, self.d),
+            x[end_H:] if self.bias else np.zeros(self.K, self.dtype),
+        )
+
+    def random_point(self, seed: int | np.random.Generator = 0, scale: float | None = None) -> Point:
+        """Draw a point with independent normal entries.
+
+        Parameters
+        ----------
+        seed : int or numpy.random.Generator
+        scale : float, optional
+            Standard deviation of all entries. None stands for 0.3 / sqrt(K) in balanced coordinates, in which both
+            decays are tau and a feature of class k counts sqrt(n_k) times: logits then start of order 0.1.
+        """
+        generator = np.random.default_rng(seed)
+        W, H, b = (generator.standard_normal(shape) for shape in ((self.K, self.d), (self.M, self.d), self.K))
+        if scale is None:
+            rho = (self.lambda_H / self.lambda_W) ** 0.25
+            root = np.sqrt(self.counts if self.collapse_classes else np.repeat(self.counts, self.counts))
+            spread = 0.3 / math.sqrt(self.K)
+            W, H, b = spread * rho * W, spread / rho * H / root[:, None], spread * b
+        else:
+            spread = _decay(scale, "scale", zero_allowed=True)
+            W, H, b = spread * W, spread * H, spread * b
+        if not self.bias:
+            b = np.zeros(self.K)
+        return Point(W.astype(self.dtype), H.astype(self.dtype), b.astype(self.dtype))
+
+    def collapse(self, p: Point) -> Point:
+        """Replace the features of N samples, class by class, by their K class means; f does not rise.
+
+        Parameters
+        ----------
+        p : Point
+            With N rows in H.
+
+        Returns
+        -------
+        Point
+            With K rows in H.
+        """
+        W, H, b = self._checked(p, self.N)
+        starts = np.concatenate([[0], np.cumsum(self.counts)[:-1]])
+        means = np.add.reduceat(H, starts, axis=0, dtype=np.float64) / self.counts[:, None]
+        return Point(W, means.astype(self.dtype), b)
+
+    def expand(self, p: Point) -> Point:
+        """Give every sample its class's feature: K rows in H become N, class by class; f does not change."""
+        W, H, b = self._checked(p, self.K)
+        return Point(W, np.repeat(H, self.counts, axis=0), b)
+
+    def _checked(self, p: Point, rows: int) -> Point:
+        """Return p if it is a point of the model's dtype with so many features, otherwise raise."""
+        if len(p) != 3:
+            raise ValueError(f"a point has three parts (W, H, b), not {len(p)}")
+        for name, array, shape in zip("WHb", p, ((self.K, self.d), (rows, self.d), (self.K,)), strict=True):
+            if not isinstance(array, np.ndarray) or array.dtype != self.dtype:
+                kind = f"dtype {array.dtype}" if isinstance(array, np.ndarray) else type(array).__name__
+                raise TypeError(f"{name} must be a {self.dtype} array, not {kind}")
+            if array.shape != shape:
+                raise ValueError(f"{name} must have shape {shape}, not {array.shape}")
+            if not np.isfinite(array).all():
+                raise ValueError(f"{name} must be finite, but holds a NaN or an infinity")
+        if not self.bias and p[2].any():
+            raise ValueError("b must be zeros in a model without bias")
+        return Point(*p)
