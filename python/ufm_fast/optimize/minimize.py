@@ -1,0 +1,203 @@
+"""minimize: descend to a critical point, leave saddles, stop on a certificate."""
+
+from __future__ import annotations
+
+import inspect
+import math
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy.linalg import eigvalsh
+from scipy.optimize import OptimizeResult
+
+from .._classes import ClassProblem
+from ..certificate import Certificate, certify
+from ..model import UFM, Point
+from .descend import descend_from
+from .lbfgs import CERTIFIED, LIMIT, STALLED
+from .objective import State
+from .run import Callback, Run
+from .solve import solve
+
+SMALLEST_TOLERANCE = 1e-14
+CALLBACK = 3
+
+
+class ConvergenceWarning(UserWarning):
+    """A solver stopped before its result was certified to the tolerance."""
+
+
+def minimize(
+    ufm: UFM,
+    x0: Point | ArrayLike | None = None,
+    *,
+    tol: float = 1e-8,
+    max_evaluations: int | None = None,
+    callback: Callable[..., Any] | None = None,
+    seed: int = 0,
+) -> OptimizeResult:
+    """Minimise a model to a certified relative gap.
+
+    Without a start and with ``d >= K - 1`` the solver is free to choose its path: it starts from closed-form factors
+    (the exact optimum for balanced cross-entropy) and takes quasi-Newton steps in a metric that inverts the Hessian over
+    every pair of classes. With a start it descends from there: quasi-Newton steps in a rotation-invariant metric and,
+    where the gradient vanishes short of the global minimum, a step along all escape directions at once. In exact
+    arithmetic a cross-entropy model with ``d >= K - 1`` has global minima and strict saddles only (Gu and Shen,
+    arXiv:2407.10702, for d = K), so both end at a certified global minimum, also from exactly ``W = H = 0``.
+
+    Parameters
+    ----------
+    ufm : UFM
+        The model. With ``collapse=False`` the features of each class are replaced by their mean, which never raises the
+        loss; the result has them expanded again. A float32 model is solved in float64 and the result rounded.
+    x0 : Point or ndarray of shape (ufm.size,), optional
+        Start. Without one, ``ufm.random_point(seed)`` serves where ``d < K - 1``. An unregularised bias is replaced by
+        the best one for W and H.
+    tol : float, default 1e-8
+        Largest certified ``(loss - lower_bound) / |loss|`` that counts as success; at least 1e-14.
+    max_evaluations : int, optional
+        Largest number of evaluations of loss and gradient; 10 000 by default.
+    callback : callable, optional
+        Called after each iteration as ``callback(intermediate_result=OptimizeResult)`` with the fields point, fun,
+        lower_bound, gradient_norm, nfev, escapes and seconds, if it has a parameter of that name, else as ``callback(x)``.
+        It may raise StopIteration to stop.
+    seed : int, default 0
+        Seed of the random start.
+
+    Returns
+    -------
+    scipy.optimize.OptimizeResult
+        point, x (packed), fun, certificate (of point), success (certified to tol), status (0 certified, 1 evaluations
+        used up, 2 stationary or stalled without a certificate, 3 stopped by the callback), message, nfev, nhev, nit,
+        escapes (saddles left), products (work in units of a K x d x K matrix product), seconds, and history: arrays
+        "seconds", "evaluations", "loss", "lower_bound", "gradient_norm" (in full-sample isometric coordinates) and
+        "escaped", one entry an iteration, the start included.
+
+    Raises
+    ------
+    TypeError, ValueError
+        For a start of another shape or dtype, or with NaN or infinity; for tol or max_evaluations out of range.
+
+    Warns
+    -----
+    ConvergenceWarning
+        If the result is not certified. With ``d < K - 1`` it cannot be unless the global minimum has rank at most d:
+        spurious local minima exist there, the run ends at a stationary point, and the lower bound is that of d = K.
+
+    Notes
+    -----
+    Memory: a few K x K and about 20 K x d arrays of double precision. Each evaluation takes three products.
+    """
+    if not (isinstance(tol, (int, float)) and SMALLEST_TOLERANCE <= tol < 1):
+        raise ValueError(f"tol must be a number from {SMALLEST_TOLERANCE:g} (double precision) to 1, got {tol!r}")
+    if max_evaluations is None:
+        max_evaluations = 10_000
+    elif max_evaluations < 1:
+        raise ValueError(f"max_evaluations must be at least 1, got {max_evaluations!r}")
+    q = ClassProblem(ufm)
+    run = Run(q, _adapted(ufm, callback), max_evaluations)
+    try:
+        if x0 is None and q.d >= q.K - 1:
+            state, status = solve(q, tol, run)
+            if q.d < q.K:
+                run.charge(20, q.K)
+                state, status = descend_from(q, *run.columns(state), state.b, tol, run)
+        else:
+            start = _start(ufm, x0, seed)
+            state, status = descend_from(q, *q.coordinates(start), tol, run)
+    except StopIteration:
+        assert run.state is not None
+        state, status = run.state, CALLBACK
+    if status == STALLED and q.d < q.K - 1:
+        reference = Run(q, None, max_evaluations)
+        solve(q, tol, reference)
+        run.lower_bound = max(run.lower_bound, reference.lower_bound)
+        run.products += reference.products
+    return _result(ufm, q, run, state, status, tol)
+
+
+def _adapted(ufm: UFM, callback: Callable[..., Any] | None) -> Callback | None:
+    """The callback as a function of one OptimizeResult, whichever of scipy's two forms it has."""
+    if callback is None:
+        return None
+    if "intermediate_result" in inspect.signature(callback).parameters:
+        return lambda result: callback(intermediate_result=result)
+    return lambda result: callback(ufm.pack(result.point))
+
+
+def _start(ufm: UFM, x0: Point | ArrayLike | None, seed: int) -> Point:
+    if x0 is None:
+        return ufm.random_point(seed)
+    return x0 if isinstance(x0, Point) else ufm.unpack(np.asarray(x0))
+
+
+def _result(ufm: UFM, q: ClassProblem, run: Run, state: State, status: int, tol: float) -> OptimizeResult:
+    A, B = run.columns(state)
+    point = q.point(A, B, q.best_bias(state.Z, state.b))
+    certificate = _certificate(ufm, q, run, point, status)
+    success = certificate.is_global(tol)
+    if success:
+        status = CERTIFIED
+    elif status == CERTIFIED:  # lost in rounding to float32
+        status = STALLED
+    message = _message(q, run, certificate, status, tol)
+    if not success:
+        warnings.warn(message, ConvergenceWarning, stacklevel=3)
+    return OptimizeResult(
+        point=point,
+        x=ufm.pack(point),
+        fun=certificate.loss,
+        certificate=certificate,
+        success=success,
+        status=status,
+        message=message,
+        nfev=run.evaluations,
+        nhev=0,
+        nit=max(0, len(run.rows) - 1),
+        escapes=run.escapes,
+        products=run.products,
+        seconds=run.seconds,
+        history=run.history(),
+    )
+
+
+def _certificate(ufm: UFM, q: ClassProblem, run: Run, point: Point, status: int) -> Certificate:
+    """The certificate of the returned point, from the bound of the run where that suffices."""
+    if status != CERTIFIED:
+        certificate = certify(ufm, point)
+        loss, norm = certificate.loss, certificate.spectral_norm
+        run.lower_bound = max(run.lower_bound, certificate.lower_bound)
+    else:
+        A, B, b = q.coordinates(point)
+        Z = B @ A.T
+        loss, G, _ = q.data_term(Z, b)
+        loss += 0.5 * q.tau * (np.vdot(A, A) + np.vdot(B, B)) + 0.5 * q.lambda_b * (b @ b)
+        norm = math.sqrt(eigvalsh(G @ G.T, subset_by_index=(q.K - 1, q.K - 1))[0])
+        run.charge(1, q.d)
+        run.charge(8, q.K)
+    gap = max(0.0, loss - run.lower_bound)
+    return Certificate(
+        loss=loss,
+        lower_bound=min(loss, run.lower_bound),
+        gap=gap,
+        relative_gap=gap / abs(loss) if gap > 0 else 0.0,
+        spectral_norm=norm,
+        threshold=q.tau,
+    )
+
+
+def _message(q: ClassProblem, run: Run, certificate: Certificate, status: int, tol: float) -> str:
+    gap = f"certified relative gap {certificate.relative_gap:.2e}"
+    if status == CERTIFIED:
+        return f"global minimum: {gap} <= {tol:g}"
+    reason = {
+        LIMIT: f"{run.evaluations} evaluations used up",
+        STALLED: "no further descent in double precision",
+        CALLBACK: "stopped by the callback",
+    }[status]
+    if status == STALLED and q.d < q.K - 1:
+        reason = "stationary, perhaps a spurious local minimum: with d < K - 1 the lower bound is that of d = K"
+    return f"not certified: {reason}; {gap} > {tol:g}"

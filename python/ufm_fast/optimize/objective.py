@@ -1,0 +1,84 @@
+"""The collapsed problem in canonical coordinates as a smooth function of one flat vector."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .._classes import ClassProblem
+from .run import Run
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class State:
+    """A point, its loss and everything the solver reuses there. A and B are views of x; so is b where it is a free variable."""
+
+    x: Array
+    A: Array
+    B: Array
+    b: Array
+    Z: Array
+    loss: float
+    G: Array
+    gradient: Array
+
+
+class Objective:
+    """F(A, B, b) with A and B of shape (K, columns), and its gradient.
+
+    The flat vector is (A, B, b). An unregularised bias is not a variable: it is eliminated exactly in each evaluation,
+    and the vector is (A, B), as it is without a bias.
+    """
+
+    def __init__(self, q: ClassProblem, columns: int, run: Run) -> None:
+        self.q, self.columns, self.run = q, columns, run
+        self.eliminates_bias = q.bias and q.lambda_b == 0
+        self.bias_is_free = q.bias and not self.eliminates_bias
+
+    def split(self, x: Array) -> tuple[Array, Array, Array | None]:
+        """A, B and b as views of x (b None where it is not a variable)."""
+        K, half = self.q.K, self.q.K * self.columns
+        A, B = x[:half].reshape(K, self.columns), x[half : 2 * half].reshape(K, self.columns)
+        return A, B, x[2 * half :] if self.bias_is_free else None
+
+    def join(self, A: Array, B: Array, b: Array) -> Array:
+        return np.concatenate([A.ravel(), B.ravel(), b] if self.bias_is_free else [A.ravel(), B.ravel()])
+
+    def regularizer(self, A: Array, B: Array, b: Array) -> float:
+        q = self.q
+        return 0.5 * q.tau * (np.vdot(A, A) + np.vdot(B, B)) + 0.5 * q.lambda_b * (b @ b)
+
+    def evaluate(self, x: Array, b: Array) -> State:
+        """Loss and gradient: three products. b is the first guess where the bias is eliminated, unused where it is in x."""
+        q = self.q
+        A, B, free = self.split(x)
+        Z = B @ A.T
+        if free is not None:
+            b = free
+        elif self.eliminates_bias:
+            b = q.best_bias(Z, b)
+        value, G, gb = q.data_term(Z, b)
+        gradient = np.empty_like(x)
+        gA, gB, gradient_b = self.split(gradient)
+        np.matmul(G.T, B, out=gA)
+        gA += q.tau * A
+        np.matmul(G, A, out=gB)
+        gB += q.tau * B
+        if gradient_b is not None:
+            gradient_b[:] = gb + q.lambda_b * b
+        self.run.evaluations += 1
+        self.run.charge(3, self.columns)
+        return State(x, A, B, b, Z, value + self.regularizer(A, B, b), G, gradient)
+
+    def at(self, A: Array, B: Array, b: Array) -> State:
+        return self.evaluate(self.join(A, B, b), b)
+
+    def gradient_norm(self, state: State) -> float:
+        """Norm of the gradient in the plain, full-sample isometric coordinates (W, sqrt(n_k) h_k, b)."""
+        gA, gB, gb = self.split(state.gradient)
+        square = np.vdot(gA, gA) / self.q.rho**2 + np.vdot(gB, gB) * self.q.rho**2
+        return float(np.sqrt(square + (0.0 if gb is None else gb @ gb)))

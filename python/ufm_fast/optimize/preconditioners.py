@@ -1,0 +1,100 @@
+"""Metrics for L-BFGS on F(A, B, b): the pair metric for class-aligned square factors and the Kronecker metric for any factors."""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy.linalg import cho_factor, cho_solve
+
+from .._classes import ClassProblem
+from .objective import Array, Objective, State
+
+
+def logit_curvature(q: ClassProblem, G: Array) -> Array:
+    """Diagonal second derivatives of the data term with respect to Z, (K, K)."""
+    if q.loss.name == "mse":
+        return np.full((q.K, q.K), 1 / q.N)
+    P = q.probabilities(G)
+    return P * (1 - P) / q.N
+
+
+class PairMetric:
+    """Inverts, elementwise, the 4 x 4 Hessian block of (A_jk, B_jk, A_kj, B_kj) for every pair of classes.
+
+    In the class-aligned gauge (column k of A and B belongs to class k) A and B are nearly diagonal, and the Hessian of F
+    is nearly block diagonal over pairs of classes. The block is tau [[m, c_j], [c_j, m]] + tau [[m, c_k], [c_k, m]]
+    plus one rank-one term for each of Z_jk and Z_kj, inverted by the Woodbury identity. m = 1 + damping, where the
+    damping grows after rejected unit steps (Levenberg-Marquardt).
+    """
+
+    scaled = False
+
+    def __init__(self, objective: Objective) -> None:
+        self.objective = objective
+        self.damping = 0.0
+
+    def update(self, state: State) -> None:
+        q = self.objective.q
+        curvature = logit_curvature(q, state.G)
+        w = np.maximum(curvature.T, 1e-8 * curvature.max())  # row: logit, column: class of the sample
+        self.a, self.b = (np.sqrt(np.einsum("ij,ij->i", X, X)) + 1e-30 for X in (state.A, state.B))
+        c, m = np.clip(np.diag(state.G) / q.tau, -0.5, 0.0), 1 + self.damping
+        determinant = q.tau * (m * m - c * c)
+        self.e, self.o = (m / determinant)[:, None], (-c / determinant)[:, None]
+        self.D = 1 / w + self.e * self.b**2 + self.e.T * (self.a**2)[:, None]
+        cross = self.o * (self.a * self.b)
+        self.O = cross + cross.T
+        self.determinant = self.D * self.D.T - self.O**2
+        self.bias = (curvature * q.counts[:, None]).sum(0) + q.lambda_b
+
+    def adapt(self, unit_step_rejected: bool) -> None:
+        self.damping = max(4 * self.damping, 1.0) if unit_step_rejected else 0.9 * self.damping
+
+    def apply(self, gradient: Array) -> Array:
+        out = np.empty_like(gradient)
+        X, Y, gb = self.objective.split(gradient)
+        outA, outB, outb = self.objective.split(out)
+        a, b, e, o = self.a[:, None], self.b, self.e, self.o
+        t = (e * X + o * Y) * b + a * (e * Y + o * X).T
+        t = (self.D.T * t - self.O * t.T) / self.determinant
+        X, Y = X - b * t, Y - (a * t).T
+        outA[:] = e * X + o * Y
+        outB[:] = e * Y + o * X
+        if outb is not None and gb is not None:
+            outb[:] = gb / self.bias
+        return out
+
+
+class KroneckerMetric:
+    """Inverts (w B^T B + tau I) x I for A and (w A^T A + tau I) x I for B, with w the mean curvature of the data term in Z.
+
+    Invariant under rotations of the feature space and good at any point (scaled gradient descent, Tong, Ma and Chi,
+    arXiv:2005.08898, with the ridge added).
+    """
+
+    scaled = True
+
+    def __init__(self, objective: Objective) -> None:
+        self.objective = objective
+
+    def update(self, state: State) -> None:
+        objective, q = self.objective, self.objective.q
+        curvature = logit_curvature(q, state.G)
+        w, ridge = curvature.mean(), q.tau * np.eye(objective.columns)
+        self.for_A = cho_factor(w * (state.B.T @ state.B) + ridge)
+        self.for_B = cho_factor(w * (state.A.T @ state.A) + ridge)
+        self.bias = (curvature * q.counts[:, None]).sum(0) + q.lambda_b
+        ratio = objective.columns / q.K
+        objective.run.charge(4 * ratio + ratio**2 / 3, objective.columns)  # two Gram matrices, two factors, two solves
+
+    def adapt(self, unit_step_rejected: bool) -> None:
+        pass
+
+    def apply(self, gradient: Array) -> Array:
+        out = np.empty_like(gradient)
+        gA, gB, gb = self.objective.split(gradient)
+        outA, outB, outb = self.objective.split(out)
+        outA[:] = cho_solve(self.for_A, gA.T).T
+        outB[:] = cho_solve(self.for_B, gB.T).T
+        if outb is not None and gb is not None:
+            outb[:] = gb / self.bias
+        return out
