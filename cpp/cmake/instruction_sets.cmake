@@ -55,7 +55,8 @@ function(ufm_fast_add_module level)
     target_compile_options(${module} PRIVATE ${flags_${level}} /bigobj)
   else()
     target_compile_options(${module} PRIVATE
-      ${flags_${level}} -O3 -fno-math-errno -Wall -Wextra $<$<CXX_COMPILER_ID:GNU>:-fno-gnu-unique>)
+      ${flags_${level}} -O3 -fno-math-errno -Wall -Wextra
+      "$<$<CXX_COMPILER_ID:GNU>:-fno-gnu-unique;-Wno-maybe-uninitialized>")  # GCC's AVX-512 intrinsics raise the warning
   endif()
   install(TARGETS ${module} DESTINATION .)
 endfunction()

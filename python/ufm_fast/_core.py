@@ -1,4 +1,4 @@
-"""The compiled module for the best instruction-set level that this machine runs; its public names are this module's own.
+"""The compiled module for the best instruction-set level that this machine runs; its public names are ours too.
 
 The environment variable ``UFM_FAST_ISA`` forces a level.
 

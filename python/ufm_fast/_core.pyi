@@ -1,0 +1,69 @@
+from typing import Any, Generic, TypeAlias, TypeVar, type_check_only
+
+import numpy as np
+from numpy.typing import NDArray
+
+isa: str
+available: tuple[str, ...]
+reason: str
+eigen_version: str
+small_product: int
+
+def set_dgemm(capsule: Any, integer_bytes: int) -> None: ...
+def set_sgemm(capsule: Any, integer_bytes: int) -> None: ...
+
+_Scalar = TypeVar("_Scalar", np.float64, np.float32)
+_Point: TypeAlias = tuple[NDArray[_Scalar], NDArray[_Scalar], NDArray[_Scalar]]
+
+@type_check_only
+class _Problem(Generic[_Scalar]):
+    def __init__(
+        self,
+        K: int,
+        d: int,
+        labels: NDArray[np.int64],
+        weights: NDArray[_Scalar],
+        scales: NDArray[_Scalar],
+        ridges: NDArray[_Scalar],
+        loss: str,
+        label_smoothing: float,
+        lambda_W: float,
+        lambda_b: float,
+        bias: bool,
+    ) -> None: ...
+    def loss(self, W: NDArray[_Scalar], H: NDArray[_Scalar], b: NDArray[_Scalar], threads: int) -> float: ...
+    def flat_loss(self, x: NDArray[_Scalar], threads: int) -> float: ...
+    def loss_and_grad(
+        self, W: NDArray[_Scalar], H: NDArray[_Scalar], b: NDArray[_Scalar], threads: int
+    ) -> tuple[float, NDArray[_Scalar], NDArray[_Scalar], NDArray[_Scalar]]: ...
+    def flat_loss_and_grad(self, x: NDArray[_Scalar], threads: int) -> tuple[float, NDArray[_Scalar]]: ...
+    def hvp(
+        self,
+        W: NDArray[_Scalar],
+        H: NDArray[_Scalar],
+        b: NDArray[_Scalar],
+        V_W: NDArray[_Scalar],
+        V_H: NDArray[_Scalar],
+        V_b: NDArray[_Scalar],
+        kept: NDArray[_Scalar] | None,
+        threads: int,
+    ) -> _Point[_Scalar]: ...
+    def flat_hvp(
+        self, x: NDArray[_Scalar], v: NDArray[_Scalar], kept: NDArray[_Scalar] | None, threads: int
+    ) -> NDArray[_Scalar]: ...
+    def keep(self, W: NDArray[_Scalar], H: NDArray[_Scalar], b: NDArray[_Scalar], threads: int) -> NDArray[_Scalar]: ...
+    def gradient_matrix(
+        self, W: NDArray[_Scalar], H: NDArray[_Scalar], b: NDArray[_Scalar], threads: int
+    ) -> NDArray[_Scalar]: ...
+    def gradient_gram(
+        self, W: NDArray[_Scalar], H: NDArray[_Scalar], b: NDArray[_Scalar], threads: int
+    ) -> NDArray[_Scalar]: ...
+    def gradient_product(
+        self, W: NDArray[_Scalar], H: NDArray[_Scalar], b: NDArray[_Scalar], X: NDArray[_Scalar], threads: int
+    ) -> NDArray[_Scalar]: ...
+    def data_term(
+        self, Z: NDArray[_Scalar], b: NDArray[_Scalar], threads: int
+    ) -> tuple[float, NDArray[_Scalar], NDArray[_Scalar]]: ...
+
+class Problem64(_Problem[np.float64]): ...
+class Problem32(_Problem[np.float32]): ...

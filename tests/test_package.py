@@ -1,0 +1,167 @@
+"""The package as installed: lazy import, choice of the instruction set, configuration, and the headers from C++."""
+
+import json
+import math
+import platform
+import shutil
+import subprocess
+import sys
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+
+import ufm_fast as uf
+from ufm_fast import _core, _cpu
+
+REPORT = """
+import json, sys
+from ufm_fast import _core
+loaded = sorted(name for name in sys.modules if name.startswith("ufm_fast._core_"))
+print(json.dumps([_core.isa, _core.reason, loaded, _core.Problem64.__module__]))
+"""
+
+
+def test_import_is_lazy(run_python):
+    loaded = run_python("import sys, ufm_fast; print(*sys.modules)").split()
+    assert "ufm_fast" in loaded
+    assert not {"numpy", "scipy", "matplotlib", "typer", "rich", "threadpoolctl"} & set(loaded)
+    assert not [name for name in loaded if name.startswith("ufm_fast.")]
+
+
+def test_every_public_name_is_found():
+    for name in uf.__all__:
+        assert getattr(uf, name).__module__.startswith("ufm_fast."), name
+    assert uf.__version__ == metadata.version("ufm-fast")
+
+
+@pytest.mark.skipif(not Path("/proc/cpuinfo").exists(), reason="/proc/cpuinfo is Linux's")
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="levels exist on x86-64 only")
+def test_levels_agree_with_the_kernel():
+    flags = set()
+    for line in Path("/proc/cpuinfo").read_text().splitlines():
+        if line.startswith("flags"):
+            flags = set(line.split())
+            break
+    v3 = {"avx2", "fma", "f16c", "bmi1", "bmi2", "abm", "movbe", "popcnt"}
+    v4 = v3 | {"avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl"}
+    expected = ["baseline"] + ["v3"] * (v3 <= flags) + ["v4"] * (v4 <= flags)
+    assert _cpu.levels() == expected
+
+
+@pytest.mark.parametrize("isa", _core.available)
+def test_forced_instruction_set(run_python, isa):
+    chosen, reason, loaded, home = json.loads(run_python(REPORT, UFM_FAST_ISA=isa))
+    assert chosen == isa
+    assert "UFM_FAST_ISA" in reason
+    assert loaded == [f"ufm_fast._core_{isa}"]
+    assert home == f"ufm_fast._core_{isa}"
+
+
+def test_best_instruction_set_by_default(run_python):
+    chosen, reason, loaded, _ = json.loads(run_python(REPORT, UFM_FAST_ISA=""))
+    assert chosen == _core.available[-1]
+    assert "UFM_FAST_ISA" not in reason
+    assert loaded == [f"ufm_fast._core_{chosen}"]
+
+
+def test_unknown_instruction_set_is_refused(run_python):
+    script = "import ufm_fast\ntry: ufm_fast.UFM\nexcept ValueError as error: print(error)"
+    message = run_python(script, UFM_FAST_ISA="v9")
+    assert "UFM_FAST_ISA" in message
+    assert "'v9'" in message
+    assert ", ".join(_core.available) in message
+
+
+def test_show_config(capsys):
+    import numpy
+    import scipy
+
+    config = uf.show_config(mode="dicts")
+    assert config["instruction_set"] == _core.isa
+    assert config["numpy"] == numpy.__version__
+    assert config["scipy"] == scipy.__version__
+    assert config["threads"] == uf.get_num_threads()
+    assert json.loads(json.dumps(config)) == config
+    uf.show_config()
+    printed = capsys.readouterr().out
+    for value in config.values():
+        assert (", ".join(value) if isinstance(value, list) else str(value)) in printed
+    with pytest.raises(ValueError, match="mode must be 'stdout' or 'dicts', not 'dict'"):
+        uf.show_config(mode="dict")
+
+
+def test_typing_files_are_there():
+    package = Path(uf.__file__).parent
+    assert (package / "py.typed").is_file()
+    assert (package / "_core.pyi").is_file()
+
+
+def test_runtime_dependencies():
+    required = [line for line in metadata.requires("ufm-fast") if "extra ==" not in line]
+    assert {line.split(">")[0] for line in required} == {"numpy", "scipy", "threadpoolctl"}
+
+
+def test_licences_are_in_the_distribution():
+    licences = {path.name: path for path in metadata.files("ufm-fast") if "licenses" in path.parts}
+    assert set(licences) == {"LICENSE", "NOTICE"}
+    assert "MPL" in licences["NOTICE"].read_text()
+
+
+def test_headers_include_all_of_ours_and_eigen():
+    include = Path(uf.get_include())
+    installed = {path.name for path in (include / "ufm_fast").iterdir()}
+    source = Path(__file__).parents[1] / "cpp" / "include" / "ufm_fast"
+    assert installed == {path.name for path in source.iterdir()}
+    assert (include / "eigen3" / "Eigen" / "Dense").is_file()
+    assert not (include / "eigen3" / "unsupported").exists()
+
+
+PROJECT = """
+cmake_minimum_required(VERSION 3.21)
+project(user LANGUAGES CXX)
+find_package(ufm_fast 0.1 REQUIRED)
+add_executable(user user.cpp)
+target_link_libraries(user PRIVATE ufm_fast::ufm_fast)
+"""
+
+# The loss and the largest gradient entry at W = H = 0: every logit is zero, so the loss is log K and the gradient zero.
+PROGRAM = """
+#include <algorithm>
+#include <cmath>
+#include <cstdio>
+#include <ufm_fast/ufm_fast.hpp>
+
+int main() {
+  using namespace ufm_fast;
+  const Index K = 7, d = 3, M = 5;
+  const Problem<double> problem{K, d, M, {0, 1, 2, 3, 6}, std::vector<double>(M, 0.2), std::vector<double>(M, 1.0),
+                                std::vector<double>(M, 1e-3), CrossEntropy<double>{K, 0.0}, 1e-3, 0.0, false};
+  std::vector<double> zeros(K * d + M * d + K), gradient(zeros.size(), NAN);
+  const auto view = [&](std::vector<double>& x) {
+    return PointView<double>{{x.data(), K, d}, {x.data() + K * d, M, d}, x.data() + K * d + M * d};
+  };
+  const double value = loss_and_gradient<double>(problem, view(zeros), view(gradient), Execution{2});
+  double largest = 0;
+  for (double entry : gradient) largest = std::max(largest, std::isnan(entry) ? INFINITY : std::abs(entry));
+  std::printf("%.17g %.17g", value, largest);
+}
+"""
+
+
+@pytest.mark.skipif(shutil.which("c++") is None and sys.platform != "win32", reason="needs a C++ compiler")
+def test_cmake_project_uses_the_installed_headers(tmp_path):
+    command = Path(pytest.importorskip("cmake").CMAKE_BIN_DIR) / "cmake"
+    options = [f"-Dufm_fast_DIR={uf.get_cmake_dir()}", "-DCMAKE_BUILD_TYPE=Debug"]
+    if sys.platform != "win32":
+        ninja = Path(pytest.importorskip("ninja").BIN_DIR) / "ninja"
+        options += ["-GNinja", f"-DCMAKE_MAKE_PROGRAM={ninja}"]
+    (tmp_path / "CMakeLists.txt").write_text(PROJECT)
+    (tmp_path / "user.cpp").write_text(PROGRAM)
+    build = tmp_path / "build"
+    subprocess.run([command, "-S", tmp_path, "-B", build, *options], check=True)
+    subprocess.run([command, "--build", build, "--config", "Debug"], check=True)
+    program = next(path for path in [build / "user", build / "Debug" / "user.exe"] if path.exists())
+    value, largest = map(float, subprocess.check_output([program], text=True).split())
+    assert value == pytest.approx(math.log(7), rel=1e-15)
+    assert largest == 0
