@@ -1,0 +1,266 @@
+"""Lower bounds on the global minimum from points of the dual problem, on collapsed classes.
+
+In the coordinates of `ClassProblem` the minimum over all widths d is that of a convex problem in (Z, b),
+
+    data(Z, b) + tau |Z|_* + lambda_b/2 |b|^2,
+
+whose dual is to maximise over K x K matrices Y (the place of G = d data / d Z)
+
+    D(Y) = -data*(Y) - |e|^2 / (2 lambda_b)   subject to |Y|_2 <= tau,     e = sum_k root_k Y_k
+
+(lambda_b = 0: subject to e = 0; no bias: no such term). Every feasible Y bounds the minimum from below, at every d.
+With targets T_k and Q_k = T_k + N Y_k / root_k, -data* is sum_k (n_k/N) entropy(Q_k) for cross-entropy, -infinity
+unless every Q_k is a probability vector, and -<Y, root T> - N |Y|^2 / 2 for squared error.
+
+Why the bounds hold in floating point. A cross-entropy point *is* the off-diagonal entries of Y, the diagonal being
+minus the exact sum of the others. So rows sum to zero, wrong classes keep relative accuracy however small, and the
+label's probability is 1 - x with x their sum (its entropy by log1p). What remains is covered as follows, u = 2^-52.
+
+* Evaluating D. Each term is known to a few u of its size, a sum of K terms to K/8 + 20 u at worst; (32 + K/4) u times
+  the sum of the terms' absolute values is subtracted, an error dq in q counting (1 + |log q|) dq.
+* The norm. If |Y|_2 <= (1 + m) tau then Y / (1 + m) is feasible, and as D is concave with D(0) >= 0 its value is at
+  least (1 - m) D(Y). m = (64 + 4K) u covers the backward errors of LAPACK and of the products (entries in error by
+  sqrt(K) u relative to their row change the norm by at most K u) and of the recomputed diagonal (20 sqrt(K) u).
+* The constraint e = 0, which rounding leaves violated. For squared error, subtracting root e^T / N restores it and
+  raises no norm. For cross-entropy, a flow of |e_k| from classes that receive too much to those that receive too
+  little does: it adds to off-diagonal entries and takes from diagonals, raises the norm by at most |e / root|_2 and
+  costs at most |e_k| (1 + |log Q_kk|) in entropy. Both use a bound on |e|: the computed value plus its rounding.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, TypeAlias
+
+import numpy as np
+import scipy.linalg
+from numpy.typing import NDArray
+from scipy.special import xlog1py
+
+if TYPE_CHECKING:
+    from ._classes import ClassProblem
+
+Array: TypeAlias = NDArray[np.float64]
+
+#: Costs in products of two K x K matrices, for work counts.
+NORM_PRODUCTS, EIGH_PRODUCTS, SVD_PRODUCTS = 4, 8, 20
+
+_UNIT = np.finfo(float).eps
+_TINY = np.finfo(float).tiny
+_ACTIVE = 0.8  # singular values above this fraction of tau are taken to be tau at the optimum (polar bound)
+_MIXTURES = (0.2, 0.5, 0.9, 0.99, 0.999)
+
+
+class Dual:
+    """Dual bounds of a class problem; valid whatever point they are taken at.
+
+    Each bound is a float, at least the trivial D(0). `products` counts the work of all calls in matrix products.
+    Matrices are laid out as in `ClassProblem`: (K, K), row k = class k.
+
+    Parameters
+    ----------
+    q : ClassProblem
+        With a convex loss.
+    """
+
+    def __init__(self, q: ClassProblem) -> None:
+        self.q = q
+        self.products = 0.0
+        self._entropic = q.loss.name == "cross_entropy"
+        self._free = q.bias and q.lambda_b == 0  # e = 0 is a constraint
+        self._rounding = (32 + q.K / 4) * _UNIT
+        self._norm_rounding = (64 + 4 * q.K) * _UNIT
+        self._floor = max(0.0, self.value(np.zeros((q.K, q.K))))
+
+    def feasible(self, G: Array) -> Array:
+        """Return G made to satisfy e = 0 where that is a constraint (bias without decay), else G itself.
+
+        Squared error: the nearest such matrix. Cross-entropy: the couplings (n_k/N) Q_k are rounded to the transport
+        polytope of their margins (Altschuler, Weed and Rigollet, arXiv:1705.09634), which keeps them nonnegative.
+        The smaller e (it is zero at the best bias), the less changes. Cost O(K^2).
+        """
+        q = self.q
+        if not self._free:
+            return G
+        if not self._entropic:
+            return G - np.outer(q.root / q.N, q.root @ G)
+        flow = G * q.root[:, None]
+        excess = flow.sum(axis=0)
+        couplings = flow + q.targets * q.weights[:, None]
+        taken = np.maximum(excess, 0) / (q.weights @ q.targets + excess)
+        rows, columns = couplings @ taken, np.maximum(-excess, 0)
+        flow -= couplings * taken
+        if (total := rows.sum()) > 0:
+            flow += np.outer(rows / total, columns)
+        return flow / q.root[:, None]
+
+    def value(self, Y: Array) -> float:
+        """Return a lower bound on the minimum from a dual point with |Y|_2 <= tau, up to rounding.
+
+        The dual value less the rounding allowances of the module's docstring; -infinity outside the simplex.
+        With a bias without decay, Y must come from `feasible` (or combinations of such); e != 0 is paid for.
+        """
+        q = self.q
+        if self._entropic:
+            Y = Y.copy()
+            np.fill_diagonal(Y, 0)
+            received, given = q.root @ Y, q.root * Y.sum(axis=1)
+            imbalance = received - given
+            doubt = received + given if q.loss.label_smoothing == 0 else q.root @ abs(Y) + q.root * abs(Y).sum(axis=1)
+        else:
+            imbalance, doubt = q.root @ Y, q.root @ abs(Y)
+        imbalance = abs(imbalance) + self._rounding * doubt
+        value, own = self._entropies(Y) if self._entropic else (self._quadratic(Y), np.ones(q.K))
+        excess_norm = self._norm_rounding
+        if self._free:
+            if self._entropic:
+                excess_norm += float(np.linalg.norm(imbalance / q.root)) / q.tau
+                if not np.all(q.weights * own >= imbalance):
+                    return -np.inf
+            value -= float((imbalance * (1 - np.log(np.maximum(own, _TINY)))).sum())
+        elif q.bias:
+            value -= float(imbalance @ imbalance) / (2 * q.lambda_b)
+        return value - excess_norm * max(value, 0)
+
+    def scaled_bound(self, G: Array) -> float:
+        """Return certificate A: the gradient scaled into the ball. First order in the error. Cost: a norm."""
+        F = self.feasible(G)
+        return max(self._floor, self.value(self._scaled(F, self.norm(F))))
+
+    def newton_schulz_bound(self, G: Array) -> float:
+        """Second-order bound from one Newton-Schulz step towards the polar factor. Cost: 2 products, no spectrum.
+
+        s (3 - s^2) / 2 maps [0, 2] into [0, 1], so the norm needs no more than a bound on |F|_2 / tau. Loose where the
+        optimum has rank below K-1 (singular values of G that belong under tau are raised): see `prox_bound`.
+        """
+        self.products += 2
+        F = self.feasible(G)
+        X = F / self.q.tau
+        gram = X.T @ X
+        norm = max(_TINY, np.sqrt(abs(gram).sum(axis=1).max()))
+        scale = min(1.0, 1.99 / norm)
+        Y = F * (1.5 * scale) - (F @ gram) * (0.5 * scale**3)
+        return self._towards(Y, F, float(norm) * self.q.tau)
+
+    def polar_bound(self, G: Array) -> float:
+        """Return the better of certificates A and B. Second order. Cost: one eigendecomposition, 3 products.
+
+        B sets the active singular values of the gradient to tau exactly and clips the others.
+        """
+        tau = self.q.tau
+        F = self.feasible(G)
+        Y, norm = self._remapped(F, lambda s: np.where(s > _ACTIVE * tau, tau / s, 1.0))
+        return max(self.value(self._scaled(F, norm)), self._towards(Y, F, norm))
+
+    def prox_bound(self, Z: Array, G: Array) -> float:
+        """Return the bound of one proximal-gradient step from Z. Second order; also at optima of any rank.
+
+        Y = -clip(Z/t - G), singular values clipped to tau, 1/t the mean curvature of the data term: the dual point of
+        a proximal step of length t, within about 1.5 of the true gap near the optimum. For squared error without
+        bias or without bias decay Z/t - G does not depend on Z and the bound is the minimum itself.
+        With 0 < lambda_b < tau, `polish` the point first. Cost: one eigendecomposition, 3 products.
+        """
+        q = self.q
+        curvature = 1.0
+        if self._entropic:
+            P = q.probabilities(G)
+            P *= 1 - P
+            curvature = max(0.0, float(P.sum() - np.trace(P))) / (q.K * max(1, q.K - 1))
+            Z = Z - Z.mean(axis=1, keepdims=True)
+        if self._free:
+            Z = Z - np.outer(q.root / q.N, q.root @ Z)
+        F = self.feasible(G)
+        step, _ = self._remapped(F - Z * (curvature / q.N), lambda s: np.minimum(1.0, q.tau / s))
+        return self._towards(step, F)
+
+    def polish(self, A: Array, B: Array, b: Array) -> tuple[Array, Array]:
+        """Move the bias and the part of the features that acts as one; returns (B, b), at no higher loss.
+
+        The bias becomes optimal; then B - root x^T, b + A x, which have the same logits, with the x of least penalty;
+        then the bias again. For lambda_b = 0 this removes from B what b does for free.
+        Cost O(K d^2) where the bias has a decay, else O(K d).
+        """
+        q = self.q
+        if not q.bias:
+            return B, b
+        b = q.best_bias(B @ A.T, b)
+        x = B.T @ q.root / q.N
+        if not self._free:
+            matrix = q.lambda_b * (A.T @ A) + q.tau * q.N * np.eye(A.shape[1])
+            x = scipy.linalg.solve(matrix, q.tau * q.N * x - q.lambda_b * (A.T @ b), assume_a="pos")
+        B = B - np.outer(q.root, x)
+        return B, q.best_bias(B @ A.T, b + A @ x)
+
+    def norm(self, F: Array) -> float:
+        """Return the spectral norm |F|_2, from the largest eigenvalue of F^T F."""
+        self.products += NORM_PRODUCTS
+        size = float(abs(F).max())
+        if size == 0:
+            return 0.0
+        X, last = F / size, len(F) - 1
+        square = scipy.linalg.eigh(X.T @ X, eigvals_only=True, subset_by_index=(last, last), check_finite=False)[0]
+        return size * float(np.sqrt(square))
+
+    def _entropies(self, Y: Array) -> tuple[float, Array]:
+        """Sum of (n_k/N) entropy(Q_k) less its rounding, and the probabilities Q_kk; Y has a zero diagonal."""
+        q = self.q
+        base = q.loss.label_smoothing / q.K
+        Q = Y * (q.N / q.root)[:, None] + base
+        np.fill_diagonal(Q, 0)
+        wrong = Q.sum(axis=1)
+        own = 1 - wrong
+        if not (Q.min() >= 0 and own.min() >= 0):
+            return -np.inf, own
+        logs = np.log(np.maximum(Q, _TINY))
+        spread = -(Q * logs).sum(axis=1)
+        entropy = spread - xlog1py(own, -wrong)
+        terms = spread + wrong * (2 - np.log(np.maximum(own, _UNIT)))
+        if base > 0:
+            terms += 2 * base * (q.K - logs.sum(axis=1) + np.log(_TINY))  # the diagonal of logs is log(_TINY)
+        return float(q.weights @ (entropy - self._rounding * (terms + entropy))), own
+
+    def _quadratic(self, Y: Array) -> float:
+        q = self.q
+        linear, square = q.root * np.diag(Y), q.N / 2 * float((Y * Y).sum())
+        return float(-linear.sum()) - square - self._rounding * float(abs(linear).sum() + square)
+
+    def _scaled(self, F: Array, norm: float) -> Array:
+        """F times the best factor (cross-entropy: the largest up to 1) that keeps it in the ball."""
+        q = self.q
+        limit = q.tau / max(norm, _TINY)
+        if self._entropic:
+            return F * min(1.0, limit)
+        square = q.N * float((F * F).sum())
+        if q.bias and not self._free:
+            square += float(((q.root @ F) ** 2).sum()) / q.lambda_b
+        factor = -float(q.root @ np.diag(F)) / max(square, _TINY)
+        return F * min(limit, max(-limit, factor))
+
+    def _towards(self, Y: Array, F: Array, norm: float | None = None) -> float:
+        """Bound at Y or, where Y is outside the simplex, the best of some mixtures with scaled F, which is inside."""
+        value = self.value(Y)
+        if value == -np.inf:
+            q = self.q
+            anchor = self._scaled(F, self.norm(F) if norm is None else norm)
+            Q, change = q.probabilities(anchor), (Y - anchor) * (q.N / q.root)[:, None]
+            down = change < 0
+            cut = max(0.0, min(1.0, float((Q[down] / -change[down]).min())))
+            value = max(self.value(anchor + w * cut * (Y - anchor)) for w in _MIXTURES)
+        return max(self._floor, value)
+
+    def _remapped(self, M: Array, factor: Callable[[Array], Array]) -> tuple[Array, float]:
+        """M with each singular value s multiplied by factor(s) (tau at most), and |M|_2.
+
+        From the eigenvectors of M^T M unless |M|_2 is well above tau, where squaring would lose the accuracy near tau.
+        """
+        X = M / self.q.tau
+        gram = X.T @ X
+        if abs(gram).sum(axis=1).max() <= 16:
+            self.products += EIGH_PRODUCTS + 3
+            squares, V = scipy.linalg.eigh(gram, check_finite=False, overwrite_a=True)
+            s = self.q.tau * np.sqrt(np.maximum(squares, _TINY))
+            return M @ ((V * factor(s)) @ V.T), float(s[-1])
+        self.products += SVD_PRODUCTS + 2
+        U, s, V = scipy.linalg.svd(M, check_finite=False)
+        s = np.maximum(s, _TINY)
+        return (U * (s * factor(s))) @ V, float(s[0])
