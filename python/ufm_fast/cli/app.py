@@ -1,0 +1,57 @@
+"""The Typer application: which commands there are, and how errors reach the user."""
+
+from __future__ import annotations
+
+import sys
+from importlib.metadata import version
+from typing import Annotated, Any
+
+import typer
+
+from .info import info
+from .solve import solve
+
+app = typer.Typer(
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Unconstrained feature models of neural collapse: certified global optima, exact escapes from saddles.",
+)
+app.command()(solve)
+app.command()(info)
+
+# Some versions of Typer carry their own copy of click, others import click: this reaches the UsageError of both.
+_UsageError: Any = typer.BadParameter.__base__
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(f"ufm-fast {version('ufm-fast')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _program(
+    show_version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    pass
+
+
+def run(arguments: list[str]) -> int:
+    """Run the command named by `arguments` (the help if there are none) and return the exit code."""
+    try:
+        code = app(args=arguments or ["--help"], prog_name="ufm-fast", standalone_mode=False)
+    except _UsageError as error:
+        message = " ".join(error.format_message().split())
+        print(f"ufm-fast: {message}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        print(f"ufm-fast: {error}", file=sys.stderr)
+        return 2
+    except typer.Abort as error:
+        raise KeyboardInterrupt from error
+    if code == 130:
+        raise KeyboardInterrupt
+    return code or 0

@@ -1,0 +1,72 @@
+"""What the commands read and write: class counts, points, results."""
+
+from __future__ import annotations
+
+import json
+import os
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+def read_counts(path: Path) -> NDArray[np.int64]:
+    """Read samples per class: ``.npy``, ``.json`` (a list), or text (integers, separators, ``#`` comments).
+
+    Raises
+    ------
+    ValueError
+        If the file does not hold a flat list of integers.
+    OSError
+        If it cannot be read.
+    """
+    if path.suffix == ".npy":
+        values = np.load(path, allow_pickle=False)
+    elif path.suffix == ".json":
+        values = np.asarray(json.loads(path.read_text(encoding="utf-8")))
+    else:
+        lines = path.read_text(encoding="utf-8").splitlines()
+        words = " ".join(line.partition("#")[0] for line in lines).replace(",", " ").replace(";", " ").split()
+        values = np.array([int(word) for word in words])
+    if values.ndim != 1 or values.size == 0 or not np.issubdtype(values.dtype, np.integer):
+        raise ValueError(f"{path} must hold a flat list of integers, got {values.dtype} of shape {values.shape}")
+    return np.asarray(values, dtype=np.int64)
+
+
+def read_point(path: Path) -> dict[str, NDArray[Any]]:
+    """Read the arrays ``W``, ``H`` and ``b`` of an ``.npz`` file, as `write_result` writes it.
+
+    Raises
+    ------
+    ValueError
+        If the file is not an ``.npz`` archive or lacks one of them.
+    OSError
+        If it cannot be read.
+    """
+    if path.exists() and not zipfile.is_zipfile(path):
+        raise ValueError(f"{path} must be an .npz archive with the arrays W, H and b")
+    with np.load(path, allow_pickle=False) as archive:
+        missing = [name for name in "WHb" if name not in archive]
+        if missing:
+            raise ValueError(f"{path} lacks {', '.join(missing)}: it must hold the arrays W, H and b")
+        return {name: archive[name] for name in "WHb"}
+
+
+def write_result(path: Path, *, arrays: dict[str, Any], history: dict[str, Any], config: dict[str, Any]) -> None:
+    """Write an ``.npz`` archive: `arrays`, ``history_NAME`` for each NAME in `history`, and ``config`` as JSON text."""
+    named = {f"history_{name}": values for name, values in history.items()}
+    write_atomically(path, lambda stream: np.savez_compressed(stream, config=json.dumps(config), **arrays, **named))
+
+
+def write_atomically(path: Path, write: Callable[[IO[bytes]], object]) -> None:
+    """Let `write` fill a temporary file beside `path`, then rename it: `path` is never half written."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with temporary.open("wb") as stream:
+            write(stream)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)

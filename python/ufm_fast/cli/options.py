@@ -1,0 +1,112 @@
+"""Options shared by the commands that take a problem: use these as annotations of a command's parameters."""
+
+from __future__ import annotations
+
+from enum import Enum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+DEFAULT_COUNTS = "cifar100-lt"
+DEFAULT_K = 100
+DEFAULT_LAMBDA_W = 5e-4
+DEFAULT_LAMBDA_B = 1e-2
+
+
+class LossName(str, Enum):
+    """The losses by name."""
+
+    cross_entropy = "cross_entropy"
+    mse = "mse"
+
+
+class FloatType(str, Enum):
+    """The floating-point types by name."""
+
+    float64 = "float64"
+    float32 = "float32"
+
+
+_DATA = "Data"
+_MODEL = "Model"
+_COMPUTATION = "Computation"
+
+K = Annotated[
+    int | None,
+    typer.Option(
+        "--K",
+        help="Number of classes.",
+        show_default=f"that of --counts; {DEFAULT_K} with --n",
+        rich_help_panel=_DATA,
+    ),
+]
+FeatureDimension = Annotated[
+    int | None,
+    typer.Option("--d", help="Feature dimension.", show_default="K", rich_help_panel=_DATA),
+]
+SamplesPerClass = Annotated[
+    int | None,
+    typer.Option(
+        "--n",
+        help="Samples in each class; in the largest one with --imbalance.",
+        show_default="1 with --K",
+        rich_help_panel=_DATA,
+    ),
+]
+Counts = Annotated[
+    str | None,
+    typer.Option(
+        "--counts",
+        metavar="NAME|FILE",
+        help="Samples in each class: a data set (mnist, fashion-mnist, cifar10, cifar100, cifar10-lt, cifar100-lt, ...)"
+        ", or a text, .json or .npy file of integers.",
+        show_default=f"{DEFAULT_COUNTS} unless --K or --n is given",
+        rich_help_panel=_DATA,
+    ),
+]
+Imbalance = Annotated[
+    float | None,
+    typer.Option(
+        "--imbalance",
+        help="Largest class over smallest, falling exponentially in between.",
+        show_default="100 with *-lt, 1 with --n",
+        rich_help_panel=_DATA,
+    ),
+]
+Loss = Annotated[LossName, typer.Option("--loss", help="Loss of one sample.", rich_help_panel=_MODEL)]
+LabelSmoothing = Annotated[
+    float, typer.Option("--label-smoothing", help="In [0, 1), with cross_entropy.", rich_help_panel=_MODEL)
+]
+LambdaW = Annotated[float, typer.Option("--lambda-W", help="Weight decay of W.", rich_help_panel=_MODEL)]
+LambdaH = Annotated[
+    float | None,
+    typer.Option(
+        "--lambda-H",
+        help="Weight decay of each sample's feature.",
+        show_default="lambda_W / mean samples a class",
+        rich_help_panel=_MODEL,
+    ),
+]
+LambdaB = Annotated[
+    float | None,
+    typer.Option(
+        "--lambda-b",
+        help="Weight decay of the bias; 0 leaves it free.",
+        show_default=f"{DEFAULT_LAMBDA_B:g}",
+        rich_help_panel=_MODEL,
+    ),
+]
+NoBias = Annotated[bool, typer.Option("--no-bias", help="A model without a bias.", rich_help_panel=_MODEL)]
+Threads = Annotated[
+    int | None,
+    typer.Option(
+        "--threads",
+        help="Number of threads.",
+        show_default="the processors this process may use",
+        rich_help_panel=_COMPUTATION,
+    ),
+]
+DType = Annotated[FloatType, typer.Option("--dtype", help="Floating-point type.", rich_help_panel=_COMPUTATION)]
+AsJson = Annotated[bool, typer.Option("--json", help="Print exactly one JSON object on standard output.")]
+Output = Annotated[Path | None, typer.Option("--output", metavar="FILE", help="Save the result as an .npz archive.")]

@@ -1,0 +1,120 @@
+"""From the options that describe a problem to a `UFM`, for every command that takes one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import typer
+from numpy.typing import NDArray
+
+import ufm_fast as uf
+
+from .files import read_counts
+from .options import DEFAULT_COUNTS, DEFAULT_K, DEFAULT_LAMBDA_B, FloatType, LossName
+
+
+def class_counts(K: int | None, n: int | None, counts: str | None, imbalance: float | None) -> NDArray[np.int64]:
+    """Find the samples per class that the options ask for.
+
+    Raises
+    ------
+    typer.BadParameter
+        If the options contradict each other, or what they name does not exist or is no list of positive integers.
+    """
+    if counts is None and K is None and n is None:
+        counts = DEFAULT_COUNTS
+    if counts is None:
+        return exponential_counts(DEFAULT_K if K is None else K, 1 if n is None else n, imbalance)
+    if n is not None:
+        raise typer.BadParameter("give either --n or --counts, not both", param_hint="--n")
+    if not Path(counts).is_file():
+        try:
+            sizes = uf.counts(counts, imbalance)
+        except ValueError as error:
+            raise typer.BadParameter(f"{error}, or an existing file", param_hint="--counts") from error
+    elif imbalance is not None:
+        raise typer.BadParameter("counts from a file are taken as they are", param_hint="--imbalance")
+    else:
+        try:
+            sizes = read_counts(Path(counts))
+        except (ValueError, OSError) as error:
+            raise typer.BadParameter(str(error), param_hint="--counts") from error
+    if K not in (None, len(sizes)):
+        raise typer.BadParameter(f"{K} classes, but --counts {counts} has {len(sizes)}", param_hint="--K")
+    return sizes
+
+
+def exponential_counts(K: int, n: int, imbalance: float | None) -> NDArray[np.int64]:
+    """Let class sizes fall exponentially from `n` to `n` / `imbalance`, rounded down as in long-tailed data sets."""
+    if K < 2:
+        raise typer.BadParameter(f"at least 2 classes are needed, not {K}", param_hint="--K")
+    if n < 1:
+        raise typer.BadParameter(f"at least 1 sample a class is needed, not {n}", param_hint="--n")
+    if imbalance is None:
+        return np.full(K, n)
+    if not 1 <= imbalance <= n:
+        raise typer.BadParameter(f"it must lie between 1 and n = {n}, not {imbalance:g}", param_hint="--imbalance")
+    return np.array([int(n * imbalance ** (-k / (K - 1))) for k in range(K)])
+
+
+def build_ufm(
+    *,
+    K: int | None,
+    d: int | None,
+    n: int | None,
+    counts: str | None,
+    imbalance: float | None,
+    loss: LossName,
+    label_smoothing: float,
+    lambda_W: float,
+    lambda_H: float | None,
+    lambda_b: float | None,
+    no_bias: bool,
+    threads: int | None,
+    dtype: FloatType,
+) -> uf.UFM:
+    """Build the model the options describe; its classes are collapsed (exact, and N / K times cheaper).
+
+    Raises
+    ------
+    typer.BadParameter
+        If the options contradict each other or the model rejects a value.
+    """
+    sizes = class_counts(K, n, counts, imbalance)
+    if no_bias and lambda_b is not None:
+        raise typer.BadParameter("a model without a bias has no bias decay", param_hint="--lambda-b")
+    if label_smoothing and loss is not LossName.cross_entropy:
+        raise typer.BadParameter(f"it goes with cross_entropy, not {loss.value}", param_hint="--label-smoothing")
+    try:
+        return uf.UFM(
+            len(sizes),
+            len(sizes) if d is None else d,
+            sizes,
+            loss=uf.CrossEntropy(label_smoothing) if loss is LossName.cross_entropy else uf.MSE(),
+            lambda_W=lambda_W,
+            lambda_H=lambda_W / float(np.mean(sizes)) if lambda_H is None else lambda_H,
+            lambda_b=DEFAULT_LAMBDA_B if lambda_b is None and not no_bias else lambda_b or 0.0,
+            bias=not no_bias,
+            dtype=dtype.value,
+            threads=threads,
+        )
+    except (ValueError, TypeError) as error:
+        raise typer.BadParameter(str(error)) from error
+
+
+def describe_ufm(ufm: uf.UFM) -> dict[str, Any]:
+    """All that defines `ufm`, in JSON's types."""
+    return {
+        "K": ufm.K,
+        "d": ufm.d,
+        "n": ufm.counts.tolist(),
+        "loss": ufm.loss_function.name,
+        "label_smoothing": ufm.loss_function.label_smoothing,
+        "lambda_W": ufm.lambda_W,
+        "lambda_H": ufm.lambda_H,
+        "lambda_b": ufm.lambda_b,
+        "bias": ufm.bias,
+        "dtype": str(np.dtype(ufm.dtype)),
+    }

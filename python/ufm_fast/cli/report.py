@@ -1,0 +1,92 @@
+"""The result of ``ufm-fast solve`` as numbers, and as tables."""
+
+from __future__ import annotations
+
+from math import isnan
+from typing import Any
+
+import numpy as np
+from rich.console import Group
+from rich.table import Table
+from scipy.optimize import OptimizeResult
+
+import ufm_fast as uf
+
+from .neural_collapse import neural_collapse_summary
+
+
+def summarize(ufm: uf.UFM, result: OptimizeResult, tol: float) -> dict[str, Any]:
+    """Collect what is worth reporting about a result of `ufm_fast.minimize`, in JSON's types (None where undefined).
+
+    The rank counts the singular values s of W that matter to the loss at the tolerance: ``lambda_W s^2 > tol |loss|``.
+    """
+    certificate = result.certificate
+    collapse = neural_collapse_summary(result.point.W, result.point.H, ufm.counts)
+    singular_values = np.linalg.svd(result.point.W, compute_uv=False)
+    return {
+        "loss": certificate.loss,
+        "lower_bound": certificate.lower_bound,
+        "relative_gap": certificate.relative_gap,
+        "success": bool(result.success),
+        "message": result.message,
+        "escapes": int(result.escapes),
+        "rank": int(np.sum(ufm.lambda_W * singular_values**2 > tol * abs(certificate.loss))),
+        "spectral_norm": certificate.spectral_norm,
+        "threshold": certificate.threshold,
+        "neural_collapse": {name: None if isnan(value) else value for name, value in collapse.items()},
+        "seconds": result.seconds,
+        "nfev": int(result.nfev),
+        "products": float(result.products),
+    }
+
+
+def tables(ufm: uf.UFM, summary: dict[str, Any], tol: float) -> Group:
+    """Show the problem, the result and its neural-collapse measures, for a rich console."""
+    return Group(_result_table(ufm, summary, tol), _collapse_table(ufm.K, summary["neural_collapse"]))
+
+
+def _result_table(ufm: uf.UFM, summary: dict[str, Any], tol: float) -> Table:
+    certified = summary["success"]
+    table = Table(
+        title="Certified global optimum" if certified else "Best point found (not certified)",
+        title_style="bold green" if certified else "bold yellow",
+        title_justify="left",
+        show_header=False,
+    )
+    smallest, largest = ufm.counts.min(), ufm.counts.max()
+    each = f"{smallest}" if smallest == largest else f"{smallest} to {largest}"
+    smoothing = ufm.loss_function.label_smoothing
+    bias = f"lambda_b = {ufm.lambda_b:g}" if ufm.bias else "no bias"
+    rows = {
+        "classes": f"K = {ufm.K}, {each} samples each, N = {ufm.N}",
+        "features": f"d = {ufm.d}, {ufm.dtype}",
+        "loss": ufm.loss_function.name + (f", label smoothing {smoothing:g}" if smoothing else ""),
+        "decays": f"lambda_W = {ufm.lambda_W:g}, lambda_H = {ufm.lambda_H:.4g}, {bias}",
+        "optimum" if certified else "lowest value": f"[bold]{summary['loss']:.12g}[/]",
+        "lower bound": f"{summary['lower_bound']:.12g}",
+        "relative gap": f"{summary['relative_gap']:.1e} (tolerance {tol:g})",
+        "|G| / tau": f"{summary['spectral_norm'] / summary['threshold']:.9g} (1 at a nonzero global optimum)",
+        "rank of W": f"{summary['rank']}",
+        "saddles escaped": f"{summary['escapes']}",
+        "time": f"{summary['seconds']:.3g} s",
+        "work": f"{summary['nfev']} evaluations, {summary['products']:.4g} matrix products (K x d by d x K)",
+    }
+    for name, value in rows.items():
+        table.add_row(name, value, end_section=name in ("decays", "|G| / tau"))
+    return table
+
+
+def _collapse_table(K: int, measures: dict[str, float | None]) -> Table:
+    table = Table("", "W", "class means", "simplex ETF", title="Neural collapse", title_justify="left")
+    for label, name, ideal in (
+        ("std / mean of norms", "norm_spread", 0.0),
+        ("mean cosine", "cosine_mean", -1 / (K - 1)),
+        ("std of cosines", "cosine_spread", 0.0),
+    ):
+        table.add_row(label, _short(measures[f"{name}_W"]), _short(measures[f"{name}_means"]), _short(ideal))
+    table.add_row("|W/|W| - M/|M||^2", _short(measures["duality"]), "", _short(0.0))
+    return table
+
+
+def _short(value: float | None) -> str:
+    return "undefined" if value is None else f"{value:.3g}"
