@@ -47,34 +47,37 @@ template <class T>
 class ClassifierSum {
  public:
   ClassifierSum(const Problem<T>& problem, Matrix<T> W, T* b, int workers)
-      : problem_(problem), W_(W), b_(b), parts_(workers) {}
+      : problem_(problem), W_(W), b_(b), parts_(workers), sums_(workers) {}
 
   struct Part {
     Matrix<T> W;
-    T* b;
+    double* b;
   };
 
   /// The worker's own part, starting from lambda_W W and lambda_b b (worker 0) or from zero.
   Part start(int worker, PointView<const T> p) {
     const Index size = problem_.K * problem_.d;
+    std::vector<double>& sum = sums_[worker];
+    sum.assign(static_cast<std::size_t>(problem_.K), 0.0);
     if (worker == 0) {
       Vector<T>(W_.data, size) = problem_.lambda_W * ConstVector<T>(p.W.data, size);
-      Vector<T> b(b_, problem_.K);
       if (problem_.bias) {
-        b = problem_.lambda_b * ConstVector<T>(p.b, problem_.K);
-      } else {
-        b.setZero();
+        for (Index k = 0; k < problem_.K; ++k) sum[k] = double(problem_.lambda_b) * double(p.b[k]);
       }
-      return {W_, b_};
+      return {W_, sum.data()};
     }
-    parts_[worker] = std::make_unique<Workspace<T>>(size + problem_.K);
+    parts_[worker] = std::make_unique<Workspace<T>>(size);
     T* data = parts_[worker]->data();
-    Vector<T>(data, size + problem_.K).setZero();
-    return {Matrix<T>(data, problem_.K, problem_.d), data + size};
+    Vector<T>(data, size).setZero();
+    return {Matrix<T>(data, problem_.K, problem_.d), sum.data()};
   }
 
   void finish(const Execution& execution) {
     const int workers = static_cast<int>(parts_.size());
+    for (int part = 1; part < workers; ++part) {
+      for (Index k = 0; k < problem_.K; ++k) sums_[0][k] += sums_[part][k];
+    }
+    Vector<T>(b_, problem_.K) = ConstVector<double>(sums_[0].data(), problem_.K).template cast<T>();
     if (workers == 1) return;
     const Index size = problem_.K * problem_.d;
     parallel_ranges(size, workers, execution.poll, [&](int, Index first, Index last, Interruption&) {
@@ -82,9 +85,6 @@ class ClassifierSum {
         Vector<T>(W_.data + first, last - first) += ConstVector<T>(parts_[part]->data() + first, last - first);
       }
     });
-    for (int part = 1; part < workers; ++part) {
-      Vector<T>(b_, problem_.K) += ConstVector<T>(parts_[part]->data() + size, problem_.K);
-    }
   }
 
  private:
@@ -92,6 +92,7 @@ class ClassifierSum {
   Matrix<T> W_;
   T* b_;
   std::vector<std::unique_ptr<Workspace<T>>> parts_;
+  std::vector<std::vector<double>> sums_;
 };
 
 }  // namespace detail
@@ -103,18 +104,12 @@ double loss(const Problem<T>& problem, PointView<const T> p, const Execution& ex
   std::vector<double> values(workers, 0.0);
   parallel_ranges(problem.M, workers, execution.poll, [&](int worker, Index first, Index last, Interruption& stop) {
     const Workspace<T> tile(tallest_tile(problem, first, last) * problem.K);
+    std::vector<double> ignored(static_cast<std::size_t>(problem.K), 0.0);
     double value = detail::ridge_of_features(problem, first, p.H.block(first, last - first));
     for_each_tile(problem, first, last, worker, stop, [&](Index begin, Index count) {
       const Matrix<T> Z(tile.data(), count, problem.K);
       gemm<T>(Op::none, Op::transpose, 1, p.H.block(begin, count), p.W, 0, Z);
-      std::visit(
-          [&](const auto& loss) {
-            for (Index i = 0; i < count; ++i) {
-              to_logits(problem, begin + i, p.b, Z.row(i));
-              value += double(problem.weights[begin + i]) * loss.keep(Z.row(i), problem.labels[begin + i]);
-            }
-          },
-          problem.loss);
+      value += residual_rows(problem, begin, p.b, Z, ignored.data());
     });
     values[worker] = value;
   });
@@ -160,7 +155,7 @@ double data_term(const Problem<T>& problem, Matrix<const T> Z, const T* b, Matri
                  const Execution& execution) {
   const int workers = row_workers(problem, execution);
   std::vector<double> values(workers, 0.0);
-  std::vector<T> sums(static_cast<std::size_t>(workers * problem.K), T(0));
+  std::vector<double> sums(static_cast<std::size_t>(workers * problem.K), 0.0);
   parallel_ranges(problem.M, workers, execution.poll, [&](int worker, Index first, Index last, Interruption& stop) {
     for_each_tile(problem, first, last, worker, stop, [&](Index begin, Index count) {
       const Matrix<T> tile = G.block(begin, count);
@@ -170,9 +165,10 @@ double data_term(const Problem<T>& problem, Matrix<const T> Z, const T* b, Matri
       values[worker] += residual_rows(problem, begin, b, tile, sums.data() + worker * problem.K);
     });
   });
-  Vector<T> sum(grad_b, problem.K);
-  sum.setZero();
-  for (int worker = 0; worker < workers; ++worker) sum += ConstVector<T>(sums.data() + worker * problem.K, problem.K);
+  for (int worker = 1; worker < workers; ++worker) {
+    for (Index k = 0; k < problem.K; ++k) sums[k] += sums[worker * problem.K + k];
+  }
+  Vector<T>(grad_b, problem.K) = ConstVector<double>(sums.data(), problem.K).template cast<T>();
   return detail::total(values);
 }
 

@@ -12,7 +12,7 @@ template <class T>
 void gradient_matrix(const Problem<T>& problem, PointView<const T> p, Matrix<T> G, const Execution& execution) {
   const int workers = row_workers(problem, execution);
   parallel_ranges(problem.M, workers, execution.poll, [&](int worker, Index first, Index last, Interruption& stop) {
-    std::vector<T> ignored(static_cast<std::size_t>(problem.K), T(0));
+    std::vector<double> ignored(static_cast<std::size_t>(problem.K), 0.0);
     for_each_tile(problem, first, last, worker, stop, [&](Index begin, Index count) {
       const Matrix<T> tile = G.block(begin, count);
       gemm<T>(Op::none, Op::transpose, 1, p.H.block(begin, count), p.W, 0, tile);
@@ -29,7 +29,7 @@ void for_each_gradient_tile(const Problem<T>& problem, PointView<const T> p, int
                             Body&& body) {
   parallel_ranges(problem.M, workers, execution.poll, [&](int worker, Index first, Index last, Interruption& stop) {
     const Workspace<T> tile(tallest_tile(problem, first, last) * problem.K);
-    std::vector<T> ignored(static_cast<std::size_t>(problem.K), T(0));
+    std::vector<double> ignored(static_cast<std::size_t>(problem.K), 0.0);
     for_each_tile(problem, first, last, worker, stop, [&](Index begin, Index count) {
       const Matrix<T> G(tile.data(), count, problem.K);
       gemm<T>(Op::none, Op::transpose, 1, p.H.block(begin, count), p.W, 0, G);

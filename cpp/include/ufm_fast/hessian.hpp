@@ -16,8 +16,7 @@ void keep(const Problem<T>& problem, PointView<const T> p, Matrix<T> kept, const
       std::visit(
           [&](const auto& loss) {
             for (Index i = 0; i < count; ++i) {
-              to_logits(problem, begin + i, p.b, tile.row(i));
-              loss.keep(tile.row(i), problem.labels[begin + i]);
+              loss.keep(tile.row(i), affine_of(problem, begin + i, p.b), problem.labels[begin + i]);
             }
           },
           problem.loss);
@@ -31,19 +30,17 @@ namespace detail {
 /// matrix and its derivative; the bias part of the derivative is added to `sum`.
 template <class T>
 void second_order_rows(const Problem<T>& problem, Index first, const T* b, const T* direction_b, bool is_kept,
-                       Matrix<T> P, Matrix<T> D, T* sum) {
+                       Matrix<T> P, Matrix<T> D, double* sum) {
   const Index K = problem.K;
   std::visit(
       [&](const auto& loss) {
         for (Index i = 0; i < P.rows; ++i) {
           const Index m = first + i, label = problem.labels[m];
-          if (!is_kept) {
-            to_logits(problem, m, b, P.row(i));
-            loss.keep(P.row(i), label);
-          }
-          to_logits(problem, m, direction_b, D.row(i));
+          if (!is_kept) loss.keep(P.row(i), affine_of(problem, m, b), label);
+          const Affine<T> affine = affine_of(problem, m, direction_b);
+          elementwise::affine_max(D.row(i), K, affine.scale, affine.b);
           loss.second_order(P.row(i), D.row(i), label);
-          weigh(problem, m, D.row(i), sum);
+          elementwise::weigh(D.row(i), K, problem.weights[m], problem.scales[m], sum);
           loss.residual(P.row(i), label);
           Vector<T>(P.row(i), K) *= problem.weights[m] * problem.scales[m];
         }

@@ -58,39 +58,24 @@ Index tallest_tile(const Problem<T>& problem, Index first, Index last) {
   return std::min(tile_rows<T>(problem.K), last - first);
 }
 
-/// z = scale z + b
+/// How the scores of sample m become logits.
 template <class T>
-void to_logits(const Problem<T>& problem, Index m, const T* b, T* z) {
-  Vector<T> v(z, problem.K);
-  if (problem.bias) {
-    v = problem.scales[m] * v + ConstVector<T>(b, problem.K);
-  } else if (problem.scales[m] != T(1)) {
-    v *= problem.scales[m];
-  }
-}
-
-/// For sample m: adds weight r to `sum` (where there is a bias) and turns r into scale weight r, the gradient with
-/// respect to W h_m when r is the residual.
-template <class T>
-void weigh(const Problem<T>& problem, Index m, T* r, T* sum) {
-  Vector<T> v(r, problem.K);
-  v *= problem.weights[m];
-  if (problem.bias) Vector<T>(sum, problem.K) += v;
-  if (problem.scales[m] != T(1)) v *= problem.scales[m];
+Affine<T> affine_of(const Problem<T>& problem, Index m, const T* b) {
+  return {problem.scales[m], problem.bias ? b : nullptr};
 }
 
 /// Turns rows of Z = H W^T into rows of the gradient matrix, adds their bias gradient to `sum`, and returns the data
 /// term of the loss.
 template <class T>
-double residual_rows(const Problem<T>& problem, Index first, const T* b, Matrix<T> z, T* sum) {
+double residual_rows(const Problem<T>& problem, Index first, const T* b, Matrix<T> z, double* sum) {
   return std::visit(
       [&](const auto& loss) {
         double value = 0;
         for (Index i = 0; i < z.rows; ++i) {
           const Index m = first + i;
-          to_logits(problem, m, b, z.row(i));
-          value += double(problem.weights[m]) * loss.value_and_residual(z.row(i), problem.labels[m]);
-          weigh(problem, m, z.row(i), sum);
+          const auto [l, factor] = loss.value_and_residual(z.row(i), affine_of(problem, m, b), problem.labels[m]);
+          value += double(problem.weights[m]) * l;
+          elementwise::weigh(z.row(i), problem.K, problem.weights[m] * factor, problem.scales[m], sum);
         }
         return value;
       },
