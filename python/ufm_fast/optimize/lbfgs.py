@@ -57,11 +57,15 @@ def line_search(objective: Objective, state: State, direction: Array, slope: flo
     for trial in range(40):
         if objective.run.exhausted:
             break
-        new = objective.evaluate(state.x + step * direction, state.b)
+        try:
+            new = objective.evaluate(state.x + step * direction, state.b)
+        except FloatingPointError:  # overflow
+            step *= 0.1
+            continue
         if new.loss <= state.loss + 1e-4 * step * slope + rounding:
             return new, trial > 0
-        excess = new.loss - state.loss - step * slope
-        step = float(np.clip(-slope * step**2 / (2 * excess), 0.1 * step, 0.5 * step)) if np.isfinite(excess) else 0.1 * step
+        interpolated = -slope * step**2 / (2 * (new.loss - state.loss - step * slope))
+        step = min(max(interpolated, 0.1 * step), 0.5 * step)
     return None, True
 
 
@@ -87,10 +91,10 @@ def descend(
         decrease = -0.5 * slope
         due = bounds.due(state, decrease)
         if due:
-            bounds.update(objective, state, decrease)
+            polished = bounds.update(objective, state, decrease)
         run.record(objective, state, escaped)
         if bounds.certified:
-            return state, CERTIFIED
+            return polished, CERTIFIED
         escaped = False
         if run.exhausted:
             return state, LIMIT

@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import inspect
-import math
 import warnings
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.linalg import eigvalsh
 from scipy.optimize import OptimizeResult
 
 from .._classes import ClassProblem
-from ..certificate import Certificate, certify
+from .._dual import Dual
+from ..certificate import Certificate, certificate_of, certify
 from ..model import UFM, Point
 from .descend import descend_from
 from .lbfgs import CERTIFIED, LIMIT, STALLED
-from .objective import State
+from .objective import State, regularizer
 from .run import Callback, Run
 from .solve import solve
 
@@ -135,9 +134,17 @@ def _start(ufm: UFM, x0: Point | ArrayLike | None, seed: int) -> Point:
 
 
 def _result(ufm: UFM, q: ClassProblem, run: Run, state: State, status: int, tol: float) -> OptimizeResult:
-    A, B = run.columns(state)
-    point = q.point(A, B, q.best_bias(state.Z, state.b))
-    certificate = _certificate(ufm, q, run, point, status)
+    point = q.point(*run.columns(state), state.b)
+    if status == CERTIFIED:
+        A, B, b = q.coordinates(point)
+        value, G, _ = q.data_term(B @ A.T, b)
+        dual = Dual(q)
+        certificate = certificate_of(value + regularizer(q, A, B, b), run.lower_bound, dual.norm(G), q.tau)
+        run.charge(1, q.d)
+        run.charge(dual.products, q.K)
+    else:
+        here = certify(ufm, point)
+        certificate = certificate_of(here.loss, max(run.lower_bound, here.lower_bound), here.spectral_norm, q.tau)
     success = certificate.is_global(tol)
     if success:
         status = CERTIFIED
@@ -164,40 +171,16 @@ def _result(ufm: UFM, q: ClassProblem, run: Run, state: State, status: int, tol:
     )
 
 
-def _certificate(ufm: UFM, q: ClassProblem, run: Run, point: Point, status: int) -> Certificate:
-    """The certificate of the returned point, from the bound of the run where that suffices."""
-    if status != CERTIFIED:
-        certificate = certify(ufm, point)
-        loss, norm = certificate.loss, certificate.spectral_norm
-        run.lower_bound = max(run.lower_bound, certificate.lower_bound)
-    else:
-        A, B, b = q.coordinates(point)
-        Z = B @ A.T
-        loss, G, _ = q.data_term(Z, b)
-        loss += 0.5 * q.tau * (np.vdot(A, A) + np.vdot(B, B)) + 0.5 * q.lambda_b * (b @ b)
-        norm = math.sqrt(eigvalsh(G @ G.T, subset_by_index=(q.K - 1, q.K - 1))[0])
-        run.charge(1, q.d)
-        run.charge(8, q.K)
-    gap = max(0.0, loss - run.lower_bound)
-    return Certificate(
-        loss=loss,
-        lower_bound=min(loss, run.lower_bound),
-        gap=gap,
-        relative_gap=gap / abs(loss) if gap > 0 else 0.0,
-        spectral_norm=norm,
-        threshold=q.tau,
-    )
-
-
 def _message(q: ClassProblem, run: Run, certificate: Certificate, status: int, tol: float) -> str:
     gap = f"certified relative gap {certificate.relative_gap:.2e}"
     if status == CERTIFIED:
         return f"global minimum: {gap} <= {tol:g}"
-    reason = {
-        LIMIT: f"{run.evaluations} evaluations used up",
-        STALLED: "no further descent in double precision",
-        CALLBACK: "stopped by the callback",
-    }[status]
-    if status == STALLED and q.d < q.K - 1:
-        reason = "stationary, perhaps a spurious local minimum: with d < K - 1 the lower bound is that of d = K"
+    if status == LIMIT:
+        reason = f"all {run.evaluations} evaluations used"
+    elif status == CALLBACK:
+        reason = "stopped by the callback"
+    elif q.d < q.K:
+        reason = "stationary, but the global minimum over all d, which the bound is for, may have a rank above d"
+    else:
+        reason = "no further descent in double precision"
     return f"not certified: {reason}; {gap} > {tol:g}"

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .._classes import ClassProblem
+from .._dual import Dual
 from .run import Run
 
 Array = NDArray[np.float64]
@@ -36,7 +37,7 @@ class Objective:
 
     def __init__(self, q: ClassProblem, columns: int, run: Run) -> None:
         self.q, self.columns, self.run = q, columns, run
-        self.eliminates_bias = q.bias and q.lambda_b == 0
+        self.eliminates_bias = q.bias and (q.lambda_b == 0 or q.loss.name == "mse")
         self.bias_is_free = q.bias and not self.eliminates_bias
 
     def split(self, x: Array) -> tuple[Array, Array, Array | None]:
@@ -47,10 +48,6 @@ class Objective:
 
     def join(self, A: Array, B: Array, b: Array) -> Array:
         return np.concatenate([A.ravel(), B.ravel(), b] if self.bias_is_free else [A.ravel(), B.ravel()])
-
-    def regularizer(self, A: Array, B: Array, b: Array) -> float:
-        q = self.q
-        return 0.5 * q.tau * (np.vdot(A, A) + np.vdot(B, B)) + 0.5 * q.lambda_b * (b @ b)
 
     def evaluate(self, x: Array, b: Array) -> State:
         """Loss and gradient: three products. b is the first guess where the bias is eliminated, unused where it is in x."""
@@ -72,13 +69,28 @@ class Objective:
             gradient_b[:] = gb + q.lambda_b * b
         self.run.evaluations += 1
         self.run.charge(3, self.columns)
-        return State(x, A, B, b, Z, value + self.regularizer(A, B, b), G, gradient)
+        return State(x, A, B, b, Z, value + regularizer(q, A, B, b), G, gradient)
 
     def at(self, A: Array, B: Array, b: Array) -> State:
         return self.evaluate(self.join(A, B, b), b)
+
+    def polished(self, state: State, dual: Dual) -> State:
+        """The state with the bias, and what of the features acts as one, at its best (the gradient is not updated)."""
+        if not self.q.bias:
+            return state
+        q = self.q
+        B, b = dual.polish(state.A, state.B, state.b)
+        Z = B @ state.A.T
+        value, G, _ = q.data_term(Z, b)
+        self.run.charge(2, self.columns)
+        return replace(state, B=B, b=b, Z=Z, G=G, loss=value + regularizer(q, state.A, B, b))
 
     def gradient_norm(self, state: State) -> float:
         """Norm of the gradient in the plain, full-sample isometric coordinates (W, sqrt(n_k) h_k, b)."""
         gA, gB, gb = self.split(state.gradient)
         square = np.vdot(gA, gA) / self.q.rho**2 + np.vdot(gB, gB) * self.q.rho**2
         return float(np.sqrt(square + (0.0 if gb is None else gb @ gb)))
+
+
+def regularizer(q: ClassProblem, A: Array, B: Array, b: Array) -> float:
+    return float(0.5 * q.tau * (np.vdot(A, A) + np.vdot(B, B)) + 0.5 * q.lambda_b * (b @ b))

@@ -10,7 +10,7 @@ from .lbfgs import descend
 from .objective import Array, Objective, State
 from .preconditioners import PairMetric
 from .run import Run
-from .start import balanced_factors, closed_form_factors, zero_is_optimal
+from .start import balanced_factors, closed_form_factors, squared_error_logits, zero_is_optimal
 
 
 def solve(q: ClassProblem, tol: float, run: Run) -> tuple[State, int]:
@@ -23,10 +23,15 @@ def solve(q: ClassProblem, tol: float, run: Run) -> tuple[State, int]:
     if zero_is_optimal(q, q.data_term(zero, b)[1]):
         A = B = zero
     else:
-        A, B = closed_form_factors(q)
-        if q.loss.label_smoothing > 0:
-            A, B = balanced_factors(B @ A.T)
-            run.charge(41, K)
+        if q.loss.name == "mse":
+            Z, decompositions = squared_error_logits(q)
+            A, B = balanced_factors(Z)
+            run.charge(20 * (decompositions + 2), K)
+        else:
+            A, B = closed_form_factors(q)
+            if q.loss.label_smoothing > 0:
+                A, B = balanced_factors(B @ A.T)
+                run.charge(41, K)
         b = q.best_bias(B @ A.T, b)
     return descend(objective, objective.at(A, B, b), PairMetric(objective), bounds, run)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from scipy.optimize import minimize
 
 from .._classes import ClassProblem
 from .objective import Array
@@ -30,6 +31,34 @@ def closed_form_factors(q: ClassProblem) -> tuple[Array, Array]:
         s = q.root / np.sqrt(q.N)
         B -= np.outer(s, s @ B)
     return A, B
+
+
+def squared_error_logits(q: ClassProblem) -> tuple[Array, int]:
+    """The optimal Z for squared error and the number of singular value decompositions it took.
+
+    At a fixed bias Z is a soft-thresholded singular value decomposition, so only the bias is left to minimise over: a
+    smooth convex function of K variables, the Moreau envelope of the nuclear norm. Its minimiser is known without
+    a ridge on the bias.
+    """
+    threshold = q.N * q.tau
+
+    def decompose(b: Array) -> tuple[Array, Array, Array]:
+        U, s, Vt = np.linalg.svd(np.diag(q.root) - np.outer(q.root, b))
+        return U, s, Vt
+
+    def envelope(b: Array) -> tuple[float, Array]:
+        U, s, Vt = decompose(b)
+        residual = np.minimum(s, threshold)
+        value = q.tau * (s - residual).sum() + residual @ residual / (2 * q.N)
+        gradient = -((q.root @ U) * residual) @ Vt / q.N
+        return value + 0.5 * q.lambda_b * (b @ b), gradient + q.lambda_b * b
+
+    b, count = q.weights / (1 + q.lambda_b) if q.bias else np.zeros(q.K), 1
+    if q.bias and q.lambda_b > 0:
+        best = minimize(envelope, b, jac=True, method="L-BFGS-B", options={"ftol": 1e-16, "gtol": 1e-13, "maxiter": 200})
+        b, count = best.x, 1 + best.nfev
+    U, s, Vt = decompose(b)
+    return (U * np.maximum(s - threshold, 0.0)) @ Vt, count
 
 
 def balanced_factors(Z: Array) -> tuple[Array, Array]:
