@@ -82,6 +82,7 @@ def test_show_config(capsys):
     assert config["numpy"] == numpy.__version__
     assert config["scipy"] == scipy.__version__
     assert config["threads"] == uf.get_num_threads()
+    assert "numpy.libs" not in config["blas"]  # SciPy's BLAS serves the core, not NumPy's
     assert json.loads(json.dumps(config)) == config
     uf.show_config()
     printed = capsys.readouterr().out

@@ -89,7 +89,8 @@ def _blas() -> str:
     from threadpoolctl import threadpool_info
 
     libraries = [library for library in threadpool_info() if library["user_api"] == "blas"]
-    own = [library for library in libraries if "scipy" in library["filepath"]]  # NumPy's wheel brings another one
+    # NumPy's wheel brings another library, next to SciPy's.
+    own = [library for library in libraries if {"scipy", "scipy.libs"} & set(Path(library["filepath"]).parts)]
     for library in own or libraries:
         details = " ".join(filter(None, (library["version"], library.get("architecture"))))
         return f"{library['internal_api']} {details} ({library['filepath']})"
