@@ -1,5 +1,6 @@
 """The package as installed: lazy import, choice of the instruction set, configuration, and the headers from C++."""
 
+import ast
 import json
 import math
 import platform
@@ -96,6 +97,32 @@ def test_typing_files_are_there():
     package = Path(uf.__file__).parent
     assert (package / "py.typed").is_file()
     assert (package / "_core.pyi").is_file()
+
+
+def names_of_arguments(function):
+    return [argument.arg for argument in function.args.args]
+
+
+def test_stub_describes_the_compiled_module():
+    stub = {}
+    for node in ast.parse((Path(uf.__file__).parent / "_core.pyi").read_text()).body:
+        if isinstance(node, ast.ClassDef | ast.FunctionDef):
+            stub[node.name] = node
+        elif isinstance(node, ast.AnnAssign):
+            stub[node.target.id] = node
+    compiled = sys.modules[_core.Problem64.__module__]
+    public = {name for name in vars(compiled) if not name.startswith("_")}
+    assert {name for name in stub if not name.startswith("_")} == public | {"isa", "available", "reason"}
+
+    stub_methods = {node.name: names_of_arguments(node) for node in stub["_Problem"].body}
+    for problem in (compiled.Problem64, compiled.Problem32):
+        methods = {name: method for name, method in vars(problem).items() if callable(method)}
+        signatures = {
+            name: ast.parse(f"def {method.__doc__.splitlines()[0]}: ...").body[0]
+            for name, method in methods.items()
+            if not name.startswith("_") or name == "__init__"
+        }
+        assert {name: names_of_arguments(node) for name, node in signatures.items()} == stub_methods
 
 
 def test_runtime_dependencies():
