@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from matplotlib.figure import Figure
-from matplotlib.ticker import EngFormatter
+from matplotlib.ticker import EngFormatter, MaxNLocator
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
@@ -75,6 +75,7 @@ def _draw_gap(axes: Axes, history: dict[str, NDArray[Any]], best_bound: float, t
         axes.axhline(tol, color=_GUIDE, linestyle="--", linewidth=1, label="tolerance")
     axes.set_ylabel("relative gap")
     axes.set_xlabel("time")
+    axes.xaxis.set_major_locator(MaxNLocator(5))
     axes.xaxis.set_major_formatter(EngFormatter(unit="s"))
     axes.legend(frameon=False, fontsize="small")
 

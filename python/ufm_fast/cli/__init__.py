@@ -30,7 +30,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("ufm-fast: interrupted", file=sys.stderr)
         return 130
     except ImportError as error:
-        if (error.name or "").partition(".")[0] not in _EXTRA:
+        package = (error.name or "").partition(".")[0]
+        if package not in _EXTRA:
             raise
-        print(f"ufm-fast: {error.name} is missing; pip install 'ufm-fast[cli]'", file=sys.stderr)
+        print(f"ufm-fast: {package} is missing; pip install 'ufm-fast[cli]'", file=sys.stderr)
         return 2

@@ -32,7 +32,7 @@ def read_counts(path: Path) -> NDArray[np.int64]:
         words = " ".join(line.partition("#")[0] for line in lines).replace(",", " ").replace(";", " ").split()
         values = np.array([int(word) for word in words])
     if values.ndim != 1 or values.size == 0 or not np.issubdtype(values.dtype, np.integer):
-        raise ValueError(f"{path} must hold a flat list of integers, got {values.dtype} of shape {values.shape}")
+        raise ValueError(f"a flat list of integers is needed, not {values.dtype} of shape {values.shape}")
     return np.asarray(values, dtype=np.int64)
 
 

@@ -33,14 +33,14 @@ def class_counts(K: int | None, n: int | None, counts: str | None, imbalance: fl
         try:
             sizes = uf.counts(counts, imbalance)
         except ValueError as error:
-            raise typer.BadParameter(f"{error}, or an existing file", param_hint="--counts") from error
+            raise typer.BadParameter(f"no such file, and as a data set: {error}", param_hint="--counts") from error
     elif imbalance is not None:
         raise typer.BadParameter("counts from a file are taken as they are", param_hint="--imbalance")
     else:
         try:
             sizes = read_counts(Path(counts))
         except (ValueError, OSError) as error:
-            raise typer.BadParameter(str(error), param_hint="--counts") from error
+            raise typer.BadParameter(f"{counts}: {error}", param_hint="--counts") from error
     if K not in (None, len(sizes)):
         raise typer.BadParameter(f"{K} classes, but --counts {counts} has {len(sizes)}", param_hint="--K")
     return sizes

@@ -54,11 +54,11 @@ def _result_table(ufm: uf.UFM, summary: dict[str, Any], tol: float) -> Table:
         show_header=False,
     )
     smallest, largest = ufm.counts.min(), ufm.counts.max()
-    each = f"{smallest}" if smallest == largest else f"{smallest} to {largest}"
+    n = f"{smallest}" if smallest == largest else f"{smallest} to {largest}"
     smoothing = ufm.loss_function.label_smoothing
     bias = f"lambda_b = {ufm.lambda_b:g}" if ufm.bias else "no bias"
     rows = {
-        "classes": f"K = {ufm.K}, {each} samples each, N = {ufm.N}",
+        "classes": f"K = {ufm.K}, n = {n}, N = {ufm.N}",
         "features": f"d = {ufm.d}, {ufm.dtype}",
         "loss": ufm.loss_function.name + (f", label smoothing {smoothing:g}" if smoothing else ""),
         "decays": f"lambda_W = {ufm.lambda_W:g}, lambda_H = {ufm.lambda_H:.4g}, {bias}",
@@ -69,7 +69,7 @@ def _result_table(ufm: uf.UFM, summary: dict[str, Any], tol: float) -> Table:
         "rank of W": f"{summary['rank']}",
         "saddles escaped": f"{summary['escapes']}",
         "time": f"{summary['seconds']:.3g} s",
-        "work": f"{summary['nfev']} evaluations, {summary['products']:.4g} matrix products (K x d by d x K)",
+        "work": f"evaluations: {summary['nfev']}, matrix products (K x d by d x K): {summary['products']:.4g}",
     }
     for name, value in rows.items():
         table.add_row(name, value, end_section=name in ("decays", "|G| / tau"))

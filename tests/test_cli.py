@@ -1,0 +1,458 @@
+"""The command line: what it prints, writes, refuses and returns."""
+
+import json
+import math
+import os
+import subprocess
+import sys
+from importlib import metadata
+
+import numpy as np
+import pytest
+
+import ufm_fast as uf
+from oracle import Oracle
+from ufm_fast.cli import main
+from ufm_fast.cli.files import write_atomically
+from ufm_fast.cli.neural_collapse import neural_collapse_summary
+
+CIFAR100_LT = [math.floor(500 * 100 ** (-k / 99)) for k in range(100)]
+CIFAR100_LT_MINIMUM = 0.35651390425835  # certified to 5e-12 by an independent NumPy solver
+REPORTED = {"loss", "lower_bound", "relative_gap", "escapes", "rank", "seconds", "nfev", "success", "message", "config"}
+
+
+@pytest.fixture
+def run(capsys):
+    """Run the program in this process; return exit code, standard output and standard error."""
+
+    def run(*words):
+        code = main([str(word) for word in words])
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return run
+
+
+@pytest.fixture
+def solve(run):
+    """Run ``ufm-fast solve --json``; return the object it prints. It must succeed."""
+
+    def solve(*words):
+        code, out, err = run("solve", "--json", *words)
+        assert (code, err) == (0, ""), err
+        return json.loads(out)
+
+    return solve
+
+
+def assert_refused(result, *expected):
+    code, out, err = result
+    assert code == 2
+    assert out == ""
+    assert err.startswith("ufm-fast: ")
+    assert err.count("\n") == 1
+    for text in expected:
+        assert text in err
+
+
+def entropy_of_optimum(K, q):
+    """The minimal loss of balanced cross-entropy whose optimal softmax outputs are q for each wrong class."""
+    p = 1 - (K - 1) * q
+    return -(K - 1) * q * math.log(q) - p * math.log(p)
+
+
+def test_default_is_the_certified_optimum_of_a_long_tailed_data_set(solve):
+    result = solve()
+    assert result.keys() >= REPORTED
+    assert result["success"] is True
+    assert result["lower_bound"] <= CIFAR100_LT_MINIMUM * (1 + 1e-11)
+    assert CIFAR100_LT_MINIMUM * (1 - 1e-11) <= result["loss"] <= CIFAR100_LT_MINIMUM * (1 + 1e-8)
+    assert result["relative_gap"] == pytest.approx(1 - result["lower_bound"] / result["loss"], abs=1e-14)
+    assert result["relative_gap"] <= 1e-8
+    assert result["rank"] == 99
+    assert result["nfev"] <= 20
+    config = result["config"]
+    assert config["n"] == CIFAR100_LT
+    assert (config["K"], config["d"], config["lambda_W"], config["lambda_b"]) == (100, 100, 5e-4, 1e-2)
+    assert config["lambda_H"] == pytest.approx(5e-4 / np.mean(CIFAR100_LT), rel=1e-15)
+
+
+def test_table(run):
+    code, out, err = run("solve", "--K", 10, "--n", 4, "--lambda-W", 1e-3, "--lambda-H", 1e-4)
+    assert (code, err) == (0, "")
+    for text in ("Certified global optimum", "lower bound", "relative gap", "rank of W", "saddles escaped", "time"):
+        assert text in out
+    assert f"{entropy_of_optimum(10, math.sqrt(4 * 1e-3 * 1e-4)):.9f}" in out
+    assert "Neural collapse" in out
+    assert "-0.111" in out
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_balanced_closed_form(solve, smoothing):
+    result = solve(
+        "--K", 7, "--d", 9, "--n", 3, "--lambda-W", 2e-3, "--lambda-H", 1e-3, "--label-smoothing", smoothing
+    )  # fmt: skip
+    expected = entropy_of_optimum(7, math.sqrt(3 * 2e-3 * 1e-3) + smoothing / 7)
+    assert result["loss"] == pytest.approx(expected, rel=1e-12)
+    assert result["rank"] == 6
+    measures = result["neural_collapse"]
+    for name in ("norm_spread_W", "norm_spread_means", "cosine_spread_W", "cosine_spread_means", "duality"):
+        assert measures[name] < 1e-7, name
+    assert measures["cosine_mean_W"] == pytest.approx(-1 / 6, abs=1e-7)
+
+
+def test_rank_of_imbalanced_squared_error_is_known_exactly(solve, tmp_path):
+    counts = [100, 81, 64, 49, 36, 25, 16, 9, 4, 1]
+    (tmp_path / "counts.txt").write_text(" ".join(map(str, counts)))
+    tau = math.sqrt(30) / sum(counts)  # a class survives iff sqrt(n_k) > N tau
+    result = solve(
+        "--counts", tmp_path / "counts.txt", "--loss", "mse", "--no-bias", "--lambda-W", tau, "--lambda-H", tau
+    )  # fmt: skip
+    assert result["rank"] == 5
+
+
+def test_zero_optimum(run):
+    code, out, _ = run("solve", "--json", "--K", 4, "--lambda-W", 1, "--lambda-H", 1)
+    result = json.loads(out)
+    assert code == 0
+    assert result["loss"] == pytest.approx(math.log(4), rel=1e-14)
+    assert result["rank"] == 0
+    assert result["neural_collapse"]["duality"] is None
+    assert "undefined" in run("solve", "--K", 4, "--lambda-W", 1, "--lambda-H", 1)[1]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--counts", "cifar10-lt", "--imbalance", "20", "--lambda-b", "0"],
+        ["--counts", "mnist", "--d", "9", "--lambda-W", "1e-3", "--lambda-H", "1e-6"],
+        ["--K", "6", "--n", "50", "--imbalance", "10", "--loss", "mse"],
+        ["--K", "6", "--n", "50", "--imbalance", "10", "--loss", "mse", "--no-bias"],
+        ["--K", "5", "--n", "20", "--imbalance", "4", "--label-smoothing", "0.1", "--no-bias"],
+        ["--counts", "cifar10-lt", "--start", "random", "--seed", "3", "--threads", "1"],
+    ],
+    ids=" ".join,
+)
+def test_options_reach_the_model(solve, tmp_path, words):
+    """The loss reported is that of the saved point in a model made from the options by hand."""
+    result = solve(*words, "--output", tmp_path / "result.npz")
+    given = dict(zip(words[::2], words[1::2], strict=False))  # --no-bias, where there is one, is last
+    with np.load(tmp_path / "result.npz") as saved:
+        point, counts = [saved[name] for name in "WHb"], saved["counts"]
+    lambda_W = float(given.get("--lambda-W", 5e-4))
+    oracle = Oracle(
+        K=len(counts),
+        d=int(given.get("--d", len(counts))),
+        counts=tuple(counts),
+        lambda_W=lambda_W,
+        lambda_H=float(given.get("--lambda-H", lambda_W / np.mean(counts))),
+        lambda_b=float(given.get("--lambda-b", 1e-2)),
+        bias="--no-bias" not in words,
+        loss_name=given.get("--loss", "cross_entropy"),
+        label_smoothing=float(given.get("--label-smoothing", 0)),
+    )
+    assert result["loss"] == pytest.approx(oracle.loss(*point), rel=1e-12)
+    assert result["config"]["n"] == counts.tolist()
+
+
+def test_float32(solve, tmp_path):
+    words = ["--K", 8, "--n", 5, "--lambda-W", 1e-3, "--lambda-H", 1e-3, "--dtype", "float32", "--tol", 1e-5]
+    result = solve(*words, "--output", tmp_path / "result.npz")
+    assert result["loss"] == pytest.approx(entropy_of_optimum(8, math.sqrt(5) * 1e-3), rel=1e-5)
+    assert result["config"]["dtype"] == "float32"
+    with np.load(tmp_path / "result.npz") as saved:
+        assert {saved[name].dtype for name in "WHb"} == {np.dtype("float32")}
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("counts.txt", "# head to tail\n30, 20; 11\n7 # the last\n"),
+        ("counts.json", "[30, 20, 11, 7]"),
+        ("counts.npy", None),
+    ],
+)
+def test_counts_from_a_file(solve, tmp_path, name, content):
+    path = tmp_path / name
+    if content is None:
+        np.save(path, np.array([30, 20, 11, 7], np.int32))
+    else:
+        path.write_text(content)
+    assert solve("--counts", path)["config"]["n"] == [30, 20, 11, 7]
+
+
+def test_counts_by_number(solve):
+    assert solve("--n", 500, "--imbalance", 100)["config"]["n"] == CIFAR100_LT
+    assert solve("--K", 3)["config"]["n"] == [1, 1, 1]
+    assert solve("--counts", "cifar10-lt", "--K", 10, "--imbalance", 10)["config"]["n"][-1] == 500
+
+
+def test_starting_at_a_saddle(solve):
+    result = solve("--start", "zero", "--counts", "cifar10-lt")
+    assert result["escapes"] >= 1
+    assert result["loss"] == pytest.approx(solve("--counts", "cifar10-lt")["loss"], rel=2e-8)
+
+
+def test_random_starts_follow_the_seed(solve, tmp_path):
+    def result(seed):
+        path = tmp_path / f"{seed}.npz"
+        solve("--K", 5, "--n", 3, "--start", "random", "--seed", seed, "--output", path)
+        with np.load(path) as saved:
+            return saved["W"], saved["history_loss"]
+
+    W, losses = result(1)
+    repeated_W, repeated_losses = result(1)
+    np.testing.assert_array_equal(repeated_W, W)
+    np.testing.assert_array_equal(repeated_losses, losses)
+    assert result(2)[1][0] != losses[0]
+
+
+def test_saved_result_is_complete_and_a_start(solve, tmp_path):
+    path = tmp_path / "result.npz"
+    result = solve("--counts", "cifar10-lt", "--output", path)
+    assert [entry.name for entry in tmp_path.iterdir()] == ["result.npz"]
+    with np.load(path) as saved:
+        assert json.loads(str(saved["config"])) == result["config"]
+        assert saved["W"].shape == saved["H"].shape == (10, 10)
+        history = {name[8:]: saved[name] for name in saved.files if name.startswith("history_")}
+        assert set(saved.files) == {"W", "H", "b", "counts", "config", *(f"history_{name}" for name in history)}
+    assert {"seconds", "evaluations", "loss", "lower_bound", "gradient_norm", "escaped"} <= history.keys()
+    assert len({len(values) for values in history.values()}) == 1
+    again = solve("--counts", "cifar10-lt", "--start", path)
+    assert again["loss"] <= result["loss"] * (1 + 1e-14)
+    assert again["nfev"] < result["nfev"]
+
+
+@pytest.mark.parametrize(("suffix", "signature"), [(".png", b"\x89PNG"), (".pdf", b"%PDF"), (".svg", b"<?xml")])
+def test_plot(solve, tmp_path, suffix, signature):
+    path = tmp_path / f"figure{suffix}"
+    solve("--K", 5, "--n", 3, "--start", "zero", "--plot", path)
+    assert path.read_bytes().startswith(signature)
+
+
+def test_uncertified_result_is_printed_and_exits_with_1(run):
+    words = ["solve", "--counts", "cifar10-lt", "--start", "random", "--max-evaluations", 2]
+    code, out, err = run(*words)
+    assert code == 1
+    assert "not certified" in out
+    assert err.startswith("ufm-fast: not certified: ")
+    assert err.count("\n") == 1
+    code, out, _ = run(*words, "--json")
+    assert code == 1
+    result = json.loads(out)
+    assert result["success"] is False
+    assert result["relative_gap"] > 1e-8
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["nonsense"], ["nonsense"]),
+        (["solve", "--nonsense"], ["--nonsense"]),
+        (["solve", "extra"], ["extra"]),
+        (["solve", "--K", "x"], ["--K"]),
+        (["solve", "--K", "1"], ["--K", "1"]),
+        (["solve", "--n", "0"], ["--n", "0"]),
+        (["solve", "--K", "5", "--n", "3", "--imbalance", "5"], ["--imbalance", "3"]),
+        (["solve", "--K", "5", "--n", "3", "--imbalance", "nan"], ["--imbalance", "nan"]),
+        (["solve", "--counts", "nonsense"], ["--counts", "nonsense", "cifar100-lt"]),
+        (["solve", "--counts", "mnist", "--n", "3"], ["--n", "--counts"]),
+        (["solve", "--counts", "mnist", "--K", "11"], ["--K", "11", "10"]),
+        (["solve", "--counts", "mnist", "--imbalance", "3"], ["imbalance", "mnist"]),
+        (["solve", "--d", "0"], ["d must", "0"]),
+        (["solve", "--loss", "hinge"], ["--loss", "hinge"]),
+        (["solve", "--label-smoothing", "1"], ["label_smoothing", "1"]),
+        (["solve", "--loss", "mse", "--label-smoothing", "0.1"], ["--label-smoothing", "mse"]),
+        (["solve", "--lambda-W", "-1"], ["lambda_W", "-1"]),
+        (["solve", "--lambda-W", "nan"], ["lambda_W", "nan"]),
+        (["solve", "--lambda-H", "0"], ["lambda_H", "0"]),
+        (["solve", "--lambda-b", "-2"], ["lambda_b", "-2"]),
+        (["solve", "--no-bias", "--lambda-b", "1"], ["--lambda-b", "bias"]),
+        (["solve", "--tol", "0"], ["--tol", "0"]),
+        (["solve", "--tol", "nan"], ["--tol", "nan"]),
+        (["solve", "--seed", "-1"], ["--seed"]),
+        (["solve", "--threads", "0"], ["threads", "0"]),
+        (["solve", "--dtype", "float16"], ["--dtype", "float16"]),
+        (["solve", "--max-evaluations", "0"], ["--max-evaluations"]),
+        (["solve", "--start", "nowhere.npz"], ["--start", "nowhere.npz"]),
+        (["solve", "--output", "no/such/folder.npz"], ["--output", "folder.npz"]),
+        (["solve", "--plot", "figure.bmp"], ["--plot", ".png"]),
+    ],
+    ids=lambda value: " ".join(value),
+)
+def test_wrong_options_get_one_line(run, words, expected):
+    assert_refused(run(*words), *expected)
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("words.txt", b"12 apples"),
+        ("empty.txt", b""),
+        ("binary.txt", b"\xff\xfe\x00\x80"),
+        ("fractions.json", b"[1.5, 2]"),
+        ("nested.json", b"[[1, 2], [3]]"),
+        ("broken.json", b"[1, 2"),
+        ("broken.npy", b"\x93NUMPY"),
+        ("zero.txt", b"3 0"),
+        ("single.txt", b"3"),
+    ],
+)
+def test_wrong_counts_files_are_refused(run, tmp_path, name, content):
+    (tmp_path / name).write_bytes(content)
+    assert_refused(run("solve", "--counts", tmp_path / name))
+
+
+def test_counts_from_a_file_take_no_imbalance(run, tmp_path):
+    (tmp_path / "counts.txt").write_text("3 2")
+    assert_refused(run("solve", "--counts", tmp_path / "counts.txt", "--imbalance", 2), "--imbalance")
+
+
+def test_wrong_starts_are_refused(run, tmp_path):
+    path = tmp_path / "start.npz"
+    words = ["solve", "--K", 3, "--start", path]
+    W, b = np.zeros((3, 3)), np.zeros(3)
+    path.write_text("no archive")
+    assert_refused(run(*words), "--start", ".npz")
+    np.savez(path, W=W, H=W)
+    assert_refused(run(*words), "--start", "lacks b")
+    np.savez(path, W=W, H=np.zeros((4, 3)), b=b)
+    assert_refused(run(*words), "--start", "(4, 3)")
+    np.savez(path, W=np.full((3, 3), np.nan), H=W, b=b)
+    assert_refused(run(*words), "--start", "W")
+    np.savez(path, W=W + 1j, H=W, b=b)
+    assert_refused(run(*words), "--start", "complex")
+    np.savez(path, W=np.array([None]), H=W, b=b)
+    assert_refused(run(*words), "--start")
+
+
+def test_interruption(run, monkeypatch):
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(uf, "minimize", interrupted)
+    code, out, err = run("solve")
+    assert (code, out, err) == (130, "", "ufm-fast: interrupted\n")
+
+
+@pytest.mark.parametrize("module", ["typer", "rich", "matplotlib"])
+def test_missing_extra_is_named(run_python, module):
+    script = f"""
+import contextlib, io, sys
+sys.modules[{module!r}] = None
+from ufm_fast.cli import main
+with contextlib.redirect_stderr(io.StringIO()) as err:
+    code = main(["solve", "--K", "3", "--plot", "figure.png"])
+print(code, err.getvalue(), end="")
+"""
+    assert run_python(script) == f"2 ufm-fast: {module} is missing; pip install 'ufm-fast[cli]'\n"
+
+
+def test_other_import_errors_are_not_hidden(run_python):
+    script = """
+import sys
+sys.modules["ufm_fast.cli.solve"] = None
+from ufm_fast.cli import main
+try:
+    main(["info"])
+except ImportError as error:
+    print(error.name)
+"""
+    assert run_python(script) == "ufm_fast.cli.solve\n"
+
+
+def test_failed_write_keeps_the_old_file(tmp_path):
+    path = tmp_path / "result.npz"
+    path.write_bytes(b"old")
+
+    def fail(stream):
+        stream.write(b"new")
+        raise OSError("disk full")
+
+    with pytest.raises(OSError, match="disk full"):
+        write_atomically(path, fail)
+    assert path.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_info(run):
+    code, out, err = run("info", "--json")
+    assert (code, err) == (0, "")
+    assert json.loads(out) == uf.show_config(mode="dicts")
+    code, out, err = run("info")
+    assert (code, err) == (0, "")
+    assert "instruction set" in out
+    assert np.__version__ in out
+
+
+def test_version_and_help(run):
+    assert run("--version") == (0, f"ufm-fast {metadata.version('ufm-fast')}\n", "")
+    code, out, _ = run()
+    assert code == 0
+    assert "solve" in out
+    assert "info" in out
+    code, out, _ = run("solve", "--help")
+    assert code == 0
+    options = (
+        "--K --d --n --counts --imbalance --loss --label-smoothing --lambda-W --lambda-H --lambda-b --no-bias --start "
+        "--seed --tol --threads --dtype --json --output --plot"
+    )
+    assert set(options.split()) <= set(out.split())
+
+
+def test_module_and_script_are_the_same_program():
+    done = subprocess.run([sys.executable, "-m", "ufm_fast", "--version"], capture_output=True, text=True, check=True)
+    assert done.stdout == f"ufm-fast {metadata.version('ufm-fast')}\n"
+    (script,) = metadata.entry_points(group="console_scripts", name="ufm-fast")
+    assert script.load() is main
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="pseudoterminals are POSIX")
+def test_progress_on_a_terminal_only(run):
+    import pty
+
+    words = [sys.executable, "-m", "ufm_fast", "solve", "--counts", "cifar10-lt"]
+
+    def on_terminal(*more):
+        master, slave = pty.openpty()
+        done = subprocess.run([*words, *more], stdout=subprocess.PIPE, stderr=slave, check=True, timeout=120)
+        os.close(slave)
+        shown = b""
+        try:
+            while block := os.read(master, 4096):
+                shown += block
+        except OSError:  # Linux reports the closed end as an error
+            pass
+        os.close(master)
+        return done.stdout.decode(), shown.decode()
+
+    out, shown = on_terminal()
+    assert "certified gap" in shown
+    assert "Certified global optimum" in out
+    assert "certified gap" not in out
+    assert on_terminal("--json")[1] == ""
+    assert run("solve", "--counts", "cifar10-lt")[2] == ""
+
+
+def test_neural_collapse_summary():
+    rng = np.random.default_rng(0)
+    K, counts = 4, np.array([9, 5, 2, 1])
+    etf = np.eye(K) - 1 / K
+    perfect = neural_collapse_summary(etf + 3, 2 * etf + rng.normal(size=K), np.ones(K, int))
+    assert perfect["cosine_mean_W"] == pytest.approx(-1 / 3)
+    assert perfect["cosine_mean_means"] == pytest.approx(-1 / 3)
+    for name in ("norm_spread_W", "norm_spread_means", "cosine_spread_W", "cosine_spread_means", "duality"):
+        assert perfect[name] == pytest.approx(0, abs=1e-14)
+
+    W, means = rng.normal(size=(K, 6)), rng.normal(size=(K, 6))
+    measured = neural_collapse_summary(W, means, counts)
+    M = means - np.repeat(means, counts, axis=0).mean(axis=0)
+    norms = [math.sqrt(row @ row) for row in M]
+    cosines = [M[j] @ M[k] / (norms[j] * norms[k]) for j in range(K) for k in range(j)]
+    assert measured["norm_spread_means"] == pytest.approx(np.std(norms) / np.mean(norms))
+    assert measured["cosine_mean_means"] == pytest.approx(np.mean(cosines))
+    assert measured["cosine_spread_means"] == pytest.approx(np.std(cosines))
+    centred = W - W.mean(axis=0)
+    cosine = np.vdot(centred, M) / (np.linalg.norm(centred) * np.linalg.norm(M))
+    assert measured["duality"] == pytest.approx(2 - 2 * cosine)
+    assert all(map(math.isnan, neural_collapse_summary(0 * W, 0 * W, counts).values()))

@@ -1,0 +1,79 @@
+"""The figure shows the numbers it claims to show."""
+
+from io import BytesIO
+
+import numpy as np
+import pytest
+
+import ufm_fast as uf
+from ufm_fast.plotting import plot_solution
+
+
+@pytest.fixture(scope="module")
+def solved():
+    ufm = uf.UFM(6, 6, [50, 40, 30, 20, 10, 5], lambda_W=1e-3, lambda_H=1e-4, lambda_b=1e-2)
+    return ufm, uf.minimize(ufm, ufm.unpack(np.zeros(ufm.size)))
+
+
+def lines(axes):
+    return {line.get_label(): line.get_xydata().T for line in axes.get_lines()}
+
+
+def test_curves_are_the_history(solved):
+    ufm, result = solved
+    figure = plot_solution(ufm, result, tol=1e-7)
+    loss_axes, gap_axes, *_ = figure.axes
+    history = result.history
+    np.testing.assert_array_equal(lines(loss_axes)["loss"], [history["seconds"], history["loss"]])
+    np.testing.assert_array_equal(
+        lines(loss_axes)["certified lower bound"], [history["seconds"], history["lower_bound"]]
+    )
+    gaps = (history["loss"] - history["lower_bound"]) / history["loss"]
+    np.testing.assert_allclose(lines(gap_axes)["certified so far"][1], np.maximum(gaps, np.finfo(float).eps))
+    last = (history["loss"] - result.certificate.lower_bound) / history["loss"]
+    np.testing.assert_allclose(lines(gap_axes)["in hindsight (last bound)"][1], np.maximum(last, np.finfo(float).eps))
+    assert gap_axes.get_yscale() == "log"
+    assert lines(gap_axes)["tolerance"][1][0] == 1e-7
+
+
+def test_every_escape_is_marked(solved):
+    ufm, result = solved
+    assert result.escapes > 0
+    result.history["escaped"][-1] = True  # a second one
+    expected = result.history["seconds"][result.history["escaped"]]
+    for axes in plot_solution(ufm, result).axes[:2]:
+        marked = [line.get_xdata()[0] for line in axes.get_lines() if line.get_linestyle() == ":"]
+        np.testing.assert_array_equal(marked, expected)
+        assert [text.get_text() for text in axes.get_legend().get_texts()].count("escape from a saddle") == 1
+
+
+def test_singular_values_and_gram_matrix(solved):
+    ufm, result = solved
+    _, _, values_axes, gram_axes, *_ = plot_solution(ufm, result).axes
+    (values,) = values_axes.get_lines()
+    W = result.point.W
+    np.testing.assert_allclose(values.get_ydata() ** 2, np.linalg.eigvalsh(W @ W.T)[::-1], atol=1e-12)
+    (image,) = gram_axes.get_images()
+    np.testing.assert_allclose(image.get_array(), W @ W.T, rtol=1e-13)
+    off_diagonal = W @ W.T - np.diag(np.diag(W @ W.T))
+    assert image.get_clim() == pytest.approx((-np.abs(off_diagonal).max(), np.abs(off_diagonal).max()))
+
+
+def test_the_zero_optimum_can_be_drawn():
+    ufm = uf.UFM(3, 3, lambda_W=1.0, lambda_H=1.0)
+    figure = plot_solution(ufm, uf.minimize(ufm))
+    stream = BytesIO()
+    figure.savefig(stream, format="png")
+    assert stream.getvalue().startswith(b"\x89PNG")
+
+
+def test_pyplot_is_left_alone(run_python):
+    script = """
+import sys
+import ufm_fast as uf
+from ufm_fast.plotting import plot_solution
+ufm = uf.UFM(3, 3, lambda_W=1e-2, lambda_H=1e-2)
+plot_solution(ufm, uf.minimize(ufm))
+print("matplotlib.pyplot" in sys.modules)
+"""
+    assert run_python(script) == "False\n"
