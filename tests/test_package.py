@@ -1,6 +1,7 @@
 """The package as installed: lazy import, choice of the instruction set, configuration, and the headers from C++."""
 
 import ast
+import inspect
 import json
 import math
 import platform
@@ -30,9 +31,14 @@ def test_import_is_lazy(run_python):
     assert not [name for name in loaded if name.startswith("ufm_fast.")]
 
 
-def test_every_public_name_is_found():
+def test_every_public_name_is_found_and_documented():
     for name in uf.__all__:
-        assert getattr(uf, name).__module__.startswith("ufm_fast."), name
+        value = getattr(uf, name)
+        assert value.__module__.startswith("ufm_fast."), name
+        assert value.__doc__, name
+        members = vars(value).items() if isinstance(value, type) else []
+        undocumented = [key for key, member in members if not key.startswith("_") and not inspect.getdoc(member)]
+        assert not undocumented, name
     assert uf.__version__ == metadata.version("ufm-fast")
 
 
