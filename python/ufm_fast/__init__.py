@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from .losses import MSE, CrossEntropy
     from .model import UFM, Point
     from .optimize import ConvergenceWarning, Solution, global_minimum, minimize
+    from .saddles import saddle
 
 _HOMES = {
     "_config": ("get_cmake_dir", "get_include", "show_config"),
@@ -27,13 +28,14 @@ _HOMES = {
     "losses": ("MSE", "CrossEntropy"),
     "model": ("UFM", "Point"),
     "optimize": ("ConvergenceWarning", "Solution", "global_minimum", "minimize"),
+    "saddles": ("saddle",),
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 
 __all__ = [  # noqa: RUF022 - the order of the documentation
     "UFM", "Point", "CrossEntropy", "MSE",
     "certify", "Certificate", "classify", "CriticalPoint",
-    "minimize", "global_minimum", "Solution", "ConvergenceWarning",
+    "minimize", "global_minimum", "Solution", "ConvergenceWarning", "saddle",
     "counts", "show_config", "set_num_threads", "get_num_threads", "get_include", "get_cmake_dir",
 ]  # fmt: skip
 
