@@ -20,7 +20,8 @@ label's probability is 1 - x with x their sum (its entropy by log1p). What remai
   the sum of the terms' absolute values is subtracted, an error dq in q counting (1 + |log q|) dq.
 * The norm. If |Y|_2 <= (1 + m) tau then Y / (1 + m) is feasible, and as D is concave with D(0) >= 0 its value is at
   least (1 - m) D(Y). m = (64 + 4K) u covers the backward errors of LAPACK and of the products (entries in error by
-  sqrt(K) u relative to their row change the norm by at most K u) and of the recomputed diagonal (20 sqrt(K) u).
+  sqrt(K) u relative to their row change the norm by at most K u) and of the recomputed diagonal (20 sqrt(K) u); the
+  change of the diagonal itself is added to it.
 * The constraint e = 0, which rounding leaves violated. For squared error, subtracting root e^T / N restores it and
   raises no norm. For cross-entropy, a flow of |e_k| from classes that receive too much to those that receive too
   little does: it adds to off-diagonal entries and takes from diagonals, raises the norm by at most |e / root|_2 and
@@ -87,7 +88,8 @@ class Dual:
         flow = G * q.root[:, None]
         excess = flow.sum(axis=0)
         couplings = flow + q.targets * q.weights[:, None]
-        taken = np.maximum(excess, 0) / (q.weights @ q.targets + excess)
+        received = q.weights @ q.targets
+        taken = np.maximum(excess, 0) / (received + np.maximum(excess, 0))
         rows, columns = couplings @ taken, np.maximum(-excess, 0)
         flow -= couplings * taken
         if (total := rows.sum()) > 0:
@@ -101,17 +103,19 @@ class Dual:
         With a bias without decay, Y must come from `feasible` (or combinations of such); e != 0 is paid for.
         """
         q = self.q
+        excess_norm = self._norm_rounding
         if self._entropic:
-            Y = Y.copy()
+            diagonal, Y = np.diag(Y).copy(), Y.copy()
             np.fill_diagonal(Y, 0)
-            received, given = q.root @ Y, q.root * Y.sum(axis=1)
+            rows = Y.sum(axis=1)
+            excess_norm += float(abs(diagonal + rows).max()) / q.tau
+            received, given = q.root @ Y, q.root * rows
             imbalance = received - given
             doubt = received + given if q.loss.label_smoothing == 0 else q.root @ abs(Y) + q.root * abs(Y).sum(axis=1)
         else:
             imbalance, doubt = q.root @ Y, q.root @ abs(Y)
         imbalance = abs(imbalance) + self._rounding * doubt
         value, own = self._entropies(Y) if self._entropic else (self._quadratic(Y), np.ones(q.K))
-        excess_norm = self._norm_rounding
         if self._free:
             if self._entropic:
                 excess_norm += float(np.linalg.norm(imbalance / q.root)) / q.tau
@@ -244,7 +248,8 @@ class Dual:
             anchor = self._scaled(F, self.norm(F) if norm is None else norm)
             Q, change = q.probabilities(anchor), (Y - anchor) * (q.N / q.root)[:, None]
             down = change < 0
-            cut = max(0.0, min(1.0, float((Q[down] / -change[down]).min())))
+            room = np.maximum(Q[down], 0)
+            cut = float((room / np.maximum(room, -change[down])).min())
             value = max(self.value(anchor + w * cut * (Y - anchor)) for w in _MIXTURES)
         return max(self._floor, value)
 
@@ -259,8 +264,18 @@ class Dual:
             self.products += EIGH_PRODUCTS + 3
             squares, V = scipy.linalg.eigh(gram, check_finite=False, overwrite_a=True)
             s = self.q.tau * np.sqrt(np.maximum(squares, _TINY))
-            return M @ ((V * factor(s)) @ V.T), float(s[-1])
+            return self._centred(M @ ((V * factor(s)) @ V.T)), float(s[-1])
         self.products += SVD_PRODUCTS + 2
         U, s, V = scipy.linalg.svd(M, check_finite=False)
         s = np.maximum(s, _TINY)
-        return (U * (s * factor(s))) @ V, float(s[0])
+        return self._centred((U * (s * factor(s))) @ V), float(s[0])
+
+    def _centred(self, Y: Array) -> Array:
+        """Project onto the linear constraints, which holds for Y but for rounding in what it was made from.
+
+        Where |M|_2 is far above tau, noise of its singular value zero is no longer small beside tau.
+        """
+        q = self.q
+        if self._entropic:
+            Y = Y - Y.mean(axis=1, keepdims=True)
+        return Y - np.outer(q.root / q.N, q.root @ Y) if self._free else Y
