@@ -241,8 +241,10 @@ class BoundProblem {
 
   double gradient_at(PointView<const T> p, Output& out, int threads, T* no_bias = nullptr) const {
     const PointView<T> gradient = out.view(problem_.bias ? nullptr : no_bias);
-    return value_at(
+    const double value = value_at(
         p, [&](const Execution& e, auto point) { return loss_and_gradient(problem_, point, gradient, e); }, threads);
+    if (!all_finite(out.array.data(), out.array.size())) overflow("the gradient");
+    return value;
   }
 
   void product_at(PointView<const T> p, PointView<const T> v, Matrix<const T> kept, Output& out, int threads,

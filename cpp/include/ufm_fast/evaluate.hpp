@@ -40,6 +40,17 @@ inline double total(const std::vector<double>& parts) {
   return sum;
 }
 
+/// The gradient with respect to b from its sum in double: zero without bias.
+template <class T>
+void write_bias_gradient(const Problem<T>& problem, const double* sum, T* b) {
+  Vector<T> out(b, problem.K);
+  if (problem.bias) {
+    out = ConstVector<double>(sum, problem.K).template cast<T>();
+  } else {
+    out.setZero();
+  }
+}
+
 /// Sums over the samples, gathered by several workers: the classifier's (K, d) part and the bias's (K,) part. Worker 0
 /// writes straight into the result, the others into arrays of their own, added in order at the end, so that the same
 /// number of workers gives the same bits.
@@ -77,7 +88,7 @@ class ClassifierSum {
     for (int part = 1; part < workers; ++part) {
       for (Index k = 0; k < problem_.K; ++k) sums_[0][k] += sums_[part][k];
     }
-    Vector<T>(b_, problem_.K) = ConstVector<double>(sums_[0].data(), problem_.K).template cast<T>();
+    write_bias_gradient(problem_, sums_[0].data(), b_);
     if (workers == 1) return;
     const Index size = problem_.K * problem_.d;
     parallel_ranges(size, workers, execution.poll, [&](int, Index first, Index last, Interruption&) {
@@ -168,7 +179,7 @@ double data_term(const Problem<T>& problem, Matrix<const T> Z, const T* b, Matri
   for (int worker = 1; worker < workers; ++worker) {
     for (Index k = 0; k < problem.K; ++k) sums[k] += sums[worker * problem.K + k];
   }
-  Vector<T>(grad_b, problem.K) = ConstVector<double>(sums.data(), problem.K).template cast<T>();
+  detail::write_bias_gradient(problem, sums.data(), grad_b);
   return detail::total(values);
 }
 

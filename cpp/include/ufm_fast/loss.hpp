@@ -3,89 +3,100 @@
 #include <cmath>
 #include <variant>
 
+#include "elementwise.hpp"
 #include "matrix.hpp"
 
 namespace ufm_fast {
 
-// A loss is a policy on one sample: K contiguous logits z and the sample's label. Every driver is built on these four:
+/// The logits of a sample are scale z + b, where z is its row of H W^T; b is null without bias.
+template <class T>
+struct Affine {
+  T scale;
+  const T* b;
+};
+
+/// A sample's loss, and the factor that turns what value_and_residual left in z into the residual l'.
+template <class T>
+struct LossAndFactor {
+  double loss;
+  T factor;
+};
+
+// A loss is a policy on one sample: its K scores z, how they become logits, and its label. Every driver is built on
+// these:
 //
-//   keep(z, label)              -> l(z, label); z becomes what the second-order product needs ("kept")
-//   residual(kept, label)          kept becomes l'(z)
-//   value_and_residual(z, label) -> l(z, label); z becomes l'(z)
-//   second_order(kept, dz, label)  dz becomes l''(z) dz
+//   value_and_residual(z, affine, label) -> l and a factor; factor z is then l' at the logits
+//   keep(z, affine, label)               z becomes what the second-order product needs ("kept")
+//   second_order(kept, dz, label)        dz becomes l'' dz
+//   residual(kept, label)                kept becomes l'
 //
 // Where the residual is tiny it keeps its relative accuracy: its label entry is minus the sum of the others.
 
 /// Cross-entropy with label smoothing: l = logsumexp(z) - <t, z>, t = (1 - smoothing) e_label + smoothing / K.
-/// Kept: the softmax of z.
+/// Kept: the softmax of the logits.
 template <class T>
 struct CrossEntropy {
   Index K;
   T smoothing;
 
-  double keep(T* z, Index label) const {
-    Softmax s = exponentials(z, label);
-    Vector<T>(z, K) *= T(1) / s.total;
-    z[label] = s.label / s.total;
-    return s.loss;
+  LossAndFactor<T> value_and_residual(T* z, Affine<T> affine, Index label) const {
+    const Exponentials e = exponentials(z, affine, label);
+    subtract_target(z, label, e.others, e.total);
+    return {e.loss, T(1) / e.total};
   }
 
-  void residual(T* kept, Index label) const {
-    kept[label] = T(0);
-    const T others = Vector<T>(kept, K).sum();
-    finish_residual(kept, label, others);
-  }
-
-  double value_and_residual(T* z, Index label) const {
-    Softmax s = exponentials(z, label);
-    Vector<T>(z, K) *= T(1) / s.total;
-    finish_residual(z, label, s.others / s.total);
-    return s.loss;
+  void keep(T* z, Affine<T> affine, Index label) const {
+    const Exponentials e = exponentials(z, affine, label);
+    z[label] = e.label;
+    Vector<T>(z, K) *= T(1) / e.total;
   }
 
   /// (diag(p) - p p^T) dz. It does not change when dz shifts, so dz is taken relative to its label entry, where p may
   /// be within rounding of one.
   void second_order(const T* kept, T* dz, Index label) const {
-    const ConstVector<T> p(kept, K);
-    Vector<T> d(dz, K);
     const T shift = dz[label];
-    const T mean = (p * (d - shift)).sum();
-    d = p * (d - (shift + mean));
-    d[label] = -kept[label] * mean;
+    const T mean = elementwise::shifted_dot(kept, dz, K, shift);
+    Vector<T> d(dz, K);
+    d = ConstVector<T>(kept, K) * (d - (shift + mean));
+    dz[label] = -kept[label] * mean;
+  }
+
+  void residual(T* kept, Index label) const {
+    kept[label] = T(0);
+    const T others = Vector<T>(kept, K).sum();
+    subtract_target(kept, label, others, T(1));
   }
 
  private:
-  struct Softmax {
+  struct Exponentials {
     double loss;
     T others;  ///< sum of exp(z_j - max z) over j != label
     T label;   ///< exp(z_label - max z)
-    T total;
+    T total;   ///< their sum
   };
 
-  /// z becomes exp(z - max z), with zero at the label.
-  Softmax exponentials(T* z, Index label) const {
-    Vector<T> v(z, K);
-    const T largest = v.maxCoeff();
+  /// z becomes exp(logits - largest logit), but zero at the label.
+  Exponentials exponentials(T* z, Affine<T> affine, Index label) const {
+    Exponentials e;
+    const T largest = elementwise::affine_max(z, K, affine.scale, affine.b);
     const T at_label = z[label];
-    double loss = 0;
-    if (smoothing > T(0)) loss = double(smoothing) / double(K) * double((at_label - v).sum());
-    v = (v - largest).exp();
-    Softmax s;
-    s.label = z[label];
+    e.loss = smoothing > T(0) ? double(smoothing) / double(K) * double((at_label - Vector<T>(z, K)).sum()) : 0.0;
+    e.label = std::exp(at_label - largest);
+    e.others = elementwise::exp_sum(z, label, largest) + elementwise::exp_sum(z + label + 1, K - label - 1, largest);
     z[label] = T(0);
-    s.others = v.sum();
-    s.total = s.others + s.label;
-    const bool correct = at_label == largest;
-    s.loss = loss +
-             (correct ? std::log1p(double(s.others)) : double(largest) - double(at_label) + std::log(double(s.total)));
-    return s;
+    e.total = e.others + e.label;
+    e.loss += at_label == largest ? std::log1p(double(e.others))
+                                  : double(largest) - double(at_label) + std::log(double(e.total));
+    return e;
   }
 
-  void finish_residual(T* r, Index label, T others) const {
-    r[label] = -others;
+  /// From unnormalised probabilities, zero at the label, whose sum over all labels is `total`, to the residual times
+  /// that.
+  void subtract_target(T* z, Index label, T others, T total) const {
+    z[label] = -others;
     if (smoothing > T(0)) {
-      Vector<T>(r, K) -= smoothing / T(K);
-      r[label] += smoothing;
+      Vector<T>(z, K) -= smoothing / T(K) * total;
+      z[label] += smoothing * total;
     }
   }
 };
@@ -95,13 +106,16 @@ template <class T>
 struct SquaredError {
   Index K;
 
-  double keep(T* z, Index label) const {
-    z[label] -= T(1);
-    return 0.5 * squared_norm(z, K);
+  LossAndFactor<T> value_and_residual(T* z, Affine<T> affine, Index label) const {
+    keep(z, affine, label);
+    return {0.5 * squared_norm(z, K), T(1)};
   }
-  void residual(T*, Index) const {}
-  double value_and_residual(T* z, Index label) const { return keep(z, label); }
+  void keep(T* z, Affine<T> affine, Index label) const {
+    elementwise::affine_max(z, K, affine.scale, affine.b);
+    z[label] -= T(1);
+  }
   void second_order(const T*, T*, Index) const {}
+  void residual(T*, Index) const {}
 };
 
 template <class T>

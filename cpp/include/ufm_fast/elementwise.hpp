@@ -1,0 +1,111 @@
+#pragma once
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+#include "matrix.hpp"
+
+namespace ufm_fast::elementwise {
+
+// One pass each over a row of numbers, vectorised with Eigen's packets (SSE, AVX, AVX-512, NEON, ... as compiled).
+// Reductions run in four independent chains, so that they wait for memory and not for the previous addition.
+
+namespace detail {
+
+namespace packet = Eigen::internal;
+
+template <class T>
+using Packet = typename packet::packet_traits<T>::type;
+template <class T>
+constexpr Index lanes = packet::unpacket_traits<Packet<T>>::size;
+constexpr int chains = 4;
+
+/// Calls body(position, chain) for all full packets of [0, size) and returns where the remainder starts.
+template <class T, class Body>
+Index for_each_packet(Index size, Body&& body) {
+  Index i = 0;
+  for (; i + chains * lanes<T> <= size; i += chains * lanes<T>) {
+    for (int chain = 0; chain < chains; ++chain) body(i + chain * lanes<T>, chain);
+  }
+  for (; i + lanes<T> <= size; i += lanes<T>) body(i, 0);
+  return i;
+}
+
+template <class T, class Combine>
+Packet<T> combine_chains(const Packet<T> (&part)[chains], Combine&& combine) {
+  return combine(combine(part[0], part[1]), combine(part[2], part[3]));
+}
+
+}  // namespace detail
+
+/// z = scale z + b (b may be null, for zero); returns the largest entry.
+template <class T>
+T affine_max(T* z, Index size, T scale, const T* b) {
+  using namespace detail;
+  using P = Packet<T>;
+  const P factor = packet::pset1<P>(scale);
+  P largest[chains];
+  for (P& part : largest) part = packet::pset1<P>(-std::numeric_limits<T>::infinity());
+  const Index rest = for_each_packet<T>(size, [&](Index i, int chain) {
+    const P value = packet::pmadd(factor, packet::ploadu<P>(z + i),
+                                  b != nullptr ? packet::ploadu<P>(b + i) : packet::pzero(factor));
+    packet::pstoreu(z + i, value);
+    largest[chain] = packet::pmax(largest[chain], value);
+  });
+  T result = packet::predux_max(combine_chains<T>(largest, [](const P& x, const P& y) { return packet::pmax(x, y); }));
+  for (Index i = rest; i < size; ++i) {
+    z[i] = scale * z[i] + (b != nullptr ? b[i] : T(0));
+    result = std::max(result, z[i]);
+  }
+  return result;
+}
+
+/// z = exp(z - shift); returns the sum.
+template <class T>
+T exp_sum(T* z, Index size, T shift) {
+  using namespace detail;
+  using P = Packet<T>;
+  const P offset = packet::pset1<P>(shift);
+  P sum[chains];
+  for (P& part : sum) part = packet::pzero(part);
+  const Index rest = for_each_packet<T>(size, [&](Index i, int chain) {
+    const P value = packet::pexp(packet::psub(packet::ploadu<P>(z + i), offset));
+    packet::pstoreu(z + i, value);
+    sum[chain] = packet::padd(sum[chain], value);
+  });
+  T result = packet::predux(combine_chains<T>(sum, [](const P& x, const P& y) { return packet::padd(x, y); }));
+  for (Index i = rest; i < size; ++i) {
+    z[i] = std::exp(z[i] - shift);
+    result += z[i];
+  }
+  return result;
+}
+
+/// sum of p_i (d_i - shift)
+template <class T>
+T shifted_dot(const T* p, const T* d, Index size, T shift) {
+  using namespace detail;
+  using P = Packet<T>;
+  const P offset = packet::pset1<P>(shift);
+  P sum[chains];
+  for (P& part : sum) part = packet::pzero(part);
+  const Index rest = for_each_packet<T>(size, [&](Index i, int chain) {
+    sum[chain] = packet::pmadd(packet::ploadu<P>(p + i), packet::psub(packet::ploadu<P>(d + i), offset), sum[chain]);
+  });
+  T result = packet::predux(combine_chains<T>(sum, [](const P& x, const P& y) { return packet::padd(x, y); }));
+  for (Index i = rest; i < size; ++i) result += p[i] * (d[i] - shift);
+  return result;
+}
+
+/// x becomes scale weight x, and weight x is added to `sum`. The sum runs over all samples and mostly cancels: double
+/// for any T.
+template <class T>
+void weigh(T* x, Index size, T weight, T scale, double* sum) {
+  Vector<T> v(x, size);
+  v *= weight;
+  Vector<double>(sum, size) += v.template cast<double>();
+  if (scale != T(1)) v *= scale;
+}
+
+}  // namespace ufm_fast::elementwise
