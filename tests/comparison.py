@@ -1,0 +1,91 @@
+"""The compiled core against the oracle, case by case; test_instruction_sets runs all of it in subprocesses."""
+
+import itertools
+from typing import NamedTuple
+
+import numpy as np
+
+import ufm_fast as uf
+from oracle import Oracle
+
+SMALL = (5, 4)  # K, d: runs inline
+LARGE = (40, 30)  # several threads and, with a row a sample, several tiles
+LOSSES = [uf.CrossEntropy(), uf.CrossEntropy(label_smoothing=0.1), uf.MSE()]
+BIASES = [{"bias": True, "lambda_b": 0.0}, {"bias": True, "lambda_b": 0.07}, {"bias": False}]
+
+
+class Case(NamedTuple):
+    shape: tuple[int, int]
+    threads: int
+    loss: object
+    bias: dict
+    imbalanced: bool
+    collapse: bool
+    dtype: str
+
+    def __str__(self):
+        K, d = self.shape
+        shape = f"K{K}-d{d}-{'im' if self.imbalanced else ''}balanced-{'collapsed' if self.collapse else 'full'}"
+        bias = "nobias" if not self.bias["bias"] else "ridge" if self.bias["lambda_b"] else "free"
+        return f"{self.loss}-{bias}-{shape}-{self.dtype}-{self.threads}threads"
+
+    def ufm(self) -> uf.UFM:
+        K, d = self.shape
+        if self.shape == SMALL:
+            n = [1, 7, 2, 2, 4] if self.imbalanced else 3
+        else:
+            n = np.geomspace(3, 300, K).astype(int) if self.imbalanced else 53
+        return uf.UFM(
+            K, d, n, loss=self.loss, lambda_W=3e-2, lambda_H=2e-3,
+            collapse=self.collapse, dtype=self.dtype, threads=self.threads, **self.bias,
+        )  # fmt: skip
+
+
+CASES = [
+    Case(shape, threads, loss, bias, imbalanced, collapse, dtype)
+    for (shape, threads), loss, bias, imbalanced, collapse, dtype in itertools.product(
+        [(SMALL, 1), (LARGE, 1), (LARGE, 2), (LARGE, 3)],
+        LOSSES,
+        BIASES,
+        (False, True),
+        (True, False),
+        ("float64", "float32"),
+    )
+]
+
+
+def tolerance(dtype) -> float:
+    return {"float64": 1e-12, "float32": 1e-5}[np.dtype(dtype).name]
+
+
+def assert_close(actual, expected, dtype):
+    """Every part within the dtype's tolerance, relative to the part's largest entry."""
+    for part, wanted in zip(actual, expected, strict=True):
+        assert part.dtype == dtype
+        assert part.shape == wanted.shape
+        assert np.abs(part - wanted).max() <= tolerance(dtype) * np.abs(wanted).max()
+
+
+def check(case: Case) -> None:
+    """Loss, gradient and Hessian products of a case."""
+    ufm = case.ufm()
+    oracle = Oracle.of(ufm)
+    p, v = ufm.random_point(1, scale=0.7), ufm.random_point(2, scale=1.0)
+    loss = oracle.loss(*map(np.float64, p))
+    gradient = oracle.gradient(*map(np.float64, p))
+    product = oracle.hvp(*map(np.float64, p), *map(np.float64, v))
+
+    assert abs(ufm.loss(p) - loss) <= tolerance(case.dtype) * loss
+    value, computed = ufm.loss_and_grad(p)
+    assert abs(value - loss) <= tolerance(case.dtype) * loss
+    assert_close(computed, gradient, case.dtype)
+    assert_close(ufm.hvp(p, v), product, case.dtype)
+
+    x, y = ufm.pack(p), ufm.pack(v)
+    for memory in (0, None):
+        assert_close(ufm.unpack(ufm.hessian(p, memory=memory) @ y), product, case.dtype)
+    assert abs(ufm.fun(x) - loss) <= tolerance(case.dtype) * loss
+    value, computed = ufm.fun_and_grad(x)
+    assert abs(value - loss) <= tolerance(case.dtype) * loss
+    assert_close(ufm.unpack(computed), gradient, case.dtype)
+    assert_close(ufm.unpack(ufm.hessp(x, y)), product, case.dtype)

@@ -1,0 +1,460 @@
+"""UFM: values against the oracle, exact digits where they are small, and the contract of its points."""
+
+import pickle
+import tracemalloc
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+import scipy.optimize
+import scipy.sparse.linalg
+import threadpoolctl
+from hypothesis import given
+from hypothesis import strategies as st
+
+import ufm_fast as uf
+from comparison import BIASES, CASES, LARGE, LOSSES, SMALL, Case, assert_close, check, tolerance
+from oracle import Oracle
+
+models = st.builds(
+    lambda K, d, n, loss, bias, collapse, dtype: uf.UFM(
+        K, d, n[:K], loss=loss, lambda_W=0.02, lambda_H=0.003, collapse=collapse, dtype=dtype, **bias
+    ),
+    st.integers(2, 6),
+    st.integers(1, 6),
+    st.lists(st.integers(1, 4), min_size=6, max_size=6),
+    st.sampled_from(LOSSES),
+    st.sampled_from(BIASES),
+    st.booleans(),
+    st.sampled_from(["float64", "float32"]),
+)
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_agrees_with_the_oracle(case):
+    check(case)
+
+
+@given(models, st.integers(0, 1000))
+def test_agrees_with_the_oracle_on_any_model(ufm, seed):
+    oracle = Oracle.of(ufm)
+    p = ufm.random_point(seed, scale=1.0)
+    loss, gradient = ufm.loss_and_grad(p)
+    expected = oracle.loss(*map(np.float64, p))
+    assert abs(loss - expected) <= tolerance(ufm.dtype) * expected
+    assert_close(gradient, oracle.gradient(*map(np.float64, p)), ufm.dtype)
+
+
+@pytest.mark.parametrize("case", [case for case in CASES if case.shape == SMALL], ids=str)
+def test_hessian_operator_is_the_dense_hessian(case):
+    ufm = case.ufm()
+    p = ufm.random_point(3, scale=0.7)
+    operator = ufm.hessian(p)
+    assert isinstance(operator, scipy.sparse.linalg.LinearOperator)
+    assert operator.shape == (ufm.size, ufm.size)
+    identity = np.eye(ufm.size, dtype=ufm.dtype)
+    assert_close([operator.matmat(identity)], [Oracle.of(ufm).hessian(*map(np.float64, p))], ufm.dtype)
+    assert (operator.T @ identity[0] == operator @ identity[0]).all()
+
+
+def test_hessian_operator_remembers_its_point():
+    ufm = uf.UFM(4, 3, lambda_W=0.1, lambda_H=0.1)
+    p, v = ufm.random_point(1), ufm.random_point(2)
+    for memory in (0, None):
+        operator = ufm.hessian(p, memory=memory)
+        before = operator @ ufm.pack(v)
+        p.W[:] += 1
+        assert (operator @ ufm.pack(v) == before).all()
+
+
+# Digits
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("margin", [5.0, 20.0, 60.0])
+@pytest.mark.parametrize("collapse", [True, False])
+def test_tiny_cross_entropy_keeps_its_digits(dtype, margin, collapse):
+    # Logits margin * e_k and decays too small to matter: every sample has the same softmax, and l = log(1 + x).
+    K, tiny = 4, {"float64": 1e-200, "float32": 1e-36}[dtype]
+    ufm = uf.UFM(K, K, [1, 2, 3, 1], lambda_W=tiny, lambda_H=tiny, collapse=collapse, dtype=dtype)
+    identity = np.eye(K, dtype=dtype)
+    p = uf.Point(margin * identity, identity, np.zeros(K, dtype))
+    if not collapse:
+        p = ufm.expand(p)
+    x = (K - 1) * np.exp(-margin)
+    rel = {"float64": 1e-13, "float32": 1e-5}[dtype]
+    loss, gradient = ufm.loss_and_grad(p)
+    assert loss == pytest.approx(np.log1p(x), rel=rel, abs=0)
+    assert ufm.loss(p) == pytest.approx(np.log1p(x), rel=rel, abs=0)
+    # The gradient with respect to h is n_k/N W^T (softmax - e_k), and softmax = (q, ..., q, 1 - (K - 1) q).
+    q = np.exp(-margin) / (1 + x)
+    share = (ufm.counts if collapse else np.ones(ufm.N))[:, None] / ufm.N
+    labels = np.eye(K)[np.arange(K) if collapse else np.repeat(np.arange(K), ufm.counts)]
+    assert pytest.approx(margin * share * (q - K * q * labels), rel=rel, abs=0) == gradient.H
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("margin", [5.0, 20.0, 60.0])
+@pytest.mark.parametrize("kept", [True, False])
+def test_tiny_curvature_keeps_its_digits(dtype, margin, kept):
+    # Two classes, logits (margin, 0) and (0, margin); along h the curvature of each is p (1 - p) (dz_0 - dz_1)^2.
+    tiny = 1e-36
+    ufm = uf.UFM(2, 2, lambda_W=tiny, lambda_H=tiny, dtype=dtype)
+    identity = np.eye(2, dtype=dtype)
+    p = uf.Point(margin * identity, identity, np.zeros(2, dtype))
+    v = uf.Point(0 * identity, np.array([[3, 1], [0.5, 0]], dtype), np.zeros(2, dtype))
+    product = ufm.unpack(ufm.hessian(p, memory=None if kept else 0) @ ufm.pack(v))
+    curvature = np.exp(-margin) / (1 + np.exp(-margin)) ** 2
+    change = margin * np.array([3 - 1, 0.5 - 0])[:, None] * [[1, -1]]
+    rel = {"float64": 1e-13, "float32": 1e-5}[dtype]
+    assert pytest.approx(margin / 2 * curvature * change, rel=rel, abs=0) == product.H
+
+
+@pytest.mark.parametrize("loss", LOSSES, ids=str)
+def test_loss_has_its_digits_at_a_good_fit(loss):
+    # Near the optimum of a weak decay the loss is small beside the squares and exponentials it is made of.
+    ufm = uf.UFM(6, 6, [9, 4, 4, 2, 1, 1], loss=loss, lambda_W=1e-9, lambda_H=1e-10, lambda_b=1e-9)
+    rng = np.random.default_rng(5)
+    size = 1.0 if loss.name == "mse" else 25.0
+    W = size * (np.eye(6) + 1e-3 * rng.standard_normal((6, 6)))
+    p = uf.Point(W, np.eye(6) / (1 if loss.name == "mse" else 2) + 1e-3 * rng.standard_normal((6, 6)), np.zeros(6))
+    assert ufm.loss(p) == pytest.approx(float(Oracle.of(ufm).decimal_loss(*p)), rel=1e-13, abs=0)
+
+
+@pytest.mark.parametrize("loss", [uf.CrossEntropy(), uf.CrossEntropy(label_smoothing=0.2)], ids=str)
+@pytest.mark.parametrize(("dtype", "size"), [("float64", 1e150), ("float32", 1e15)])
+def test_huge_logits_are_safe(loss, dtype, size):
+    # A hard max: logits of +-size**2 and an infinite exp(logit); right and wrong labels, and ties.
+    ufm = uf.UFM(3, 2, loss=loss, lambda_W=1e-3, lambda_H=1e-3, dtype=dtype)
+    directions = np.array([[1, 0], [-1, 0], [0, 0]], dtype)
+    features = np.array([[1, 0], [1, 0], [0, 0]], dtype)
+    p = uf.Point(size * directions, size * features, np.array([0, 0, 0], dtype))
+    oracle = Oracle.of(ufm)
+    value, gradient = ufm.loss_and_grad(p)
+    assert value == pytest.approx(oracle.loss(*map(np.float64, p)), rel=tolerance(dtype), abs=0)
+    assert_close(gradient, oracle.gradient(*map(np.float64, p)), dtype)
+    assert_close(ufm.hvp(p, p), oracle.hvp(*map(np.float64, p), *map(np.float64, p)), dtype)
+
+
+@pytest.mark.parametrize(
+    ("loss", "dtype", "size"),
+    [
+        (uf.CrossEntropy(), "float64", 1e160),
+        (uf.MSE(), "float64", 1e160),
+        (uf.CrossEntropy(), "float32", 1e20),
+        (uf.MSE(), "float32", 1e20),
+        (uf.MSE(), "float32", 1e14),  # only the gradient overflows: the loss is summed in double
+    ],
+    ids=str,
+)
+def test_overflow_is_an_error(loss, dtype, size):
+    ufm = uf.UFM(3, 3, loss=loss, lambda_W=1e-3, lambda_H=1e-3, dtype=dtype)
+    p = uf.Point(*(part * part.dtype.type(size) for part in ufm.random_point(0, scale=1.0)))
+    with pytest.raises(FloatingPointError, match=f"overflows {dtype}"):
+        ufm.loss_and_grad(p)
+    with pytest.raises(FloatingPointError, match=f"overflows {dtype}"):
+        ufm.fun_and_grad(ufm.pack(p))
+    with pytest.raises(FloatingPointError, match=f"overflows {dtype}"):
+        ufm.hvp(p, p)
+
+
+def test_more_than_two_to_the_31_logits():
+    # W = 0, so all logits are b: value and gradient have closed forms. K * M = 2.5e9.
+    K = 50_000
+    ufm = uf.UFM(K, 2, lambda_W=1e-3, lambda_H=1e-6, dtype="float32")
+    W, H, b = ufm.random_point(1, scale=1.0)
+    softmax = np.exp(b.astype(float))
+    log_total = np.log(softmax.sum())
+    softmax /= softmax.sum()
+    value, gradient = ufm.loss_and_grad(uf.Point(0 * W, H, b))
+    assert value == pytest.approx(
+        log_total - b.mean(dtype=float) + 5e-7 * (H.astype(float) ** 2).sum(), rel=1e-5, abs=0
+    )
+    expected = np.outer(softmax, H.mean(0, dtype=float)) - H.astype(float) / K
+    assert_close([gradient.W], [expected], "float32")
+    assert_close([gradient.b], [softmax - 1 / K], "float32")
+
+
+# Threads
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3])
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_same_threads_same_bits(threads, dtype):
+    ufm = Case(LARGE, threads, uf.CrossEntropy(), BIASES[0], True, False, dtype).ufm()
+    p, v = ufm.random_point(1), ufm.random_point(2)
+    value, gradient = ufm.loss_and_grad(p)
+    product = ufm.hvp(p, v)
+    for _ in range(5):
+        again, gradient_again = ufm.loss_and_grad(p)
+        assert again == value
+        assert all((x == y).all() for x, y in zip(gradient, gradient_again, strict=True))
+        assert all((x == y).all() for x, y in zip(product, ufm.hvp(p, v), strict=True))
+
+
+def blas_threads():
+    return [library["num_threads"] for library in threadpoolctl.threadpool_info() if library["user_api"] == "blas"]
+
+
+def test_concurrent_callers_get_the_same_bits_and_leave_blas_as_it_was():
+    models = [case.ufm() for case in CASES if case.shape == LARGE and case.threads == 2][::3]
+    points = [ufm.random_point(3) for ufm in models]
+    alone = [ufm.pack(ufm.loss_and_grad(p)[1]) for ufm, p in zip(models, points, strict=True)]
+    with threadpoolctl.threadpool_limits(2, user_api="blas"):
+        before = blas_threads()
+        with ThreadPoolExecutor(6) as pool:
+            for _ in range(5):
+                together = pool.map(lambda ufm, p: ufm.pack(ufm.loss_and_grad(p)[1]), models, points)
+                assert all((x == y).all() for x, y in zip(alone, together, strict=True))
+        assert blas_threads() == before
+
+
+def test_errors_leave_blas_as_it_was():
+    ufm = uf.UFM(60, 60, lambda_W=1e-3, lambda_H=1e-3)
+    W, H, b = ufm.random_point()
+    W[3, 4] = np.nan
+    with threadpoolctl.threadpool_limits(2, user_api="blas"):
+        before = blas_threads()
+        with pytest.raises(ValueError, match="W must be finite"):
+            ufm.loss(uf.Point(W, H, b))
+        assert blas_threads() == before
+
+
+def test_thread_setting():
+    try:
+        uf.set_num_threads(3)
+        assert uf.get_num_threads() == 3
+    finally:
+        uf.set_num_threads(None)
+    for wrong in (0, -1):
+        with pytest.raises(ValueError, match="n must be a positive int"):
+            uf.set_num_threads(wrong)
+    for wrong in (1.5, True, "2"):
+        with pytest.raises(TypeError, match="n must be a positive int"):
+            uf.set_num_threads(wrong)
+
+
+# Points
+
+
+@given(models, st.integers(0, 1000))
+def test_pack_and_unpack_are_inverse(ufm, seed):
+    p = ufm.random_point(seed)
+    x = ufm.pack(p)
+    assert x.shape == (ufm.size,)
+    assert (x == Oracle.of(ufm).pack(*p)).all()
+    back = ufm.unpack(x)
+    assert all((part == other).all() for part, other in zip(p, back, strict=True))
+    assert np.shares_memory(back.H, x)
+
+
+@given(models, st.integers(0, 1000))
+def test_collapse_takes_class_means_and_expand_repeats_them(ufm, seed):
+    full = uf.UFM(
+        ufm.K, ufm.d, ufm.counts, loss=ufm.loss_function, lambda_W=0.02, lambda_H=0.003,
+        lambda_b=ufm.lambda_b, bias=ufm.bias, collapse=False, dtype=ufm.dtype,
+    )  # fmt: skip
+    p = full.random_point(seed, scale=1.0)
+    means = [rows.mean(0, dtype=float) for rows in np.split(p.H, np.cumsum(ufm.counts)[:-1])]
+    collapsed = ufm.collapse(p)
+    assert np.abs(collapsed.H - means).max() <= {8: 1e-15, 4: 1e-6}[ufm.dtype.itemsize]
+    expanded = ufm.expand(collapsed)
+    assert (np.repeat(collapsed.H, ufm.counts, axis=0) == expanded.H).all()
+    assert full.loss(expanded) <= full.loss(p) * (1 + tolerance(ufm.dtype))
+    if ufm.collapse_classes:
+        assert ufm.loss(collapsed) == pytest.approx(full.loss(expanded), rel=tolerance(ufm.dtype), abs=0)
+
+
+def test_random_points_differ_by_seed_only():
+    ufm = uf.UFM(4, 3, [1, 2, 3, 4], lambda_W=0.1, lambda_H=0.1)
+    p, same, other = ufm.random_point(1), ufm.random_point(1), ufm.random_point(2)
+    assert all((x == y).all() for x, y in zip(p, same, strict=True))
+    assert (p.W != other.W).all()
+    assert not uf.UFM(4, 3, lambda_W=0.1, lambda_H=0.1, bias=False).random_point(1).b.any()
+    assert not any(part.any() for part in ufm.random_point(1, scale=0.0))
+
+
+def test_models_can_be_pickled():
+    ufm = uf.UFM(
+        4, 3, [1, 2, 3, 4], loss=uf.CrossEntropy(0.1), lambda_W=0.1, lambda_H=0.2, lambda_b=0.3, collapse=False
+    )
+    twin = pickle.loads(pickle.dumps(ufm))
+    assert repr(twin) == repr(ufm)
+    assert twin.loss(ufm.random_point()) == ufm.loss(ufm.random_point())
+
+
+# SciPy
+
+
+@pytest.mark.parametrize("loss", LOSSES, ids=str)
+@pytest.mark.parametrize("collapse", [True, False])
+def test_scipy_checks_the_gradient_and_minimises(loss, collapse):
+    ufm = uf.UFM(4, 4, [3, 2, 2, 1], loss=loss, lambda_W=0.02, lambda_H=0.01, lambda_b=0.05, collapse=collapse)
+    x = ufm.pack(ufm.random_point(1, scale=0.5))
+    assert scipy.optimize.check_grad(ufm.fun, lambda y: ufm.fun_and_grad(y)[1], x) < 1e-6
+    first = scipy.optimize.minimize(ufm.fun_and_grad, x, jac=True, method="L-BFGS-B", options={"gtol": 1e-9, "ftol": 0})
+    second = scipy.optimize.minimize(ufm.fun_and_grad, x, jac=True, hessp=ufm.hessp, method="trust-ncg", tol=1e-9)
+    assert first.fun == pytest.approx(second.fun, rel=1e-12, abs=0)
+    assert np.abs(ufm.fun_and_grad(second.x)[1]).max() <= 1e-7
+
+
+# Arguments
+
+
+def test_read_only_points_are_fine():
+    ufm = uf.UFM(4, 3, lambda_W=0.1, lambda_H=0.1)
+    p = ufm.random_point()
+    expected = ufm.loss(p)
+    for part in p:
+        part.flags.writeable = False
+    x = ufm.pack(p)
+    x.flags.writeable = False
+    assert ufm.loss(p) == ufm.loss_and_grad(p)[0] == ufm.fun(x) == ufm.fun_and_grad(x)[0] == expected
+    assert (ufm.pack(ufm.hvp(p, p)) == ufm.hessp(x, x)).all()
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_points_are_not_copied(dtype):
+    ufm = uf.UFM(100, 2000, lambda_W=0.1, lambda_H=0.1, dtype=dtype)
+    p = ufm.random_point()
+    x = ufm.pack(p)
+    ufm.loss(p)
+    tracemalloc.start()
+    try:
+        ufm.loss(p)
+        ufm.fun(x)
+        assert tracemalloc.get_traced_memory()[1] < p.W.nbytes // 10
+        tracemalloc.reset_peak()
+        gradient = ufm.fun_and_grad(x)[1]
+        assert tracemalloc.get_traced_memory()[1] < 1.1 * gradient.nbytes
+    finally:
+        tracemalloc.stop()
+
+
+VALUES = {"nan": np.nan, "inf": np.inf, "-inf": -np.inf}
+LAYOUTS = ["strided", "unaligned"]
+WAYS = [
+    *VALUES, *LAYOUTS, "list", "none", "scalar", "other float", "integers", "complex", "foreign byte order",
+    "a row more", "an axis more", "empty",
+]  # fmt: skip
+
+
+def spoil(good, how):
+    """(spoilt copy of a float array, exception it deserves)."""
+    if how in VALUES:
+        bad = good.copy()
+        bad.flat[good.size // 2] = VALUES[how]
+        return bad, ValueError
+    if how == "strided":
+        return np.repeat(good, 2, 0)[::2], ValueError
+    if how == "unaligned":
+        return np.frombuffer(b"x" + good.tobytes(), np.uint8)[1:].view(good.dtype).reshape(good.shape), ValueError
+    shapes = {"a row more": np.concatenate([good, good[:1]]), "an axis more": good[None], "empty": good[:0]}
+    if how in shapes:
+        return shapes[how], ValueError
+    other = {
+        "list": good.tolist(),
+        "none": None,
+        "scalar": float(good.flat[0]),
+        "other float": good.astype({"d": "f", "f": "d"}[good.dtype.char]),
+        "integers": good.astype(int),
+        "complex": good.astype(complex),
+        "foreign byte order": good.astype(good.dtype.newbyteorder()),
+    }
+    return other[how], TypeError
+
+
+@given(models, st.sampled_from("WHb"), st.sampled_from(WAYS), st.sampled_from(["p", "v"]))
+def test_bad_points_are_refused_by_name(ufm, name, how, role):
+    p = ufm.random_point(scale=1.0)
+    part, error = spoil(getattr(p, name), how)
+    bad = p._replace(**{name: part})
+    if role == "v":
+        calls = [lambda: ufm.hvp(p, bad)]
+    else:
+        calls = [lambda: ufm.loss(bad), lambda: ufm.loss_and_grad(bad), lambda: ufm.hvp(bad, p)]
+        if how not in LAYOUTS:  # pack copies, so it may take any layout
+            calls += [lambda: ufm.pack(bad), lambda: ufm.hessian(bad)]
+    for call in calls:
+        with pytest.raises(error, match=rf"\b{name} must "):
+            call()
+
+
+@given(models, st.sampled_from(WAYS), st.sampled_from("xv"))
+def test_bad_flat_points_are_refused_by_name(ufm, how, name):
+    x = ufm.pack(ufm.random_point(scale=1.0))
+    bad, error = spoil(x, how)
+    if name == "v":
+        calls = [lambda: ufm.hessp(x, bad)]
+    else:
+        calls = [lambda: ufm.fun(bad), lambda: ufm.fun_and_grad(bad), lambda: ufm.hessp(bad, x)]
+    for call in calls:
+        with pytest.raises(error, match=r"\b[xvWHb] must "):
+            call()
+
+
+def test_bias_of_a_model_without_one_must_be_zero():
+    ufm = uf.UFM(4, 3, lambda_W=0.1, lambda_H=0.1, bias=False)
+    p = ufm.random_point()._replace(b=np.ones(4))
+    with pytest.raises(ValueError, match="b must be zeros"):
+        ufm.loss(p)
+    with pytest.raises(ValueError, match="b must be zeros"):
+        ufm.pack(p)
+
+
+@pytest.mark.parametrize("collapse", [True, False])
+def test_collapse_and_expand_refuse_the_other_kind(collapse):
+    ufm = uf.UFM(4, 3, 5, lambda_W=0.1, lambda_H=0.1, collapse=collapse)
+    means, rows = np.zeros((4, 3)), np.zeros((20, 3))
+    with pytest.raises(ValueError, match=r"H must have shape \(20, 3\)"):
+        ufm.collapse(uf.Point(means, means, np.zeros(4)))
+    with pytest.raises(ValueError, match=r"H must have shape \(4, 3\)"):
+        ufm.expand(uf.Point(means, rows, np.zeros(4)))
+
+
+@pytest.mark.parametrize(
+    ("change", "error"),
+    [
+        ({"K": 1}, ValueError),
+        ({"K": 3.0}, TypeError),
+        ({"d": 0}, ValueError),
+        ({"d": "3"}, TypeError),
+        ({"n": 0}, ValueError),
+        ({"n": [1, 2]}, ValueError),
+        ({"n": [1, 2, 0]}, ValueError),
+        ({"n": 1.5}, TypeError),
+        ({"n": [1.0, 2.0, 3.0]}, TypeError),
+        ({"loss": "hinge"}, ValueError),
+        ({"loss": 3}, TypeError),
+        ({"lambda_W": 0.0}, ValueError),
+        ({"lambda_W": -1.0}, ValueError),
+        ({"lambda_H": float("nan")}, ValueError),
+        ({"lambda_H": "small"}, TypeError),
+        ({"lambda_b": -0.1}, ValueError),
+        ({"lambda_b": float("inf")}, ValueError),
+        ({"dtype": "float16"}, TypeError),
+        ({"dtype": int}, TypeError),
+        ({"threads": 0}, ValueError),
+        ({"threads": 2.0}, TypeError),
+    ],
+    ids=str,
+)
+def test_bad_models_are_refused_by_name(change, error):
+    arguments = {"K": 3, "d": 3, "lambda_W": 0.1, "lambda_H": 0.1, **change}
+    with pytest.raises(error, match=next(iter(change))):
+        uf.UFM(**arguments)
+
+
+@pytest.mark.parametrize("smoothing", [-0.1, 1.0, float("nan")])
+def test_label_smoothing_lies_in_its_interval(smoothing):
+    with pytest.raises(ValueError, match="label_smoothing"):
+        uf.CrossEntropy(label_smoothing=smoothing)
+
+
+@given(models)
+def test_sizes(ufm):
+    assert ufm.counts.sum() == ufm.N
+    assert (ufm.K if ufm.collapse_classes else ufm.N) == ufm.M
+    assert ufm.size == ufm.K * ufm.d + ufm.M * ufm.d + (ufm.K if ufm.bias else 0)
+    assert ufm.tau == pytest.approx(np.sqrt(0.02 * 0.003), rel=1e-15)
+    assert ufm.counts.dtype == np.int64
