@@ -1,0 +1,84 @@
+"""README.md says nothing that does not run."""
+
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"^```(\w*)\n(.*?)^```$", README, re.DOTALL | re.MULTILINE)
+COMMANDS = [line for language, block in BLOCKS if language == "bash" for line in block.splitlines()]
+INSTALL, TEST, *OTHERS = COMMANDS
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("readme")
+
+
+def run(words, folder):
+    program = {"python": [sys.executable], "ufm-fast": [sys.executable, "-m", "ufm_fast"]}[words[0]]
+    done = subprocess.run([*program, *words[1:]], cwd=folder, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    return done.stdout
+
+
+def test_every_block_is_of_a_kind_tested_here():
+    assert {language for language, _ in BLOCKS} == {"bash", "python", "cmake"}
+
+
+def test_the_two_commands():
+    install, main_job = INSTALL.split(" && ")
+    installed, extras = re.fullmatch(r'python -m pip install "(\.)\[([\w,]+)\]"', install).groups()
+    assert (ROOT / installed / "pyproject.toml").is_file()
+    project = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    for extra in extras.split(","):
+        assert re.search(rf"^{extra} = \[", project, re.MULTILINE)
+    assert main_job == "ufm-fast solve"
+    assert TEST == "python -m pytest"
+
+
+def test_continuous_integration_runs_the_test_command():
+    script = ROOT / ".ci" / "run"
+    if not script.exists():
+        pytest.skip("source distributions lack .ci")
+    assert re.search(r"grep .*'\^python -m pytest' README\.md", script.read_text(encoding="utf-8"))
+    assert [line for line in README.splitlines() if line.startswith("python -m pytest")] == [TEST]
+
+
+@pytest.mark.parametrize("command", [INSTALL.split(" && ")[1], *OTHERS])
+def test_command(command, folder):
+    """In the order of the README, in one folder: later commands use files of earlier ones."""
+    assert run(shlex.split(command), folder)
+
+
+def test_python_blocks_print_what_their_comments_say(folder):
+    script = "".join(block for language, block in BLOCKS if language == "python")
+    expected = re.findall(r"^ *print\(.*\)  # (.*)$", script, re.MULTILINE)
+    assert len(expected) == script.count("print(")
+    assert run(["python", "-W", "error", "-c", script], folder).splitlines() == expected
+
+
+def test_first_example_has_five_lines():
+    first = next(block for language, block in BLOCKS if language == "python")
+    assert len(first.splitlines()) == 5
+
+
+def test_cmake_lines_are_those_of_the_tested_project():
+    tested = (ROOT / "tests" / "test_package.py").read_text(encoding="utf-8")
+    for language, block in BLOCKS:
+        if language == "cmake":
+            assert set(block.splitlines()) <= set(tested.splitlines())
+
+
+def test_picture_and_links_exist_and_say_how_they_were_made():
+    ((picture, command),) = re.findall(r"!\[.*?\]\((.*?)\)\s+\*`(.*?)`", README)
+    assert command.startswith("ufm-fast solve ")
+    assert shlex.split(command)[-2:] == ["--plot", picture]
+    for target in re.findall(r"\]\((?!https?:)(.*?)\)", README):
+        assert (ROOT / target).is_file(), target
