@@ -49,7 +49,7 @@ def stop(*_):
 def blas_threads():
     return [library["num_threads"] for library in threadpoolctl.threadpool_info() if library["user_api"] == "blas"]
 
-ufm = uf.UFM(2000, 500, 10, lambda_W=1e-4, lambda_H=1e-4, collapse=False)
+ufm = uf.UFM(2000, 500, 4, lambda_W=1e-4, lambda_H=1e-4, collapse=False)
 p = ufm.random_point()
 warm = uf.UFM(300, 64, lambda_W=1e-4, lambda_H=1e-4)
 warm.loss(warm.random_point())
