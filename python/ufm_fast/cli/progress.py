@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from types import TracebackType
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from rich.console import Console
@@ -13,41 +14,28 @@ if TYPE_CHECKING:
     from scipy.optimize import OptimizeResult
 
 
-class GapProgress:
-    """Follows the certified relative gap down to `tol` on a logarithmic bar; call it as the optimizer's callback.
+@contextmanager
+def follow_gap(tol: float, *, enabled: bool) -> Iterator[Callable[[OptimizeResult], None] | None]:
+    """Show the certified relative gap on its way down to `tol`, on a logarithmic bar.
 
-    Shows nothing where standard error is not a terminal, or if `enabled` is False.
+    Gives the callback for `ufm_fast.minimize`: None if `enabled` is False or standard error is not a terminal.
     """
+    console = Console(stderr=True)
+    if not (enabled and console.is_terminal):
+        yield None
+        return
+    columns = SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn()
+    with Progress(*columns, console=console, transient=True) as progress:
+        task = progress.add_task("starting", total=-math.log10(tol))
 
-    def __init__(self, tol: float, *, enabled: bool) -> None:
-        console = Console(stderr=True)
-        self._tol = tol
-        self._progress = Progress(
-            SpinnerColumn(),
-            TextColumn("{task.fields[text]}"),
-            BarColumn(),
-            TimeElapsedColumn(),
-            console=console,
-            transient=True,
-            disable=not (enabled and console.is_terminal),
-        )
-        self._task = self._progress.add_task("solve", total=-math.log10(tol), text="starting")
+        def show(intermediate_result: OptimizeResult) -> None:
+            loss, bound = intermediate_result.fun, intermediate_result.lower_bound
+            gap = (loss - bound) / abs(loss)
+            progress.update(
+                task,
+                completed=-math.log10(min(1.0, max(gap, tol))),
+                description=f"evaluation {intermediate_result.nfev}, loss {loss:.8f}, certified gap {gap:.1e}, "
+                f"escapes {intermediate_result.escapes}",
+            )
 
-    def __enter__(self) -> GapProgress:
-        self._progress.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self._progress.stop()
-
-    def __call__(self, intermediate_result: OptimizeResult) -> None:
-        """Show the state of the run."""
-        state = intermediate_result
-        gap = (state.fun - state.lower_bound) / abs(state.fun) if state.fun else 0.0
-        self._progress.update(
-            self._task,
-            completed=-math.log10(min(1.0, max(gap, self._tol))),
-            text=f"evaluation {state.nfev}, loss {state.fun:.8f}, certified gap {gap:.1e}, escapes {state.escapes}",
-        )
+        yield show

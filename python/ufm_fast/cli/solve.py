@@ -19,7 +19,7 @@ import ufm_fast as uf
 from . import options
 from .files import read_point, write_atomically, write_result
 from .problem import build_ufm, describe_ufm
-from .progress import GapProgress
+from .progress import follow_gap
 from .report import summarize, tables
 
 _FIGURE_SUFFIXES = (".png", ".pdf", ".svg")
@@ -82,9 +82,9 @@ def solve(
             raise typer.BadParameter(f"{plot} should end in {', '.join(_FIGURE_SUFFIXES)}", param_hint="--plot")
         from ..plotting import plot_solution  # a second of import, not needed without --plot
 
-    with threadpool_limits(threads), GapProgress(tol, enabled=not as_json) as progress, warnings.catch_warnings():
+    with threadpool_limits(threads), follow_gap(tol, enabled=not as_json) as callback, warnings.catch_warnings():
         warnings.simplefilter("ignore", uf.ConvergenceWarning)  # reported below, in one line
-        result = uf.minimize(ufm, x0, tol=tol, max_evaluations=max_evaluations, callback=progress, seed=seed)
+        result = uf.minimize(ufm, x0, tol=tol, max_evaluations=max_evaluations, callback=callback, seed=seed)
 
     summary = summarize(ufm, result, tol)
     config = {
