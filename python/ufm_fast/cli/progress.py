@@ -34,7 +34,7 @@ def follow_gap(tol: float, *, enabled: bool) -> Iterator[Callable[[OptimizeResul
             progress.update(
                 task,
                 completed=-math.log10(min(1.0, max(gap, tol))),
-                description=f"evaluation {intermediate_result.nfev}, loss {loss:.8f}, certified gap {gap:.1e}, "
+                description=f"evaluation {intermediate_result.nfev}, loss {loss:.8f}, gap {gap:.1e}, "
                 f"escapes {intermediate_result.escapes}",
             )
 
