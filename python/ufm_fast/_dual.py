@@ -124,7 +124,7 @@ class Dual:
             value -= float((imbalance * (1 - np.log(np.maximum(own, _TINY)))).sum())
         elif q.bias:
             value -= float(imbalance @ imbalance) / (2 * q.lambda_b)
-        return value - excess_norm * max(value, 0)
+        return float(value - excess_norm * max(value, 0))
 
     def scaled_bound(self, G: Array) -> float:
         """Return certificate A: the gradient scaled into the ball. First order in the error. Cost: a norm."""
@@ -160,7 +160,7 @@ class Dual:
         """Return the bound of one proximal-gradient step from Z. Second order; also at optima of any rank.
 
         Y = -clip(Z/t - G), singular values clipped to tau, 1/t the mean curvature of the data term: the dual point of
-        a proximal step of length t, within about 1.5 of the true gap near the optimum. For squared error without
+        a proximal step of length t, usually within 1.5 of the true gap near the optimum. For squared error without
         bias or without bias decay Z/t - G does not depend on Z and the bound is the minimum itself.
         With 0 < lambda_b < tau, `polish` the point first. Cost: one eigendecomposition, 3 products.
         """
@@ -201,9 +201,8 @@ class Dual:
         size = float(abs(F).max())
         if size == 0:
             return 0.0
-        X, last = F / size, len(F) - 1
-        square = scipy.linalg.eigh(X.T @ X, eigvals_only=True, subset_by_index=(last, last), check_finite=False)[0]
-        return size * float(np.sqrt(square))
+        X = F / size
+        return size * float(np.sqrt(np.linalg.eigvalsh(X.T @ X)[-1]))
 
     def _entropies(self, Y: Array) -> tuple[float, Array]:
         """Sum of (n_k/N) entropy(Q_k) less its rounding, and the probabilities Q_kk; Y has a zero diagonal."""
@@ -262,11 +261,11 @@ class Dual:
         gram = X.T @ X
         if abs(gram).sum(axis=1).max() <= 16:
             self.products += EIGH_PRODUCTS + 3
-            squares, V = scipy.linalg.eigh(gram, check_finite=False, overwrite_a=True)
+            squares, V = np.linalg.eigh(gram)
             s = self.q.tau * np.sqrt(np.maximum(squares, _TINY))
             return self._centred(M @ ((V * factor(s)) @ V.T)), float(s[-1])
         self.products += SVD_PRODUCTS + 2
-        U, s, V = scipy.linalg.svd(M, check_finite=False)
+        U, s, V = np.linalg.svd(M)
         s = np.maximum(s, _TINY)
         return self._centred((U * (s * factor(s))) @ V), float(s[0])
 

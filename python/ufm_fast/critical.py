@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 import numpy as np
-import scipy.linalg
 from numpy.typing import NDArray
 
 from ._classes import ClassProblem
@@ -119,7 +118,7 @@ def classify(ufm: UFM, p: Point, *, gradient_tol: float = 1e-6, certificate_tol:
         float(np.linalg.norm(gradient.H / np.sqrt(samples)[:, None])) / rho,
         float(np.linalg.norm(gradient.b)),
     )
-    squares, common = scipy.linalg.eigh(A.T @ A + B.T @ B)
+    squares, common = np.linalg.eigh(A.T @ A + B.T @ B)
     largest = math.sqrt(max(0.0, squares[-1]))
     threshold = _RANK_TOLERANCE * max(largest, (ufm.N / ufm.K) ** 0.25)
     spectral_norm, pair = _descent_pair(ufm, p, common[:, 0])
@@ -159,19 +158,16 @@ def _samples_per_row(ufm: UFM) -> Array:
 
 def _descent_pair(ufm: UFM, p: Point, a: Array) -> tuple[float, Point]:
     """Return |G|_2 and the unit direction (alpha u a^T, beta a v^T, 0) of least curvature for a null direction a."""
-    last = (ufm.K - 1, ufm.K - 1)
     if ufm.collapse_classes:
         q = ClassProblem(ufm)
         A, B, b = q.coordinates(p)
         _, G, _ = q.data_term(B @ A.T, b)
-        square, vectors = scipy.linalg.eigh(G.T @ G, subset_by_index=last)
-        u = vectors[:, 0]
-        v = G @ u
+        squares, vectors = np.linalg.eigh(G.T @ G)
+        v = G @ vectors[:, -1]
     else:
-        square, vectors = scipy.linalg.eigh(ufm._run(ufm._problem.gradient_gram, *p), subset_by_index=last)
-        u = vectors[:, 0]
-        v = ufm._run(ufm._problem.gradient_product, *p, np.ascontiguousarray(vectors))[:, 0]
-    spectral_norm = math.sqrt(max(0.0, square[0]))
+        squares, vectors = np.linalg.eigh(ufm._run(ufm._problem.gradient_gram, *p))
+        v = ufm._run(ufm._problem.gradient_product, *p, np.ascontiguousarray(vectors[:, -1:]))[:, 0]
+    spectral_norm = math.sqrt(max(0.0, squares[-1]))
     if (length := np.linalg.norm(v)) > 0:
         v = v / length
     else:  # G = 0
@@ -179,7 +175,7 @@ def _descent_pair(ufm: UFM, p: Point, a: Array) -> tuple[float, Point]:
     _, mixture = np.linalg.eigh([[ufm.lambda_W, spectral_norm], [spectral_norm, ufm.lambda_H]])
     alpha, beta = mixture[:, 0]
     rows = v / np.sqrt(_samples_per_row(ufm))
-    return spectral_norm, Point(alpha * np.outer(u, a), beta * np.outer(rows, a), np.zeros(ufm.K))
+    return spectral_norm, Point(alpha * np.outer(vectors[:, -1], a), beta * np.outer(rows, a), np.zeros(ufm.K))
 
 
 def _lower_bound(ufm: UFM, spectral_norm: float, length: float) -> float:

@@ -1,0 +1,175 @@
+"""certify against global minima found independently: closed forms, or a Newton run on the oracle."""
+
+import dataclasses
+import functools
+import itertools
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import ufm_fast as uf
+from oracle import Oracle
+from reference import as_point, global_minimum
+from ufm_fast.closed_form import closed_form
+
+LOSSES = [uf.CrossEntropy(), uf.CrossEntropy(label_smoothing=0.1), uf.MSE()]
+BIASES = [{"bias": False}, {"lambda_b": 0.0}, {"lambda_b": 1e-2}, {"lambda_b": 1e-5}]
+COUNTS = [(2, 2, 2, 2), (40, 12, 12, 3, 1)]
+# signal of every strength, from tau = 1e-5 to none at all (K t > 1); the third leaves the small classes without any
+DECAYS = [(1e-4, 1e-6), (5e-3, 2e-4), (4e-2, 1e-3), (2.0, 0.5)]
+CASES = list(itertools.product(COUNTS, LOSSES, BIASES, DECAYS))
+
+
+@functools.cache
+def _optimum(counts, loss, bias, decays):
+    K, (lambda_W, lambda_H) = len(counts), decays
+    ufm = uf.UFM(K, K, counts, loss=loss, lambda_W=lambda_W, lambda_H=lambda_H, **dict(bias))
+    point, value = global_minimum(Oracle.of(ufm))
+    return ufm, as_point(point), value
+
+
+def optimum(case):
+    """Model, global minimiser and minimum. A minimum that is not one is above f*, where no bound can touch it."""
+    counts, loss, bias, decays = case
+    return _optimum(counts, loss, tuple(bias.items()), decays)
+
+
+def perturbed(ufm, p, size, rng):
+    """Every entry moved by about ``size`` times the largest of its array (bias: of the bias, or 1)."""
+
+    def move(x):
+        return x + size * max(np.abs(x).max(), 1e-3) * rng.standard_normal(x.shape)
+
+    return uf.Point(move(p.W), move(p.H), move(p.b) if ufm.bias else p.b)
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_never_above_the_minimum_and_tight_at_it(case):
+    ufm, minimiser, minimum = optimum(case)
+    rng = np.random.default_rng(3)
+    points = [ufm.random_point(rng, scale) for scale in (None, 1e-6, 1e-3, 0.03, 1, 30, 1e3)]
+    points += [perturbed(ufm, minimiser, size, rng) for size in 10.0 ** np.arange(-8, 0)]
+    for p in points:
+        certificate = uf.certify(ufm, p)
+        assert certificate.lower_bound <= minimum
+        assert certificate.loss == pytest.approx(float(Oracle.of(ufm).loss(*p)), rel=1e-10)
+    certificate = uf.certify(ufm, minimiser)
+    assert minimum * (1 - 1e-11) <= certificate.lower_bound <= minimum
+    assert certificate.is_global(1e-11)
+    assert certificate.spectral_norm <= certificate.threshold * (1 + 1e-5)
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_gap_is_second_order(case):
+    """Near the minimum the certified gap is at most a small multiple of the true one (worst: lambda_b near tau)."""
+    ufm, minimiser, minimum = optimum(case)
+    multiple = 6 if ufm.lambda_b == 1e-5 else 1.5
+    rng = np.random.default_rng(5)
+    for size in (1e-5, 1e-3):
+        certificate = uf.certify(ufm, perturbed(ufm, minimiser, size, rng))
+        assert certificate.gap <= multiple * (certificate.loss - minimum) + 2e-13 * minimum
+
+
+@pytest.mark.parametrize("bias", BIASES[:2], ids=str)
+@pytest.mark.parametrize("decays", DECAYS, ids=str)
+def test_squared_error_bound_is_the_minimum_from_anywhere(bias, decays):
+    ufm = uf.UFM(5, 5, COUNTS[1], loss="mse", lambda_W=decays[0], lambda_H=decays[1], **bias)
+    exact = closed_form(ufm).value
+    for scale in (1e-3, 0.3, 10):
+        assert exact * (1 - 1e-9) <= uf.certify(ufm, ufm.random_point(0, scale)).lower_bound <= exact
+
+
+@given(
+    K=st.integers(2, 60),
+    n=st.integers(1, 1000),
+    loss=st.sampled_from(LOSSES),
+    bias=st.sampled_from(BIASES),
+    Kt=st.floats(-9, 0.7).map(lambda x: 10**x),
+    ratio=st.floats(-3, 3).map(lambda x: 10**x),
+    size=st.floats(-10, 0).map(lambda x: 10**x),
+    seed=st.integers(0, 1000),
+)
+def test_closed_forms(K, n, loss, bias, Kt, ratio, size, seed):
+    """Balanced minima over nine decades of decay: exact to the stated allowance at the minimum, valid around it."""
+    tau = Kt / K / np.sqrt(n)
+    ufm = uf.UFM(K, K, n, loss=loss, lambda_W=tau * ratio, lambda_H=tau / ratio, **bias)
+    form = closed_form(ufm)
+    rho = (ufm.lambda_H / ufm.lambda_W) ** 0.25
+    minimiser = uf.Point(rho * form.A, form.B / (rho * np.sqrt(n)), form.b)
+    rng = np.random.default_rng(seed)
+    assert form.value * (1 - 3e-12) <= uf.certify(ufm, minimiser).lower_bound <= form.value
+    assert uf.certify(ufm, perturbed(ufm, minimiser, size, rng)).lower_bound <= form.value
+    assert uf.certify(ufm, ufm.random_point(rng, size * 100)).lower_bound <= form.value
+
+
+@pytest.mark.parametrize("loss", LOSSES, ids=str)
+def test_small_width_keeps_the_bound(loss):
+    """The bound of d < K - 1 is that of the convex problem, below the best loss of that width."""
+    case = (COUNTS[1], loss, BIASES[2], DECAYS[1])
+    _, minimiser, minimum = optimum(case)
+    ufm = uf.UFM(5, 2, COUNTS[1], loss=loss, lambda_W=DECAYS[1][0], lambda_H=DECAYS[1][1], lambda_b=1e-2)
+    U, s, V = np.linalg.svd(minimiser.H @ minimiser.W.T)
+    H, W = U[:, :2] * np.sqrt(s[:2]), V[:2].T * np.sqrt(s[:2])
+    for p in (as_point((W, H, minimiser.b)), ufm.random_point(1)):
+        certificate = uf.certify(ufm, p)
+        assert certificate.lower_bound <= minimum < certificate.loss
+        assert not certificate.is_global()
+
+
+@pytest.mark.parametrize("loss", LOSSES, ids=str)
+@pytest.mark.parametrize("bias", BIASES, ids=str)
+def test_row_per_sample(loss, bias):
+    """The loss is the point's own; the bound and the norm are those of its class means."""
+    arguments = {"loss": loss, "lambda_W": 1e-2, "lambda_H": 2e-3, **bias}
+    full, means = (uf.UFM(4, 4, [5, 3, 2, 1], collapse=collapse, **arguments) for collapse in (False, True))
+    p = full.random_point(0, 0.5)
+    certificate, collapsed = uf.certify(full, p), uf.certify(means, full.collapse(p))
+    assert certificate.loss == full.loss(p) > collapsed.loss
+    assert certificate.lower_bound == pytest.approx(collapsed.lower_bound, rel=1e-13)
+    oracle = Oracle.of(means)
+    isometric = oracle.residuals(*full.collapse(p)) / np.sqrt(oracle.multiplicities)[:, None]
+    assert certificate.spectral_norm == pytest.approx(np.linalg.norm(isometric, 2), rel=1e-12)
+
+
+@pytest.mark.parametrize("case", CASES[::7], ids=str)
+def test_float32_is_certified_in_float64(case):
+    ufm, minimiser, minimum = optimum(case)
+    single = uf.UFM(
+        ufm.K, ufm.d, ufm.counts, loss=ufm.loss_function, lambda_W=ufm.lambda_W, lambda_H=ufm.lambda_H,
+        lambda_b=ufm.lambda_b, bias=ufm.bias, dtype="float32",
+    )  # fmt: skip
+    p = uf.Point(*(part.astype(np.float32) for part in minimiser))
+    certificate = uf.certify(single, p)
+    assert certificate.loss == pytest.approx(ufm.loss(as_point(part.astype(np.float64) for part in p)), rel=1e-15)
+    assert minimum * (1 - 1e-5) <= certificate.lower_bound <= minimum
+    assert certificate.relative_gap < 1e-5
+
+
+def test_certificate_object():
+    ufm = uf.UFM(3, 3, 4, lambda_W=1e-2, lambda_H=1e-2)
+    certificate = uf.certify(ufm, ufm.random_point(0))
+    assert certificate.gap == certificate.loss - certificate.lower_bound
+    assert certificate.relative_gap == certificate.gap / certificate.loss
+    assert certificate.threshold == ufm.tau
+    assert certificate.is_global(certificate.relative_gap)
+    assert not certificate.is_global(certificate.relative_gap * 0.99)
+    assert f"{certificate.loss:.12g}" in str(certificate)
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        certificate.loss = 0.0
+
+
+def test_refuses_what_it_cannot_certify(monkeypatch):
+    ufm = uf.UFM(3, 2, 4, lambda_W=1e-2, lambda_H=1e-2)
+    W, H, b = ufm.random_point(0)
+    with pytest.raises(ValueError, match="H must be finite"):
+        uf.certify(ufm, uf.Point(W, np.full_like(H, np.nan), b))
+    with pytest.raises(ValueError, match="W must have shape"):
+        uf.certify(ufm, uf.Point(H[:, :1], H, b))
+    with pytest.raises(TypeError, match="b must be a float64 array"):
+        uf.certify(ufm, uf.Point(W, H, b.astype(np.float32)))
+    monkeypatch.setattr(ufm, "loss_function", SimpleNamespace(name="focal", convex=False))
+    with pytest.raises(ValueError, match="cannot be certified"):
+        uf.certify(ufm, uf.Point(W, H, b))
