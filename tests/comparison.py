@@ -67,7 +67,7 @@ def assert_close(actual, expected, dtype):
 
 
 def check(case: Case) -> None:
-    """Loss, gradient and Hessian products of a case."""
+    """Loss, gradient, Hessian products and the gradient matrix of a case."""
     ufm = case.ufm()
     oracle = Oracle.of(ufm)
     p, v = ufm.random_point(1, scale=0.7), ufm.random_point(2, scale=1.0)
@@ -89,3 +89,9 @@ def check(case: Case) -> None:
     assert abs(value - loss) <= tolerance(case.dtype) * loss
     assert_close(ufm.unpack(computed), gradient, case.dtype)
     assert_close(ufm.unpack(ufm.hessp(x, y)), product, case.dtype)
+
+    core, matrix = ufm._problem, oracle.residuals(*map(np.float64, p))
+    X = np.random.default_rng(3).standard_normal((ufm.K, 2)).astype(case.dtype)
+    assert_close([core.gradient_matrix(*p, case.threads)], [matrix], case.dtype)
+    assert_close([core.gradient_gram(*p, case.threads)], [matrix.T @ matrix], case.dtype)
+    assert_close([core.gradient_product(*p, X, case.threads)], [matrix @ X], case.dtype)
