@@ -20,7 +20,7 @@ _NO_CURVATURE = 1e-11  # relative to the preconditioner: a symmetry of the funct
 
 
 class Smooth(Protocol):
-    """A function of one vector: value, gradient and, at the point of the last `linearize`, products with the Hessian."""
+    """A function of one vector: value, gradient and, where it was last linearised, products with the Hessian."""
 
     def value_and_gradient(self, x: Array) -> tuple[float, Array]: ...
 
@@ -38,7 +38,7 @@ class Smooth(Protocol):
 
 
 def newton(function: Smooth, x: Array, tolerance: float, steps: int = 300) -> tuple[Array, float]:
-    """Descend from x until the gradient is at most `tolerance` times the function's scale, or as small as rounding allows.
+    """Descend from x until the gradient is at most `tolerance` times the scale, or as small as rounding allows.
 
     Returns
     -------
@@ -55,7 +55,7 @@ def newton(function: Smooth, x: Array, tolerance: float, steps: int = 300) -> tu
         if size <= tolerance * function.scale(x):
             break
         function.linearize(x)
-        length = math.sqrt(max(0.0, gradient @ function.precondition(gradient)))
+        length = math.sqrt(max(0.0, float(gradient @ function.precondition(gradient))))
         if radius == 0:
             first = radius = length
         step, step_length, promised = _step(

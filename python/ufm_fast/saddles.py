@@ -7,12 +7,13 @@ import operator
 from typing import NamedTuple
 
 import numpy as np
-from scipy.linalg import helmert
 
 from ._classes import ClassProblem
 from ._factors import Factors
 from ._newton import Array, newton
+from ._symmetric import Types
 from .model import UFM, Point
+from .symmetry import solve
 
 _TOLERANCE = 1e-12  # of the gradient, asked for
 _ACCEPTED = 1e-10  # and insisted on
@@ -35,16 +36,17 @@ def saddle(ufm: UFM, rank: int, seed: int = 0) -> Point:
     model with d = rank as well (Gu and Shen 2024, arXiv:2407.10702; Zhu et al. 2021, arXiv:2105.02375). Used are, in
     this order: W = H = 0 with the optimal bias (rank 0); for squared error with balanced classes, without a bias or
     without a bias decay, the singular vectors of the shifted targets, any `rank` of them; for balanced cross-entropy,
-    the optimum with classes merged into rank + 1 equal groups, if K is a multiple of that; otherwise a minimum of the
-    model with d = rank, by Newton's method. The point is then turned randomly within the feature space.
+    the optimum with classes merged into rank + 1 groups of equal or nearly equal size, in closed form or by symmetry
+    reduction; otherwise a minimum of the model with d = rank, by Newton's method. The point is then turned randomly
+    within the feature space.
 
     Parameters
     ----------
     ufm : UFM
         With ``d > rank``.
     rank : int
-        Rank of W and H: at least 0 and less than that of the global minimum, which is at most K - 1 for cross-entropy and
-        for squared error with an unregularised bias, and at most K otherwise.
+        Rank of W and H: at least 0 and less than that of the global minimum, which is at most K - 1 for cross-entropy
+        and for squared error with an unregularised bias, and at most K otherwise.
     seed : int, optional
         Picks one of the saddles: the singular vectors, the groups or the start, and the rotation.
 
@@ -60,15 +62,15 @@ def saddle(ufm: UFM, rank: int, seed: int = 0) -> Point:
     TypeError
         If `rank` is not an int.
     ValueError
-        If there is no saddle of this rank: `rank` is out of range for K, d and the loss; or the decays are so large that
-        the global minimum has no greater rank.
+        If there is no saddle of this rank: `rank` is out of range for K, d and the loss; or the decays are so large
+        that the global minimum has no greater rank.
     ArithmeticError
         If Newton's method stops short of the accuracy promised.
 
     Notes
     -----
-    Cost: O(K^2 d) for closed forms. Newton's method takes hundreds of Hessian products, each six of a K x rank
-    by rank x K matrix.
+    Cost: O(K^2 d) for closed forms and symmetry reduction. Newton's method takes hundreds of Hessian products, each six
+    of a K x rank by rank x K matrix.
     """
     try:
         rank = operator.index(rank)
@@ -83,7 +85,7 @@ def saddle(ufm: UFM, rank: int, seed: int = 0) -> Point:
             f"not {rank}"
         )
     b = q.best_bias(np.zeros((q.K, q.K)), np.zeros(q.K))
-    if np.linalg.norm(q.data_term(np.zeros((q.K, q.K)), b)[1], 2) <= q.tau:
+    if not _exceeds(q.data_term(np.zeros((q.K, q.K)), b)[1], q.tau):
         raise ValueError(f"{ufm!r} has no saddles: its decays are so large that W = H = 0 is the global minimum")
     generator = np.random.default_rng(seed)
     A, B, b = _Critical(np.zeros((q.K, 0)), np.zeros((q.K, 0)), b) if rank == 0 else _critical(ufm, q, rank, generator)
@@ -96,24 +98,30 @@ def _critical(ufm: UFM, q: ClassProblem, rank: int, generator: np.random.Generat
     if q.loss.name == "mse":
         if balanced or not (q.bias and q.lambda_b > 0):
             return _singular_modes(q, rank, generator, balanced)
-    elif balanced and q.K % (rank + 1) == 0:
-        return _equal_groups(q, rank, generator)
+    elif balanced:
+        return _merged_groups(ufm, rank, generator)
     return _lower_dimension(ufm, rank, generator)
 
 
-def _equal_groups(q: ClassProblem, rank: int, generator: np.random.Generator) -> _Critical:
+def _merged_groups(ufm: UFM, rank: int, generator: np.random.Generator) -> _Critical:
     """Balanced cross-entropy, optimal among the points at which the classes of a group coincide.
 
-    With t = sqrt(n) tau every wrong class outside the group has probability t + smoothing / K, as at the optimum.
+    The classes are dealt out to rank + 1 groups, so that there are at most two sizes of groups: a symmetry reduction
+    to at most 12 numbers. Equal groups have a closed form, with which Newton's method starts: every wrong class outside
+    the group has probability sqrt(n) tau + smoothing / K, as at the optimum.
     """
-    groups = rank + 1
-    size = q.K // groups
-    n = float(q.counts[0])
-    wrong = size * (math.sqrt(n) * q.tau + q.loss.label_smoothing / q.K)
-    signal = math.log(1 / wrong - groups + 1) * size * math.sqrt(n)
-    A = np.empty((q.K, rank))
-    A[generator.permutation(q.K)] = np.repeat(helmert(groups).T, size, axis=0) * math.sqrt(signal / size)
-    return _Critical(A, A.copy(), np.zeros(q.K))
+    K, groups = ufm.K, rank + 1
+    deal = generator.permutation(K)
+    owner = np.empty(K, dtype=np.intp)
+    owner[deal] = np.arange(K) % groups
+    larger = K % groups  # the first groups have one class more
+    blocks = np.array([larger, groups - larger] if larger else [groups], dtype=float)
+    sizes = np.array([K // groups + 1, K // groups] if larger else [K // groups], dtype=float)
+    group = np.where(owner < larger, 0, 1 if larger else 0)
+    types = Types(np.full(len(blocks), float(ufm.counts[0])), blocks, sizes)
+    point, _, error = solve(ufm, group, owner - np.where(group == 1, larger, 0), types)
+    _check_accuracy(ufm, rank, error)
+    return _Critical(*point.factors(), point.bias[group])
 
 
 def _singular_modes(q: ClassProblem, rank: int, generator: np.random.Generator, balanced: bool) -> _Critical:
@@ -150,20 +158,30 @@ def _lower_dimension(ufm: UFM, rank: int, generator: np.random.Generator) -> _Cr
     q = function.q
     for _ in range(_ATTEMPTS):
         x, error = newton(function, _start(function, generator), _TOLERANCE)
-        if error > _ACCEPTED:
-            raise ArithmeticError(
-                f"no saddle of rank {rank} of {ufm!r}: Newton's method stopped at a relative gradient of {error:.1e}"
-            )
+        _check_accuracy(ufm, rank, error)
         A, B, b = function.split(x)
         singular = np.linalg.svd(A, compute_uv=False)
         full = singular[-1] > _NEGLIGIBLE * singular[0]
-        if full and np.linalg.norm(q.data_term(B @ A.T, b)[1], 2) > q.tau * (1 + 1e-9):
+        if full and _exceeds(q.data_term(B @ A.T, b)[1], q.tau * (1 + 1e-9)):
             return _Critical(A, B, b)
     found = np.count_nonzero(singular > _NEGLIGIBLE * singular[0])
     raise ValueError(
         f"no saddle of rank {rank} found: {_ATTEMPTS} descents in {rank} feature dimensions all ended at the global "
         f"minimum of {ufm!r}, whose rank is {found}"
     )
+
+
+def _exceeds(G: Array, threshold: float) -> bool:
+    """Whether |G|_2 > threshold; a row of G often tells."""
+    rows = np.sqrt(np.einsum("ij,ij->i", G, G))
+    return bool(rows.max() > threshold or np.linalg.norm(G, 2) > threshold)
+
+
+def _check_accuracy(ufm: UFM, rank: int, error: float) -> None:
+    if error > _ACCEPTED:
+        raise ArithmeticError(
+            f"no saddle of rank {rank} of {ufm!r}: Newton's method stopped at a relative gradient of {error:.1e}"
+        )
 
 
 def _start(function: Factors, generator: np.random.Generator) -> Array:

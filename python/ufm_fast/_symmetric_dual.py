@@ -1,0 +1,83 @@
+"""A lower bound on the minimum of a `SymmetricProblem`, from the dual problem of `_dual` on symmetric points.
+
+The dual point is the flow of probabilities between types, in floating-point numbers, so rows sum to zero exactly and
+every wrong class keeps relative accuracy. Allowances for rounding are as in `_dual`, with sums over m types in place of
+K classes.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy.special import xlog1py
+
+from ._newton import Array
+from ._symmetric import Flow, SymmetricProblem
+
+_UNIT = float(np.finfo(float).eps)
+_TINY = float(np.finfo(float).tiny)
+
+
+def lower_bound(problem: SymmetricProblem, flow: Flow) -> float:
+    """Bound the minimum of the full problem from below by scaling the flow at a point into the dual ball.
+
+    First order in the error of the point, and exact at the minimum. Blocks must have size 1. Cost: O(m^2) and an m x m
+    singular value decomposition.
+    """
+    free = problem.bias and problem.lambda_b == 0
+    others, own = _balanced(problem, flow) if free else flow
+    m, samples = problem.m, problem.types.samples
+    rounding = (32 + m / 4) * _UNIT
+    norm = spectral_norm(problem, Flow(others, own))
+    sizes = np.abs(others) * problem.in_mean
+    doubt = float(np.linalg.norm(sizes)) + float((np.abs(others).sum(axis=1) * problem.in_mean.diagonal()).max())
+    scale = min(1.0, problem.tau / max(_TINY, norm + (64 + 4 * m) * _UNIT * doubt))
+    moved = scale * others
+    value, right = _entropy(problem, moved)
+    imbalance = np.abs(moved.sum(axis=0) - moved.sum(axis=1)) + rounding * 2 * np.abs(moved).sum(axis=(0, 1))
+    if free:
+        if not np.all(problem.weights * right >= imbalance):
+            return 0.0
+        value -= float((imbalance * (1 - np.log(np.maximum(right, _TINY)))).sum())
+        value *= 1 - float(np.linalg.norm(imbalance / np.sqrt(problem.M * samples))) / problem.tau
+    elif problem.bias:
+        value -= float((imbalance**2 / problem.M).sum()) / (2 * problem.lambda_b)
+    return max(0.0, value)
+
+
+def spectral_norm(problem: SymmetricProblem, flow: Flow) -> float:
+    """|G|_2 of the full gradient matrix with this flow."""
+    gamma, Gamma, _ = problem.pull_back(flow)
+    contrasts = np.abs(gamma[problem.types.blocks > 1])
+    return max(float(np.linalg.norm(Gamma, 2)), float(contrasts.max(initial=0.0)))
+
+
+def _balanced(problem: SymmetricProblem, flow: Flow) -> Flow:
+    """Round to a flow without imbalance (Altschuler, Weed and Rigollet, arXiv:1705.09634): see `Dual.feasible`."""
+    others, own = flow
+    excess = flow.imbalance
+    target = problem.multiplicity * (problem.smoothing / problem.K) * problem.weights[:, None]
+    own_target = problem.weights - target.sum(axis=1)
+    to_others, to_own = others + target, own + own_target
+    taken = np.maximum(excess, 0) / (to_others.sum(axis=0) + to_own)
+    rows = to_others @ taken + to_own * taken
+    given = np.maximum(-excess, 0)
+    share = rows / max(rows.sum(), _TINY)
+    others = others - to_others * taken + np.outer(share, given / problem.M) * problem.multiplicity
+    return Flow(others, -others.sum(axis=1))
+
+
+def _entropy(problem: SymmetricProblem, moved: Array) -> tuple[float, Array]:
+    """Weighted entropies of the probabilities less their rounding, and the probabilities of the right class."""
+    base = problem.smoothing / problem.K * problem.multiplicity
+    Q = moved / problem.weights[:, None] + base
+    if Q.min() < -4 * _UNIT * base.max():
+        return -np.inf, np.zeros(problem.m)
+    Q = np.maximum(Q, 0)
+    wrong = Q.sum(axis=1)
+    right = np.maximum(1 - wrong, 0)
+    logs = np.where(Q > 0, np.log(np.maximum(Q, _TINY)) - problem.log_multiplicity, 0.0)
+    spread = -(Q * logs).sum(axis=1)
+    entropy = spread - xlog1py(right, -wrong)
+    doubt = spread + entropy + wrong * (2 - np.log(np.maximum(right, _UNIT))) + 2 * (base * (1 - logs)).sum(axis=1)
+    rounding = (32 + problem.m / 4) * _UNIT
+    return float(problem.weights @ (entropy - rounding * doubt)), right
