@@ -158,7 +158,8 @@ def symmetric_minimum(ufm: UFM) -> tuple[SymmetricPoint, Certificate] | None:
     -------
     SymmetricPoint
     Certificate
-        Of this point, before it is expanded and rounded to the model's dtype. From the dual problem, restricted likewise.
+        Of this point, before it is expanded and rounded to the dtype of the model; from the dual problem, restricted
+        likewise.
     None
         Instead, if the loss is not cross-entropy, if there are more than K / 4 distinct counts, if the rank of the
         minimum exceeds d, or if the relative gap is not certified to 1e-8.
