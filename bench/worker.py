@@ -1,0 +1,48 @@
+"""Measure everything at one number of threads, in a process of its own that may use so many processors only."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import warnings
+from pathlib import Path
+
+from machine import pin
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--threads", type=int, required=True)
+    parser.add_argument("--output", type=Path, required=True)
+    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--last", action="store_true", help="the largest number of threads: scaling and sweep too")
+    options = parser.parse_args()
+
+    pin(options.threads)
+    warnings.simplefilter("ignore")  # of peers
+    from claims import SCALED, SWEEP, WORKS, shrunk
+    from peers import IMPLEMENTATIONS, OURS, SWEPT
+    from timing import alternate, measure
+
+    threads, seconds = options.threads, 1.0 if options.quick else 5.0
+
+    def announced(works):
+        for work in works:
+            print(f"{threads} thread{'s' * (threads > 1)}: {work.title}", file=sys.stderr, flush=True)
+            yield work.title, shrunk(work) if options.quick else work
+
+    results = {"works": {title: measure(work, threads, seconds) for title, work in announced(WORKS)}}
+    if options.last:
+        results["scaling"] = {}
+        for title, work in announced(SCALED):
+            build = IMPLEMENTATIONS[work.quantity][OURS]
+            calls = {"one": build(work, 1), "all": build(work, threads)}
+            times, _ = alternate(calls, work.dtype, threads, seconds)
+            results["scaling"][title] = times["one"] / times["all"]
+        results["sweep"] = {work.K: measure(work, threads, seconds / 2, SWEPT)["times"] for _, work in announced(SWEEP)}
+    options.output.write_text(json.dumps(results))
+
+
+if __name__ == "__main__":
+    main()
