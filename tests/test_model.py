@@ -2,18 +2,16 @@
 
 import pickle
 import tracemalloc
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 import scipy.optimize
 import scipy.sparse.linalg
-import threadpoolctl
 from hypothesis import given
 from hypothesis import strategies as st
 
 import ufm_fast as uf
-from comparison import BIASES, CASES, LARGE, LOSSES, SMALL, Case, assert_close, check, tolerance
+from comparison import BIASES, CASES, LOSSES, SMALL, assert_close, check, tolerance
 from oracle import Oracle
 
 models = st.builds(
@@ -167,65 +165,6 @@ def test_more_than_two_to_the_31_logits():
     H, b = p.H.astype(float), p.b.astype(float)
     assert value == pytest.approx((b @ b + 1) / 2 - b.mean() + 5e-7 * (H**2).sum(), rel=1e-6, abs=0)
     assert_close([gradient.W, gradient.b], [np.outer(b, H.mean(0)) - H / K, b - 1 / K], "float32")
-
-
-# Threads
-
-
-@pytest.mark.parametrize("threads", [1, 2, 3])
-@pytest.mark.parametrize("dtype", ["float64", "float32"])
-def test_same_threads_same_bits(threads, dtype):
-    ufm = Case(LARGE, threads, uf.CrossEntropy(), BIASES[0], True, False, dtype).ufm()
-    p, v = ufm.random_point(1), ufm.random_point(2)
-    value, gradient = ufm.loss_and_grad(p)
-    product = ufm.hvp(p, v)
-    for _ in range(5):
-        again, gradient_again = ufm.loss_and_grad(p)
-        assert again == value
-        assert all((x == y).all() for x, y in zip(gradient, gradient_again, strict=True))
-        assert all((x == y).all() for x, y in zip(product, ufm.hvp(p, v), strict=True))
-
-
-def blas_threads():
-    return [library["num_threads"] for library in threadpoolctl.threadpool_info() if library["user_api"] == "blas"]
-
-
-def test_concurrent_callers_get_the_same_bits_and_leave_blas_as_it_was():
-    models = [case.ufm() for case in CASES if case.shape == LARGE and case.threads == 2][::3]
-    points = [ufm.random_point(3) for ufm in models]
-    alone = [ufm.pack(ufm.loss_and_grad(p)[1]) for ufm, p in zip(models, points, strict=True)]
-    with threadpoolctl.threadpool_limits(2, user_api="blas"):
-        before = blas_threads()
-        with ThreadPoolExecutor(6) as pool:
-            for _ in range(5):
-                together = pool.map(lambda ufm, p: ufm.pack(ufm.loss_and_grad(p)[1]), models, points)
-                assert all((x == y).all() for x, y in zip(alone, together, strict=True))
-        assert blas_threads() == before
-
-
-def test_errors_leave_blas_as_it_was():
-    ufm = uf.UFM(60, 60, lambda_W=1e-3, lambda_H=1e-3)
-    W, H, b = ufm.random_point()
-    W[3, 4] = np.nan
-    with threadpoolctl.threadpool_limits(2, user_api="blas"):
-        before = blas_threads()
-        with pytest.raises(ValueError, match="W must be finite"):
-            ufm.loss(uf.Point(W, H, b))
-        assert blas_threads() == before
-
-
-def test_thread_setting():
-    try:
-        uf.set_num_threads(3)
-        assert uf.get_num_threads() == 3
-    finally:
-        uf.set_num_threads(None)
-    for wrong in (0, -1):
-        with pytest.raises(ValueError, match="n must be a positive int"):
-            uf.set_num_threads(wrong)
-    for wrong in (1.5, True, "2"):
-        with pytest.raises(TypeError, match="n must be a positive int"):
-            uf.set_num_threads(wrong)
 
 
 # Points

@@ -38,6 +38,17 @@ def _load() -> Any:
     return ThreadpoolController().select(user_api="blas")
 
 
+def _open_limits_to_all_threads() -> None:
+    """Let any Python thread set limits: recent threadpoolctl ignores all but the first to have set OpenBLAS's.
+
+    Ours come in turn under `_lock`, but from whichever thread enters first and leaves last.
+    """
+    for library in _controller.lib_controllers:
+        release = getattr(library, "clear_controlling_thread", None)
+        if release is not None:
+            release(force=True)
+
+
 @contextmanager
 def single_threaded_blas() -> Iterator[None]:
     """Load SciPy's BLAS into the core and hold every BLAS to one thread until the last concurrent caller leaves."""
@@ -46,6 +57,7 @@ def single_threaded_blas() -> Iterator[None]:
         if _controller is None:
             _controller = _load()
         if _callers == 0:
+            _open_limits_to_all_threads()
             _limit = _controller.limit(limits=1)
         _callers += 1
     try:
@@ -54,4 +66,6 @@ def single_threaded_blas() -> Iterator[None]:
         with _lock:
             _callers -= 1
             if _callers == 0:
+                _open_limits_to_all_threads()
                 _limit.restore_original_limits()
+                _open_limits_to_all_threads()
