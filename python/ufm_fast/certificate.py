@@ -56,9 +56,9 @@ def certify(ufm: UFM, p: Point) -> Certificate:
     The bound is the best of several points of the dual of the convex problem in the logits to which the model is
     equivalent (ridge penalties on two factors are a nuclear norm on their product; Zhu et al., arXiv:2105.02375): the
     gradient scaled or mapped into the dual ball, and one proximal-gradient step, at the point's own bias and at the
-    best one. It is valid at every point, critical or not, with allowances for rounding (about 1e-13 of its value;
-    1e-12 at K = 1000), and near the global minimum the gap is usually 1 to 1.5 times the true one; for squared error
-    without a bias or with a bias without decay the bound is the global minimum from anywhere.
+    best one. It is valid at every point, critical or not, with allowances for rounding (1e-13 of its value at K = 100,
+    1e-12 to 1e-11 at K = 1000), and near the global minimum the gap is usually 1 to 1.5 times the true one; for squared
+    error without a bias or with a bias without decay the bound is the global minimum from anywhere.
 
     The equivalence holds for feature dimensions that reach the rank of the optimum: K - 1, or K for squared error with
     no bias or a decayed one. For smaller d the bound stays valid, but in general no point attains it, and a gap proves
