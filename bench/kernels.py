@@ -2,6 +2,7 @@
 
     python bench/kernels.py            print the tables (about 8 minutes on two cores)
     python bench/kernels.py --quick    a fifth of every size: a look, not a measurement
+    python bench/kernels.py --only HVP  only what has this in its title, without memory and sweep
     python bench/kernels.py --write    record them, and the machine they come from, in bench/README.md
 
 For each number of threads one process holds that many processors, and there every implementation is checked, then
@@ -17,6 +18,8 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import machine
@@ -27,66 +30,69 @@ from claims import MEMORY, SWEEP, shrunk
 from peers import IMPLEMENTATIONS, SWEPT, TORCH_COMPILED
 
 HERE = Path(__file__).parent
+FIGURE = "kernels.svg"
 BEGIN, END = "<!-- kernels.py writes from here -->\n", "<!-- to here -->\n"
 
 
-def run_workers(threads: list[int], quick: bool) -> dict[int, dict]:
+def run_workers(options: argparse.Namespace) -> dict[int, dict]:
     """Measure in one process for each number of threads."""
     results = {}
-    for count in threads:
+    for threads in sorted(options.threads):
         with tempfile.TemporaryDirectory() as directory:
             output = Path(directory) / "results.json"
-            command = [sys.executable, str(HERE / "worker.py"), f"--threads={count}", f"--output={output}"]
-            command += ["--quick"] * quick + ["--last"] * (count == threads[-1])
+            command = [sys.executable, str(HERE / "worker.py"), f"--threads={threads}", f"--output={output}"]
+            command += ["--quick"] * options.quick + [f"--only={options.only}"]
+            command += ["--last"] * (threads == max(options.threads))
             subprocess.run(command, check=True)
-            results[count] = json.loads(output.read_text())
+            results[threads] = json.loads(output.read_text())
     return results
 
 
 def measure_memory(threads: int, quick: bool) -> tuple[dict, dict[str, dict[int, float]]]:
-    """Peak memory of every implementation of some works, and of some implementations over K."""
+    """Peak memory of the implementations of some works, and of some implementations over K."""
 
+    @cache
     def peak(work, name):
         print(f"memory: {work.title}, {name}", file=sys.stderr, flush=True)
         return memory.peak(shrunk(work) if quick else work, name, threads)
 
+    # what PyTorch compiles in its first call cannot be told apart from what that call needs
     table = {
         work.title: {name: peak(work, name) for name in IMPLEMENTATIONS[work.quantity] if name != TORCH_COMPILED}
         for work in MEMORY
     }
-    # compiled code cannot be told apart from what its first call needs, so PyTorch compiled is left out
-    over_K = {name: {work.K: peak(work, name)[1] for work in SWEEP} for name in SWEPT}
-    return table, over_K
+    return table, {name: {work.K: peak(work, name)[1] for work in SWEEP} for name in SWEPT}
 
 
-def write_report(results: dict[int, dict], quick: bool, figure: Path) -> str:
-    """Measure memory, draw the figure, and return everything as Markdown."""
+def sections(results: dict[int, dict], quick: bool, figure: Path) -> Iterator[str]:
+    """Yield the report as Markdown, in the order in which it becomes known; draw the figure."""
     last = max(results)
+    yield "### Must show"
+    yield (
+        "Ratios are peer time / our time, with the peer that was compared with. Where a target is missed, the bound is "
+        "given: the ratio of a program that does only the matrix products, at the processor's peak."
+    )
+    yield report.must_show(results)
+    yield "### Hessian products repeated at one point"
+    yield "Ours keeps the softmax (`ufm.hessian(p)`), a peer its graph; all need six matrix products."
+    yield report.repeated(results)
+    if last > 1:
+        yield "### Threads"
+        yield report.scaling(results[last]["scaling"], last)
+    yield "### Every implementation"
+    yield "Ratios are to ours; the share of the peak counts the operations that the algebra needs, whatever was spent."
+    yield report.details(results)
+    yield from report.failures(results)
+
     peaks, memory_over_K = measure_memory(last, quick)
-    swept = results[last]["sweep"]
-    times_over_K = {name: {int(K): times[name] for K, times in swept.items() if name in times} for name in SWEPT}
+    times_over_K = report.over_K(results[last]["sweep"])
     sweep.draw(times_over_K, memory_over_K, SWEEP[0], figure)
-    sections = [
-        "### Must show",
-        "Ratios are peer time / our time.",
-        report.must_show(results),
-        "### Hessian products repeated at one point",
-        "Ours keeps the softmax (`ufm.hessian(p)`), a peer its graph; all need six matrix products.",
-        report.repeated(results),
-        "### Threads",
-        report.scaling(results[last]["scaling"], last),
-        f"### Peak resident memory, {last} threads",
-        report.memory(peaks),
-        "### Over the number of classes",
-        f"![Time and memory over K]({figure.name})",
-        "### Every implementation",
-        "Ratios are to ours; the share of the peak counts the operations that the algebra needs, whatever was spent.",
-        report.details(results),
-        *report.failures(results),
-        "### Machine",
-        report.table(["", ""], [list(item) for item in machine.description().items()]),
-    ]
-    return "\n\n".join(sections) + "\n"
+    yield f"### Peak resident memory, {last} thread{'s' * (last > 1)}"
+    yield report.memory(peaks)
+    yield "### Over the number of classes"
+    yield f"![Time and memory over K]({figure.name})"
+    yield "### Machine"
+    yield report.table(["", ""], [list(item) for item in machine.description().items()])
 
 
 def main() -> None:
@@ -95,24 +101,30 @@ def main() -> None:
     parser.add_argument("--threads", type=int, nargs="+", default=sorted({1, available}))
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--write", action="store_true")
+    parser.add_argument("--only", default="", metavar="TEXT", help="only works whose title contains this")
     options = parser.parse_args()
-    if options.quick and options.write:
-        parser.error("--write records measurements, and --quick makes none")
+    if options.write and (options.quick or options.only):
+        parser.error("--write records a whole run, without --quick or --only")
 
     start = time.perf_counter()
+    results = run_workers(options)
+    if options.quick:
+        print("**Not a measurement: with --quick every large size is a fifth of what the tables say.**\n")
+    if options.only:
+        print(report.must_show(results), report.details(results), *report.failures(results), sep="\n\n")
+        return
+    parts = []
     with tempfile.TemporaryDirectory() as directory:
-        figure = (HERE if options.write else Path(directory)) / "kernels.svg"
-        text = write_report(run_workers(sorted(options.threads), options.quick), options.quick, figure)
-    text += f"\nMeasured in {(time.perf_counter() - start) / 60:.1f} minutes by `{command(options)}`.\n"
-    print(text)
+        for part in sections(results, options.quick, (HERE if options.write else Path(directory)) / FIGURE):
+            print(part, end="\n\n", flush=True)
+            parts.append(part)
+    parts.append(f"Measured in {(time.perf_counter() - start) / 60:.1f} minutes.")
+    print(parts[-1])
     if options.write:
         readme = HERE / "README.md"
         before, _, rest = readme.read_text().partition(BEGIN)
-        readme.write_text(before + BEGIN + "\n" + text + "\n" + END + rest.partition(END)[2])
-
-
-def command(options: argparse.Namespace) -> str:
-    return "python bench/kernels.py" + " --quick" * options.quick + " --write" * options.write
+        after = rest.partition(END)[2]
+        readme.write_text(before + BEGIN + "\n" + "\n\n".join(parts) + "\n\n" + END + after)
 
 
 if __name__ == "__main__":

@@ -10,10 +10,10 @@ from collections.abc import Callable
 from functools import partial
 
 import numpy as np
-import work as numpy_formulas
-from work import Work
 
 import ufm_fast as uf
+import work as numpy_formulas
+from work import Work
 
 Call = Callable[[], tuple]
 

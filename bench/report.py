@@ -20,15 +20,20 @@ def _seconds(value: float) -> str:
 
 
 def _verdict(claim: Claim, result: dict) -> str:
-    value = claim.measure(result)
-    digits = 2 if claim.unit == "x" else 1
-    return f"{value:.{digits}f}{claim.unit} {'yes' if claim.holds(value) else '**NO**'}"
+    value = claim.value(result)
+    text = f"{value:.{2 if claim.unit == 'x' else 1}f}{claim.unit} {'yes' if claim.holds(value) else '**NO**'}"
+    if claim.peer is None:
+        return text
+    limit = "" if claim.holds(value) else f"; bound {claim.limit(result):.2f}x"
+    return f"{text} ({claim.peer(result)}{limit})"
 
 
 def must_show(results: dict[int, dict]) -> str:
     """The claims, with what was measured at each number of threads."""
     rows = []
     for claim in claims():
+        if claim.work.title not in next(iter(results.values()))["works"]:
+            continue
         bound = f"{'<=' if claim.at_most else '>='} {claim.target:g}{claim.unit}"
         cells = [
             "" if claim.one_thread_only and threads > 1 else _verdict(claim, result["works"][claim.work.title])
@@ -61,7 +66,8 @@ def scaling(values: dict[str, float], threads: int) -> str:
 def details(results: dict[int, dict]) -> str:
     """Every implementation of every work."""
     rows = []
-    for work in WORKS:
+    measured_titles = next(iter(results.values()))["works"]
+    for work in (work for work in WORKS if work.title in measured_titles):
         names = [name for result in results.values() for name in result["works"][work.title]["times"]]
         for name in dict.fromkeys(names):
             row = [work.title if name == OURS else "", name]
@@ -76,6 +82,12 @@ def details(results: dict[int, dict]) -> str:
             rows.append(row)
     columns = [f"{quantity}, {_threads(threads)}" for threads in results for quantity in ("time", "ratio", "of peak")]
     return table(["work", "implementation", *columns], rows)
+
+
+def over_K(times: dict[str, dict[str, float]]) -> dict[str, dict[int, float]]:
+    """Turn times by K and name into times by name and K."""
+    names = next(iter(times.values()))
+    return {name: {int(K): at_K[name] for K, at_K in times.items()} for name in names}
 
 
 def memory(values: dict[str, dict[str, tuple[float, float]]]) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+
 from work import Work
 
 COLOURS = "#1b6ca8", "#c8553d", "#8a8d91", "#4f9d69"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from peers import IMPLEMENTATIONS
 from work import Work
 

@@ -16,6 +16,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, required=True)
     parser.add_argument("--output", type=Path, required=True)
     parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--only", default="")
     parser.add_argument("--last", action="store_true", help="the largest number of threads: scaling and sweep too")
     options = parser.parse_args()
 
@@ -32,8 +33,9 @@ def main() -> None:
             print(f"{threads} thread{'s' * (threads > 1)}: {work.title}", file=sys.stderr, flush=True)
             yield work.title, shrunk(work) if options.quick else work
 
-    results = {"works": {title: measure(work, threads, seconds) for title, work in announced(WORKS)}}
-    if options.last:
+    wanted = [work for work in WORKS if options.only in work.title]
+    results = {"works": {title: measure(work, threads, seconds) for title, work in announced(wanted)}}
+    if options.last and not options.only:
         results["scaling"] = {}
         for title, work in announced(SCALED):
             build = IMPLEMENTATIONS[work.quantity][OURS]
