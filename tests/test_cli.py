@@ -13,7 +13,6 @@ import pytest
 import ufm_fast as uf
 from oracle import Oracle
 from ufm_fast.cli import main
-from ufm_fast.cli.files import write_atomically
 from ufm_fast.cli.neural_collapse import neural_collapse_summary
 
 CIFAR100_LT = [math.floor(500 * 100 ** (-k / 99)) for k in range(100)]
@@ -359,20 +358,6 @@ except ImportError as error:
     print(error.name)
 """
     assert run_python(script) == "ufm_fast.cli.solve\n"
-
-
-def test_failed_write_keeps_the_old_file(tmp_path):
-    path = tmp_path / "result.npz"
-    path.write_bytes(b"old")
-
-    def fail(stream):
-        stream.write(b"new")
-        raise OSError("disk full")
-
-    with pytest.raises(OSError, match="disk full"):
-        write_atomically(path, fail)
-    assert path.read_bytes() == b"old"
-    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_info(run):

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from .model import UFM, Point
     from .optimize import ConvergenceWarning, Solution, global_minimum, minimize
     from .saddles import saddle
+    from .storage import load_point, save_point
 
 _HOMES = {
     "_config": ("get_cmake_dir", "get_include", "show_config"),
@@ -29,6 +30,7 @@ _HOMES = {
     "model": ("UFM", "Point"),
     "optimize": ("ConvergenceWarning", "Solution", "global_minimum", "minimize"),
     "saddles": ("saddle",),
+    "storage": ("load_point", "save_point"),
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 
@@ -36,7 +38,8 @@ __all__ = [  # noqa: RUF022 - the order of the documentation
     "UFM", "Point", "CrossEntropy", "MSE",
     "certify", "Certificate", "classify", "CriticalPoint",
     "minimize", "global_minimum", "Solution", "ConvergenceWarning", "saddle",
-    "counts", "show_config", "set_num_threads", "get_num_threads", "get_include", "get_cmake_dir",
+    "counts", "save_point", "load_point",
+    "show_config", "set_num_threads", "get_num_threads", "get_include", "get_cmake_dir",
 ]  # fmt: skip
 
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
 import zipfile
-from collections.abc import Callable
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from ..storage import write_atomically
 
 
 def read_counts(path: Path) -> NDArray[np.int64]:
@@ -59,14 +59,3 @@ def write_result(path: Path, *, arrays: dict[str, Any], history: dict[str, Any],
     """Write an ``.npz`` archive: `arrays`, ``history_NAME`` for each NAME in `history`, and ``config`` as JSON text."""
     named = {f"history_{name}": values for name, values in history.items()}
     write_atomically(path, lambda stream: np.savez_compressed(stream, config=json.dumps(config), **arrays, **named))
-
-
-def write_atomically(path: Path, write: Callable[[IO[bytes]], object]) -> None:
-    """Let `write` fill a temporary file beside `path`, then rename it: `path` is never half written."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with temporary.open("wb") as stream:
-            write(stream)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)

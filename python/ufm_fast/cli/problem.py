@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import typer
@@ -102,19 +101,3 @@ def build_ufm(
         )
     except (ValueError, TypeError) as error:
         raise typer.BadParameter(str(error)) from error
-
-
-def describe_ufm(ufm: uf.UFM) -> dict[str, Any]:
-    """All that defines `ufm`, in JSON's types."""
-    return {
-        "K": ufm.K,
-        "d": ufm.d,
-        "n": ufm.counts.tolist(),
-        "loss": ufm.loss_function.name,
-        "label_smoothing": ufm.loss_function.label_smoothing,
-        "lambda_W": ufm.lambda_W,
-        "lambda_H": ufm.lambda_H,
-        "lambda_b": ufm.lambda_b,
-        "bias": ufm.bias,
-        "dtype": str(np.dtype(ufm.dtype)),
-    }

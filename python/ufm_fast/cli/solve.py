@@ -16,9 +16,10 @@ from threadpoolctl import threadpool_limits
 
 import ufm_fast as uf
 
+from ..storage import describe_ufm, write_atomically
 from . import options
-from .files import read_point, write_atomically, write_result
-from .problem import build_ufm, describe_ufm
+from .files import read_point, write_result
+from .problem import build_ufm
 from .progress import follow_gap
 from .report import summarize, tables
 

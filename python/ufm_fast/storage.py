@@ -1,0 +1,114 @@
+"""Points on disk, together with the model they belong to."""
+
+from __future__ import annotations
+
+import json
+import os
+import zipfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+
+from .losses import CrossEntropy
+from .model import UFM, Point
+
+
+def describe_ufm(ufm: UFM) -> dict[str, Any]:
+    """Give all that defines a model but its threads, in JSON's types."""
+    return {
+        "K": ufm.K,
+        "d": ufm.d,
+        "n": ufm.counts.tolist(),
+        "loss": ufm.loss_function.name,
+        "label_smoothing": ufm.loss_function.label_smoothing,
+        "lambda_W": ufm.lambda_W,
+        "lambda_H": ufm.lambda_H,
+        "lambda_b": ufm.lambda_b,
+        "bias": ufm.bias,
+        "collapse": ufm.collapse_classes,
+        "dtype": str(np.dtype(ufm.dtype)),
+    }
+
+
+def described_ufm(description: Mapping[str, Any], *, threads: int | None = None) -> UFM:
+    """Make the model that `describe_ufm` described; further keys are ignored.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If a key is missing, or the model rejects a value.
+    """
+    keys = "K", "d", "n", "loss", "label_smoothing", "lambda_W", "lambda_H", "lambda_b", "bias", "collapse", "dtype"
+    missing = [key for key in keys if key not in description]
+    if missing:
+        raise ValueError(f"the description of the model lacks {', '.join(missing)}")
+    values = {key: description[key] for key in keys}
+    smoothing = values.pop("label_smoothing")
+    if values["loss"] == CrossEntropy.name:
+        values["loss"] = CrossEntropy(smoothing)
+    return UFM(**values, threads=threads)
+
+
+def save_point(path: str | os.PathLike[str], ufm: UFM, p: Point) -> None:
+    """Save a point and its model, for `load_point` and for ``ufm-fast solve --start``, ``classify`` and ``spectrum``.
+
+    Parameters
+    ----------
+    path : path
+        Of an .npz archive with the arrays W, H, b and counts and the model as JSON text, config. It is replaced
+        atomically.
+    ufm : UFM
+    p : Point
+        As for `UFM.loss`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If p is not a point of the model.
+    OSError
+        If the file cannot be written.
+    """
+    arrays = ufm._checked(p, ufm.M)._asdict()
+    config = json.dumps(describe_ufm(ufm))
+    write_atomically(Path(path), lambda stream: np.savez_compressed(stream, **arrays, counts=ufm.counts, config=config))
+
+
+def load_point(path: str | os.PathLike[str]) -> tuple[UFM, Point]:
+    """Load what `save_point` or ``ufm-fast solve --output`` wrote.
+
+    Returns
+    -------
+    UFM
+    Point
+
+    Raises
+    ------
+    ValueError, TypeError
+        If the file is no such archive, or what it holds is not a point of the model.
+    OSError
+        If it cannot be read.
+    """
+    path = Path(path)
+    if path.exists() and not zipfile.is_zipfile(path):
+        raise ValueError(f"{path} must be an .npz archive with W, H, b and config")
+    with np.load(path, allow_pickle=False) as archive:
+        missing = [name for name in ("W", "H", "b", "config") if name not in archive]
+        if missing:
+            raise ValueError(f"{path} lacks {', '.join(missing)}: it must hold W, H, b and config")
+        p = Point(*(np.ascontiguousarray(archive[name]) for name in "WHb"))
+        config = json.loads(str(archive["config"]))
+    ufm = described_ufm(config if isinstance(config, dict) else {})
+    return ufm, ufm._checked(p, ufm.M)
+
+
+def write_atomically(path: Path, write: Callable[[IO[bytes]], object]) -> None:
+    """Let `write` fill a temporary file beside `path`, then rename it: `path` is never half written."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with temporary.open("wb") as stream:
+            write(stream)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
