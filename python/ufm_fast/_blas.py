@@ -3,11 +3,21 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from functools import wraps
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
 from . import _core
+from ._threads import get_num_threads
+
+if TYPE_CHECKING:
+    from .model import UFM
+
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
+
+_SMALL_K = 256  # up to here K x K work in NumPy and LAPACK loses more by waking BLAS threads than it gains
 
 _lock = threading.Lock()
 _callers = 0
@@ -69,3 +79,15 @@ def single_threaded_blas() -> Iterator[None]:
                 _open_limits_to_all_threads()
                 _limit.restore_original_limits()
                 _open_limits_to_all_threads()
+
+
+def fitting_blas(function: Callable[Concatenate[UFM, _P], _R]) -> Callable[Concatenate[UFM, _P], _R]:
+    """Decorate a function of a model that does K x K work in NumPy: one BLAS thread for a small or one-threaded model."""
+
+    @wraps(function)
+    def fitted(ufm: UFM, *args: _P.args, **kwargs: _P.kwargs) -> _R:
+        alone = ufm.K <= _SMALL_K or (ufm.threads or get_num_threads()) == 1
+        with single_threaded_blas() if alone else nullcontext():
+            return function(ufm, *args, **kwargs)
+
+    return fitted

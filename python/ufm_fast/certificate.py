@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ._blas import fitting_blas
 from ._classes import ClassProblem
 from ._dual import Dual
 from .model import UFM, Point
@@ -50,6 +51,7 @@ class Certificate:
         )
 
 
+@fitting_blas
 def certify(ufm: UFM, p: Point) -> Certificate:
     """Bound the global minimum from below at a point, and so the point's distance from it.
 

@@ -9,6 +9,7 @@ from typing import Literal, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from ._blas import fitting_blas
 from ._classes import ClassProblem
 from .certificate import Certificate, certify, in_double
 from .model import UFM, Point
@@ -57,6 +58,7 @@ class CriticalPoint:
     certificate: Certificate
 
 
+@fitting_blas
 def classify(ufm: UFM, p: Point, *, gradient_tol: float = 1e-6, certificate_tol: float = 1e-8) -> CriticalPoint:
     """Say what kind of point p is, from one gradient, one Hessian product and a few small eigenproblems.
 
