@@ -31,7 +31,8 @@ from peers import IMPLEMENTATIONS, SWEPT, TORCH_COMPILED
 
 HERE = Path(__file__).parent
 FIGURE = "kernels.svg"
-BEGIN, END = "<!-- kernels.py writes from here -->\n", "<!-- to here -->\n"
+QUIET_LOAD = 0.7
+BEGIN, END = "<!-- kernels.py writes from here -->", "<!-- to here -->"
 
 
 def run_workers(options: argparse.Namespace) -> dict[int, dict]:
@@ -64,7 +65,7 @@ def measure_memory(threads: int, quick: bool) -> tuple[dict, dict[str, dict[int,
     return table, {name: {work.K: peak(work, name)[1] for work in SWEEP} for name in SWEPT}
 
 
-def sections(results: dict[int, dict], quick: bool, figure: Path) -> Iterator[str]:
+def sections(results: dict[int, dict], quick: bool, figure: Path, description: dict[str, str]) -> Iterator[str]:
     """Yield the report as Markdown, in the order in which it becomes known; draw the figure."""
     last = max(results)
     yield "### Must show"
@@ -92,7 +93,7 @@ def sections(results: dict[int, dict], quick: bool, figure: Path) -> Iterator[st
     yield "### Over the number of classes"
     yield f"![Time and memory over K]({figure.name})"
     yield "### Machine"
-    yield report.table(["", ""], [list(item) for item in machine.description().items()])
+    yield report.table(["", ""], [list(item) for item in description.items()])
 
 
 def main() -> None:
@@ -107,24 +108,35 @@ def main() -> None:
         parser.error("--write records a whole run, without --quick or --only")
 
     start = time.perf_counter()
-    results = run_workers(options)
+    description = machine.description()
+    parts = []
+    if os.getloadavg()[0] > QUIET_LOAD:
+        parts.append(
+            "**The machine was busy with something else when this run began: no number below can be trusted.**"
+        )
     if options.quick:
-        print("**Not a measurement: with --quick every large size is a fifth of what the tables say.**\n")
+        parts.append("**Not a measurement: with --quick every large size is a fifth of what the tables say.**")
+    print(*parts, sep="\n\n", end="\n\n", flush=True)
+    results = run_workers(options)
     if options.only:
         print(report.must_show(results), report.details(results), *report.failures(results), sep="\n\n")
         return
-    parts = []
     with tempfile.TemporaryDirectory() as directory:
-        for part in sections(results, options.quick, (HERE if options.write else Path(directory)) / FIGURE):
+        figure = (HERE if options.write else Path(directory)) / FIGURE
+        for part in sections(results, options.quick, figure, description):
             print(part, end="\n\n", flush=True)
             parts.append(part)
     parts.append(f"Measured in {(time.perf_counter() - start) / 60:.1f} minutes.")
     print(parts[-1])
     if options.write:
-        readme = HERE / "README.md"
-        before, _, rest = readme.read_text().partition(BEGIN)
-        after = rest.partition(END)[2]
-        readme.write_text(before + BEGIN + "\n" + "\n\n".join(parts) + "\n\n" + END + after)
+        record(parts)
+
+
+def record(parts: list[str]) -> None:
+    """Put the report between its marks in README.md."""
+    readme = HERE / "README.md"
+    before, _, rest = readme.read_text().partition(BEGIN)
+    readme.write_text(before + "\n\n".join([BEGIN, *parts, END]) + rest.partition(END)[2])
 
 
 if __name__ == "__main__":

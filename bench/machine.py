@@ -70,6 +70,7 @@ def description() -> dict[str, str]:
         "processor": _processor(),
         "cores": str(len(os.sched_getaffinity(0))),
         "memory": f"{os.sysconf('SC_PHYS_PAGES') * os.sysconf('SC_PAGE_SIZE') / 2**30:.0f} GiB",
+        "load average before the run": f"{os.getloadavg()[0]:.2f}",
         "system": f"{platform.system()} {platform.machine()}",
         "instruction set of ufm-fast": config["instruction_set"],
         "BLAS of ufm-fast": re.sub(r" \(.*\)$", "", config["blas"]),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from claims import WORKS, Claim, best_peer, claims
-from peers import OURS
+from peers import OURS, SWEPT
 
 
 def table(header: list[str], rows: list[list[str]]) -> str:
@@ -86,8 +86,7 @@ def details(results: dict[int, dict]) -> str:
 
 def over_K(times: dict[str, dict[str, float]]) -> dict[str, dict[int, float]]:
     """Turn times by K and name into times by name and K."""
-    names = next(iter(times.values()))
-    return {name: {int(K): at_K[name] for K, at_K in times.items()} for name in names}
+    return {name: {int(K): at_K[name] for K, at_K in times.items() if name in at_K} for name in SWEPT}
 
 
 def memory(values: dict[str, dict[str, tuple[float, float]]]) -> str:

@@ -25,20 +25,14 @@ def sample(call: Call, repeats: int) -> float:
     return (time.perf_counter() - start) / repeats
 
 
-def _repeats(call: Call) -> int:
-    start = time.perf_counter()
-    call()
-    once = time.perf_counter() - start
-    return 1 if once > SHORTEST_SAMPLE else max(1, min(10_000, round(SHORTEST_SAMPLE / once)))
-
-
 def alternate(calls: dict[str, Call], dtype: str, threads: int, seconds: float) -> tuple[dict[str, float], float]:
     """Median time of each call and of the processor's peak, in turns A B ... A B ..., within about so many seconds."""
-    repeats = {name: _repeats(call) for name, call in calls.items()}
-    samples: dict[str, list[float]] = {name: [] for name in calls}
-    peaks = []
     start = time.perf_counter()
-    for finished in range(MOST_ROUNDS):
+    peaks = [fma_peak(dtype, threads)]
+    samples = {name: [sample(call, 1)] for name, call in calls.items()}
+    repeats = {name: round(min(1e4, SHORTEST_SAMPLE / once)) or 1 for name, (once,) in samples.items()}
+    samples = {name: values if repeats[name] == 1 else [] for name, values in samples.items()}
+    for finished in range(1, MOST_ROUNDS):
         spent = time.perf_counter() - start
         if finished >= FEWEST_ROUNDS and spent * (finished + 1) / finished > seconds:
             break

@@ -26,7 +26,7 @@ def main() -> None:
     from peers import IMPLEMENTATIONS, OURS, SWEPT
     from timing import alternate, measure
 
-    threads, seconds = options.threads, 1.0 if options.quick else 5.0
+    threads, seconds = options.threads, 1.0 if options.quick else 3.0
 
     def announced(works):
         for work in works:
@@ -42,7 +42,10 @@ def main() -> None:
             calls = {"one": build(work, 1), "all": build(work, threads)}
             times, _ = alternate(calls, work.dtype, threads, seconds)
             results["scaling"][title] = times["one"] / times["all"]
-        results["sweep"] = {work.K: measure(work, threads, seconds / 2, SWEPT)["times"] for _, work in announced(SWEEP)}
+        results["sweep"] = {}
+        for title, work in announced(SWEEP):
+            measured = results["works"].get(title) or measure(work, threads, seconds, SWEPT)
+            results["sweep"][work.K] = measured["times"]
     options.output.write_text(json.dumps(results))
 
 
