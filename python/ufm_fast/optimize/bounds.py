@@ -11,16 +11,16 @@ from .run import Run
 
 
 class Bounds:
-    """The best certified lower bound so far, computed when the predicted decrease says that it may certify the tolerance.
+    """The best certified lower bound so far, computed when it may certify the tolerance.
 
     The predicted decrease of a quasi-Newton step tracks the certified gap, so the first bound waits until it is below
-    `first` (relative to the loss), and a miss moves the threshold down in proportion. For cross-entropy the Newton-Schulz
-    bound (two products) is used until it falls behind, which it does where the optimum is rank deficient; from then on,
-    and for the other losses, the proximal bound (one eigendecomposition).
+    `first` (relative to the loss), and a miss moves the threshold down in proportion. For cross-entropy the
+    Newton-Schulz bound (two products) is used until it falls behind, which it does where the optimum is rank deficient;
+    from then on, and for the other losses, the proximal bound (one eigendecomposition).
     """
 
     def __init__(self, q: ClassProblem, tol: float, run: Run, first: float) -> None:
-        self.tol, self.run = tol, run
+        self.tol, self.run, self.first = tol, run, first
         self.dual = Dual(q)
         self.threshold = first
         self.proximal = q.loss.name != "cross_entropy" or q.loss.label_smoothing > 0
@@ -33,12 +33,16 @@ class Bounds:
     def due(self, state: State, decrease: float) -> bool:
         return decrease <= self.threshold * abs(state.loss)
 
+    def restart(self) -> None:
+        """Take up the first threshold again, as after an escape."""
+        self.threshold = self.first
+
     def promise_more(self, state: State, decrease: float) -> bool:
         """Whether the gap is far above what the local model promises, as it is near a saddle."""
         return self.gap * abs(state.loss) > 1e3 * decrease
 
     def update(self, objective: Objective, state: State, decrease: float) -> State:
-        """Polish the state, which never raises its loss, and bound the minimum there; then choose when to look again."""
+        """Polish the state, which never raises its loss; bound the minimum there; choose when to look again."""
         dual, relative = self.dual, decrease / abs(state.loss)
         before = dual.products
         state = objective.polished(state, dual)

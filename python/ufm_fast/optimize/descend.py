@@ -5,12 +5,15 @@ from __future__ import annotations
 import numpy as np
 
 from .._classes import ClassProblem
+from .balance import rebalance
 from .bounds import Bounds
 from .escape import escape
 from .lbfgs import descend
 from .objective import Array, Objective, State
 from .preconditioners import KroneckerMetric
 from .run import Run
+
+REBALANCING_INTERVAL = 20
 
 
 def descend_from(q: ClassProblem, A: Array, B: Array, b: Array, tol: float, run: Run) -> tuple[State, int]:
@@ -27,11 +30,11 @@ def descend_from(q: ClassProblem, A: Array, B: Array, b: Array, tol: float, run:
     else:
         run.columns = lambda state: (state.A, state.B)
     objective, bounds = Objective(q, A.shape[1], run), Bounds(q, tol, run, first=1e-3)
-    return descend(
-        objective,
-        objective.at(A, B, b),
-        KroneckerMetric(objective),
-        bounds,
-        run,
-        lambda state, decrease: escape(objective, state, decrease),
-    )
+
+    def leap(state: State, decrease: float, stuck: bool) -> State | None:
+        new = escape(objective, state, decrease) if stuck else None
+        if new is None and len(run.rows) % REBALANCING_INTERVAL == 0:
+            new = rebalance(objective, state, decrease)
+        return new
+
+    return descend(objective, objective.at(A, B, b), KroneckerMetric(objective), bounds, run, leap)

@@ -11,7 +11,6 @@ import numpy as np
 
 from .._classes import ClassProblem
 from .objective import Array, Objective, State
-from .preconditioners import logit_curvature
 
 
 def null_basis(A: Array, B: Array, content: float) -> Array:

@@ -15,6 +15,8 @@ CERTIFIED, LIMIT, STALLED = 0, 1, 2
 
 
 class Metric(Protocol):
+    """An approximate inverse Hessian. `scaled`: whether the last pair of L-BFGS sets its scale."""
+
     scaled: bool
 
     def update(self, state: State) -> None: ...
@@ -25,16 +27,18 @@ class Metric(Protocol):
 
 
 class Memory:
-    """The last few pairs (s, y) and the two-loop recursion (Nocedal and Wright, Numerical Optimization, 2006, alg. 7.4)."""
+    """The last few pairs (s, y) and the two-loop recursion (Nocedal and Wright, Numerical Optimization, alg. 7.4)."""
 
-    def __init__(self, length: int = 8, scaled: bool = False) -> None:
-        self.length, self.scaled = length, scaled
+    LENGTH = 8
+
+    def __init__(self, scaled: bool) -> None:
+        self.scaled = scaled
         self.pairs: list[tuple[Array, Array, float]] = []
 
     def add(self, s: Array, y: Array) -> None:
-        curvature = s @ y
+        curvature = float(s @ y)
         if curvature > 1e-10 * np.sqrt((s @ s) * (y @ y)):
-            self.pairs = [*self.pairs, (s, y, curvature)][-self.length :]
+            self.pairs = [*self.pairs, (s, y, curvature)][-self.LENGTH :]
 
     def direction(self, gradient: Array, apply: Callable[[Array], Array]) -> Array:
         r = gradient.copy()
@@ -46,7 +50,7 @@ class Memory:
         if self.scaled and self.pairs:
             s, y, curvature = self.pairs[-1]
             r *= curvature / (y @ apply(y))
-        for (s, y, curvature), coefficient in zip(self.pairs, reversed(coefficients)):
+        for (s, y, curvature), coefficient in zip(self.pairs, reversed(coefficients), strict=True):
             r += (coefficient - (y @ r) / curvature) * s
         return -r
 
@@ -75,34 +79,40 @@ def descend(
     metric: Metric,
     bounds: Bounds,
     run: Run,
-    escape: Callable[[State, float], State | None] | None = None,
+    leap: Callable[[State, float, bool], State | None],
 ) -> tuple[State, int]:
-    """Iterate until the bound certifies the tolerance (CERTIFIED), evaluations run out (LIMIT) or nothing descends (STALLED)."""
-    memory = Memory(scaled=metric.scaled)
-    escaped = False
+    """Iterate until the bound certifies the tolerance, evaluations run out or nothing descends.
+
+    Returns the last state and CERTIFIED, LIMIT or STALLED.
+
+    `leap(state, decrease, stuck)` may give a state further down than the predicted decrease; stuck says that the bound
+    leaves room for much more than that.
+    """
+    memory = Memory(metric.scaled)
+    escapes = run.escapes
     while True:
         metric.update(state)
         direction = memory.direction(state.gradient, metric.apply)
         slope = float(state.gradient @ direction)
         if slope > 0:
-            memory = Memory(scaled=metric.scaled)
-            direction = -metric.apply(state.gradient)
+            memory = Memory(metric.scaled)
+            direction = memory.direction(state.gradient, metric.apply)
             slope = float(state.gradient @ direction)
         decrease = -0.5 * slope
         due = bounds.due(state, decrease)
         if due:
             polished = bounds.update(objective, state, decrease)
-        run.record(objective, state, escaped)
+        run.record(objective, state, run.escapes > escapes)
         if bounds.certified:
             return polished, CERTIFIED
-        escaped = False
+        escapes = run.escapes
         if run.exhausted:
             return state, LIMIT
-        if due and escape is not None and bounds.promise_more(state, decrease):
-            new = escape(state, decrease)
-            if new is not None:
-                state, memory, escaped = new, Memory(scaled=metric.scaled), True
-                continue
+        new = leap(state, decrease, due and bounds.promise_more(state, decrease))
+        if new is not None:
+            state, memory = new, Memory(metric.scaled)
+            bounds.restart()
+            continue
         if decrease <= 1e-6 * bounds.tol * abs(state.loss):
             return state, STALLED
         found, rejected = line_search(objective, state, direction, slope)
@@ -111,7 +121,7 @@ def descend(
                 return state, LIMIT
             if not memory.pairs:
                 return state, STALLED
-            memory = Memory(scaled=metric.scaled)
+            memory = Memory(metric.scaled)
             continue
         metric.adapt(rejected and len(run.rows) > 1)
         memory.add(found.x - state.x, found.gradient - state.gradient)

@@ -16,7 +16,7 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class State:
-    """A point, its loss and everything the solver reuses there. A and B are views of x; so is b where it is a free variable."""
+    """A point, its loss and what is reused there. A and B are views of x, as is b where it is a variable."""
 
     x: Array
     A: Array
@@ -29,16 +29,16 @@ class State:
 
 
 class Objective:
-    """F(A, B, b) with A and B of shape (K, columns), and its gradient.
+    """F(A, B, b) with A and B of shape (K, columns), and its gradient, as a function of one flat vector.
 
-    The flat vector is (A, B, b). An unregularised bias is not a variable: it is eliminated exactly in each evaluation,
-    and the vector is (A, B), as it is without a bias.
+    A bias with little decay beside the curvature that the loss gives it (at most about 1/K) makes a narrow valley with
+    the common part of the features, so it is not a variable but eliminated exactly in each evaluation. So it is for
+    squared error, where that costs nothing.
     """
 
     def __init__(self, q: ClassProblem, columns: int, run: Run) -> None:
         self.q, self.columns, self.run = q, columns, run
-        self.eliminates_bias = q.bias and (q.lambda_b == 0 or q.loss.name == "mse")
-        self.bias_is_free = q.bias and not self.eliminates_bias
+        self.bias_is_free = q.bias and q.lambda_b * q.K >= 1 and q.loss.name == "cross_entropy"
 
     def split(self, x: Array) -> tuple[Array, Array, Array | None]:
         """A, B and b as views of x (b None where it is not a variable)."""
@@ -50,14 +50,11 @@ class Objective:
         return np.concatenate([A.ravel(), B.ravel(), b] if self.bias_is_free else [A.ravel(), B.ravel()])
 
     def evaluate(self, x: Array, b: Array) -> State:
-        """Loss and gradient: three products. b is the first guess where the bias is eliminated, unused where it is in x."""
+        """Loss and gradient: three products. b is the first guess where the bias is eliminated, else it is in x."""
         q = self.q
         A, B, free = self.split(x)
         Z = B @ A.T
-        if free is not None:
-            b = free
-        elif self.eliminates_bias:
-            b = q.best_bias(Z, b)
+        b = q.best_bias(Z, b) if free is None else free
         value, G, gb = q.data_term(Z, b)
         gradient = np.empty_like(x)
         gA, gB, gradient_b = self.split(gradient)

@@ -1,4 +1,4 @@
-"""Metrics for L-BFGS on F(A, B, b): the pair metric for class-aligned square factors and the Kronecker metric for any factors."""
+"""Metrics for L-BFGS: pairs of classes for class-aligned square factors, Kronecker for any factors."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ def logit_curvature(q: ClassProblem, G: Array) -> Array:
 class PairMetric:
     """Inverts, elementwise, the 4 x 4 Hessian block of (A_jk, B_jk, A_kj, B_kj) for every pair of classes.
 
-    In the class-aligned gauge (column k of A and B belongs to class k) A and B are nearly diagonal, and the Hessian of F
-    is nearly block diagonal over pairs of classes. The block is tau [[m, c_j], [c_j, m]] + tau [[m, c_k], [c_k, m]]
+    In the class-aligned gauge (column k of A and B belongs to class k) A and B are nearly diagonal, and the Hessian of
+    F is nearly block diagonal over pairs of classes. The block is tau [[m, c_j], [c_j, m]] + tau [[m, c_k], [c_k, m]]
     plus one rank-one term for each of Z_jk and Z_kj, inverted by the Woodbury identity. m = 1 + damping, where the
     damping grows after rejected unit steps (Levenberg-Marquardt).
     """
@@ -65,7 +65,7 @@ class PairMetric:
 
 
 class KroneckerMetric:
-    """Inverts (w B^T B + tau I) x I for A and (w A^T A + tau I) x I for B, with w the mean curvature of the data term in Z.
+    """Inverts (w B^T B + tau I) x I for A and (w A^T A + tau I) x I for B, w the mean curvature of the data term in Z.
 
     Invariant under rotations of the feature space and good at any point (scaled gradient descent, Tong, Ma and Chi,
     arXiv:2005.08898, with the ridge added).

@@ -66,5 +66,5 @@ class Run:
     def history(self) -> dict[str, Any]:
         names = ("seconds", "evaluations", "loss", "lower_bound", "gradient_norm", "escaped")
         types = (float, np.int64, float, float, float, bool)
-        columns = zip(*self.rows) if self.rows else [()] * len(names)
-        return {name: np.array(column, dtype=kind) for name, kind, column in zip(names, types, columns)}
+        columns = zip(*self.rows, strict=True)
+        return {n: np.array(c, dtype=t) for n, t, c in zip(names, types, columns, strict=True)}

@@ -33,7 +33,7 @@ def solve(q: ClassProblem, tol: float, run: Run) -> tuple[State, int]:
                 A, B = balanced_factors(B @ A.T)
                 run.charge(41, K)
         b = q.best_bias(B @ A.T, b)
-    return descend(objective, objective.at(A, B, b), PairMetric(objective), bounds, run)
+    return descend(objective, objective.at(A, B, b), PairMetric(objective), bounds, run, lambda *_: None)
 
 
 def fit_columns(state: State, d: int) -> tuple[Array, Array]:

@@ -1,4 +1,4 @@
-"""Where the solver starts when the user gives no point: zero if that is optimal, else closed-form class-aligned factors."""
+"""Where the solver starts when the user gives no point."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from .objective import Array
 
 
 def zero_is_optimal(q: ClassProblem, G: Array) -> bool:
-    """Whether |G|_2 <= tau, given the gradient matrix at Z = 0 and the best bias. Power iteration settles the usual no."""
+    """Whether |G|_2 <= tau for the gradient matrix at Z = 0 and the best bias; power iteration settles the usual no."""
     v = np.random.default_rng(0).standard_normal(q.K)
     for _ in range(20):
         v = G.T @ (G @ v)
@@ -55,7 +55,8 @@ def squared_error_logits(q: ClassProblem) -> tuple[Array, int]:
 
     b, count = q.weights / (1 + q.lambda_b) if q.bias else np.zeros(q.K), 1
     if q.bias and q.lambda_b > 0:
-        best = minimize(envelope, b, jac=True, method="L-BFGS-B", options={"ftol": 1e-16, "gtol": 1e-13, "maxiter": 200})
+        limits = {"ftol": 1e-16, "gtol": 1e-13, "maxiter": 200}
+        best = minimize(envelope, b, jac=True, method="L-BFGS-B", options=limits)
         b, count = best.x, 1 + best.nfev
     U, s, Vt = decompose(b)
     return (U * np.maximum(s - threshold, 0.0)) @ Vt, count

@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from functools import cached_property
 
+from .._blas import fitting_blas
 from .._classes import ClassProblem
 from ..certificate import Certificate, certify
 from ..closed_form import closed_form
 from ..model import UFM, Point
 from ..symmetry import SymmetricPoint, symmetric_minimum
-from .minimize import minimize
+from ._minimize import minimize
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,6 +46,7 @@ class Solution:
         return self._found.point() if isinstance(self._found, SymmetricPoint) else self._found
 
 
+@fitting_blas
 def global_minimum(ufm: UFM) -> Solution:
     """Find the global minimum of a model.
 

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.optimize import OptimizeResult
 
+from .._blas import fitting_blas
 from .._classes import ClassProblem
 from .._dual import Dual
 from ..certificate import Certificate, certificate_of, certify
@@ -21,7 +22,6 @@ from .objective import State, regularizer
 from .run import Callback, Run
 from .solve import solve
 
-SMALLEST_TOLERANCE = 1e-14
 CALLBACK = 3
 
 
@@ -29,6 +29,7 @@ class ConvergenceWarning(UserWarning):
     """A solver stopped before its result was certified to the tolerance."""
 
 
+@fitting_blas
 def minimize(
     ufm: UFM,
     x0: Point | ArrayLike | None = None,
@@ -41,10 +42,11 @@ def minimize(
     """Minimise a model to a certified relative gap.
 
     Without a start and with ``d >= K - 1`` the solver is free to choose its path: it starts from closed-form factors
-    (the exact optimum for balanced cross-entropy) and takes quasi-Newton steps in a metric that inverts the Hessian over
-    every pair of classes. With a start it descends from there: quasi-Newton steps in a rotation-invariant metric and,
-    where the gradient vanishes short of the global minimum, a step along all escape directions at once. In exact
-    arithmetic a cross-entropy model with ``d >= K - 1`` has global minima and strict saddles only (Gu and Shen,
+    (the exact optimum for balanced cross-entropy; for squared error a convex problem in the bias alone gives it) and
+    takes quasi-Newton steps in a metric that inverts the Hessian over every pair of classes. With a start it descends
+    from there: quasi-Newton steps in a rotation-invariant metric, now and then a balancing of W and H that leaves their
+    product as it is, and where the gradient vanishes short of the global minimum a step along all escape directions at
+    once. With ``d >= K - 1`` all critical points of cross-entropy are global minima or strict saddles (Gu and Shen,
     arXiv:2407.10702, for d = K), so both end at a certified global minimum, also from exactly ``W = H = 0``.
 
     Parameters
@@ -53,16 +55,17 @@ def minimize(
         The model. With ``collapse=False`` the features of each class are replaced by their mean, which never raises the
         loss; the result has them expanded again. A float32 model is solved in float64 and the result rounded.
     x0 : Point or ndarray of shape (ufm.size,), optional
-        Start. Without one, ``ufm.random_point(seed)`` serves where ``d < K - 1``. An unregularised bias is replaced by
-        the best one for W and H.
+        Start. Without one, ``ufm.random_point(seed)`` serves where ``d < K - 1``. A bias with little or no decay is
+        replaced by the best one for W and H.
     tol : float, default 1e-8
-        Largest certified ``(loss - lower_bound) / |loss|`` that counts as success; at least 1e-14.
+        Largest certified ``(loss - lower_bound) / |loss|`` that counts as success; at least about 1e-13 (K = 50) to
+        2e-12 (K = 1000), the rounding allowance of a bound.
     max_evaluations : int, optional
         Largest number of evaluations of loss and gradient; 10 000 by default.
     callback : callable, optional
-        Called after each iteration as ``callback(intermediate_result=OptimizeResult)`` with the fields point, fun,
-        lower_bound, gradient_norm, nfev, escapes and seconds, if it has a parameter of that name, else as ``callback(x)``.
-        It may raise StopIteration to stop.
+        Called at the start and after each iteration as ``callback(intermediate_result=OptimizeResult)`` with the fields
+        point, fun, lower_bound, gradient_norm, nfev, escapes and seconds, if it has a parameter of that name, else as
+        ``callback(x)``. It may raise StopIteration to stop.
     seed : int, default 0
         Seed of the random start.
 
@@ -90,12 +93,15 @@ def minimize(
     -----
     Memory: a few K x K and about 20 K x d arrays of double precision. Each evaluation takes three products.
     """
-    if not (isinstance(tol, (int, float)) and SMALLEST_TOLERANCE <= tol < 1):
-        raise ValueError(f"tol must be a number from {SMALLEST_TOLERANCE:g} (double precision) to 1, got {tol!r}")
+    least = smallest_tolerance(ufm.K)
+    if not (isinstance(tol, (int, float)) and least <= tol < 1):
+        raise ValueError(
+            f"tol must be a number from {least:.1e} (rounding of the bound at K = {ufm.K}) to 1, not {tol!r}"
+        )
     if max_evaluations is None:
         max_evaluations = 10_000
     elif max_evaluations < 1:
-        raise ValueError(f"max_evaluations must be at least 1, got {max_evaluations!r}")
+        raise ValueError(f"max_evaluations must be at least 1, not {max_evaluations!r}")
     q = ClassProblem(ufm)
     run = Run(q, _adapted(ufm, callback), max_evaluations)
     try:
@@ -116,6 +122,11 @@ def minimize(
         run.lower_bound = max(run.lower_bound, reference.lower_bound)
         run.products += reference.products
     return _result(ufm, q, run, state, status, tol)
+
+
+def smallest_tolerance(K: int) -> float:
+    """Twice the relative allowance that a bound makes for rounding."""
+    return 2 * (100 + 4 * K) * float(np.finfo(float).eps)
 
 
 def _adapted(ufm: UFM, callback: Callable[..., Any] | None) -> Callback | None:
@@ -152,7 +163,7 @@ def _result(ufm: UFM, q: ClassProblem, run: Run, state: State, status: int, tol:
         status = STALLED
     message = _message(q, run, certificate, status, tol)
     if not success:
-        warnings.warn(message, ConvergenceWarning, stacklevel=3)
+        warnings.warn(message, ConvergenceWarning, stacklevel=4)
     return OptimizeResult(
         point=point,
         x=ufm.pack(point),
