@@ -7,6 +7,7 @@ import pytest
 import scipy.optimize
 from hypothesis import given
 from hypothesis import strategies as st
+
 from oracle import Oracle
 from ufm_fast.closed_form import closed_form
 from ufm_fast.losses import MSE, CrossEntropy

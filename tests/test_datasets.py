@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from ufm_fast.datasets import counts
 
 TOTALS = {  # training images and classes, as the data sets' authors state them

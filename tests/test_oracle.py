@@ -4,6 +4,7 @@ import itertools
 
 import numpy as np
 import pytest
+
 from oracle import Oracle
 
 SHAPES = [{"K": 4, "d": 3, "counts": (1, 1, 1, 1)}, {"K": 3, "d": 5, "counts": (4, 1, 2)}]
