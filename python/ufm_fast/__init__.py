@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from .certificate import Certificate, certify
     from .critical import CriticalPoint, classify
     from .datasets import counts
+    from .landscape import Census, census
     from .losses import MSE, CrossEntropy
     from .model import UFM, Point
     from .optimize import ConvergenceWarning, Solution, global_minimum, minimize
@@ -26,6 +27,7 @@ _HOMES = {
     "certificate": ("Certificate", "certify"),
     "critical": ("CriticalPoint", "classify"),
     "datasets": ("counts",),
+    "landscape": ("Census", "census"),
     "losses": ("MSE", "CrossEntropy"),
     "model": ("UFM", "Point"),
     "optimize": ("ConvergenceWarning", "Solution", "global_minimum", "minimize"),
@@ -37,7 +39,7 @@ _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 __all__ = [  # noqa: RUF022 - the order of the documentation
     "UFM", "Point", "CrossEntropy", "MSE",
     "certify", "Certificate", "classify", "CriticalPoint",
-    "minimize", "global_minimum", "Solution", "ConvergenceWarning", "saddle",
+    "minimize", "global_minimum", "Solution", "ConvergenceWarning", "saddle", "census", "Census",
     "counts", "save_point", "load_point",
     "show_config", "set_num_threads", "get_num_threads", "get_include", "get_cmake_dir",
 ]  # fmt: skip

@@ -5,17 +5,23 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
-from matplotlib.ticker import EngFormatter, MaxNLocator
+from matplotlib.ticker import EngFormatter, LogLocator, MaxNLocator, NullFormatter, StrMethodFormatter
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from scipy.optimize import OptimizeResult
 
+    from .landscape import Census
     from .model import UFM
 
 _LOSS, _BOUND, _ESCAPE, _GUIDE = "#0072b2", "#d55e00", "#009e73", "0.55"
+_END_COLORS = {
+    "global_minimum": "#009e73", "local_minimum": "#d55e00", "strict_saddle": "#cc79a7", "not_critical": "0.35",
+    "undecided": "#e69f00",
+}  # fmt: skip
 
 
 def plot_solution(ufm: UFM, result: OptimizeResult, *, tol: float | None = None) -> Figure:
@@ -45,6 +51,81 @@ def plot_solution(ufm: UFM, result: OptimizeResult, *, tol: float | None = None)
     _draw_singular_values(figure.add_subplot(grid[:, 1]), result.point.W)
     _draw_gram_matrix(figure.add_subplot(grid[:, 2]), result.point.W)
     return figure
+
+
+def plot_census(census: Census) -> Figure:
+    """Draw the critical points of a census and how its runs ended.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        A panel a model with loss against rank: strict saddles that were left, coloured by their lowest Hessian
+        eigenvalue, the ends of the runs by kind, and the certified lower bound on the global minimum over all d. Last,
+        the fractions of the ends of each kind, a bar a model. Points left short of critical are not drawn.
+    """
+    from .landscape import name_of
+
+    points = census.points
+    saddles = points[~points["end"] & (points["kind"] == "strict_saddle")]
+    depth = -saddles["lowest_eigenvalue"][saddles["lowest_eigenvalue"] < 0]
+    norm = LogNorm(depth.min(), depth.max()) if len(depth) and depth.min() < depth.max() else LogNorm(1e-3, 1)
+    columns = int(np.ceil(np.sqrt(len(census.models))))
+    rows = -(-len(census.models) // columns)
+    figure = Figure(figsize=(3.6 * columns + 3.2, max(2.8 * rows, 3.6)), dpi=150, layout="constrained")
+    grid = figure.add_gridspec(rows, columns + 1, width_ratios=[1] * columns + [0.75])
+    panels = [figure.add_subplot(grid[divmod(index, columns)]) for index in range(len(census.models))]
+    for index, (axes, ufm) in enumerate(zip(panels, census.models, strict=True)):
+        _draw_landscape(axes, saddles[saddles["model"] == index], norm)
+        _draw_ends(axes, points[points["end"] & (points["model"] == index)])
+        axes.set_title(name_of(ufm), fontsize="small")
+    if len(depth):
+        figure.colorbar(panels[0].collections[0], ax=panels, label="− lowest eigenvalue at the saddle", pad=0.01)
+    _draw_fractions(figure.add_subplot(grid[:, columns]), census)
+    return figure
+
+
+def _draw_landscape(axes: Axes, saddles: NDArray[Any], norm: LogNorm) -> None:
+    axes.scatter(
+        saddles["rank"], saddles["loss"], c=-saddles["lowest_eigenvalue"], norm=norm, cmap="viridis", s=14,
+        label="strict saddle, left",
+    )  # fmt: skip
+    axes.set_yscale("log")
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    axes.yaxis.set_minor_formatter(NullFormatter())
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.set_xlabel("rank")
+    axes.set_ylabel("loss")
+
+
+def _draw_ends(axes: Axes, ends: NDArray[Any]) -> None:
+    for kind, color in _END_COLORS.items():
+        here = ends[ends["kind"] == kind]
+        if len(here):
+            label = f"end: {kind.replace('_', ' ')}"
+            axes.plot(here["rank"], here["loss"], "*", color=color, markersize=9, label=label)
+    bound = (ends["loss"] * (1 - ends["relative_gap"])).max()
+    axes.axhline(bound, color=_GUIDE, linestyle="--", linewidth=1, zorder=0, label="certified lower bound")
+    axes.legend(frameon=False, fontsize="x-small")
+
+
+def _draw_fractions(axes: Axes, census: Census) -> None:
+    summary = census.summary()
+    positions = np.arange(len(summary))
+    left = np.zeros(len(summary))
+    for kind, color in _END_COLORS.items():
+        share = np.array([row["ends"].get(kind, 0) / max(row["runs"], 1) for row in summary])
+        if share.any():
+            axes.barh(positions, share, left=left, height=0.5, color=color, label=kind.replace("_", " "))
+            left += share
+    for position, row in enumerate(summary):
+        words = f"{row['model']}: {row['ends'].get('global_minimum', 0)} of {row['runs']}"
+        axes.text(0, position - 0.28, words, va="bottom", fontsize="x-small")
+    axes.set_yticks([])
+    axes.set_ylim(len(summary) - 0.5, -0.75)
+    axes.set_xlim(0, 1)
+    axes.set_xlabel("fraction of the runs")
+    axes.set_title("ended at the certified global minimum", fontsize="small")
 
 
 def _mark_escapes(axes: Axes, history: dict[str, NDArray[Any]]) -> None:

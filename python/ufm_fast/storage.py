@@ -75,8 +75,14 @@ def save_point(path: str | os.PathLike[str], ufm: UFM, p: Point) -> None:
     write_atomically(Path(path), lambda stream: np.savez_compressed(stream, **arrays, counts=ufm.counts, config=config))
 
 
-def load_point(path: str | os.PathLike[str]) -> tuple[UFM, Point]:
+def load_point(path: str | os.PathLike[str], *, threads: int | None = None) -> tuple[UFM, Point]:
     """Load what `save_point` or ``ufm-fast solve --output`` wrote.
+
+    Parameters
+    ----------
+    path : path
+    threads : int, optional
+        Threads of the model.
 
     Returns
     -------
@@ -99,7 +105,7 @@ def load_point(path: str | os.PathLike[str]) -> tuple[UFM, Point]:
             raise ValueError(f"{path} lacks {', '.join(missing)}: it must hold W, H, b and config")
         p = Point(*(np.ascontiguousarray(archive[name]) for name in "WHb"))
         config = json.loads(str(archive["config"]))
-    ufm = described_ufm(config if isinstance(config, dict) else {})
+    ufm = described_ufm(config if isinstance(config, dict) else {}, threads=threads)
     return ufm, ufm._checked(p, ufm.M)
 
 

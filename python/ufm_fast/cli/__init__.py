@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-_EXTRA = ("typer", "rich", "click", "matplotlib")
+_EXTRA = ("typer", "rich", "click", "matplotlib", "joblib")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -8,6 +8,8 @@ from typing import Annotated, Any
 
 import typer
 
+from .census import census
+from .classify import classify
 from .info import info
 from .solve import solve
 
@@ -18,6 +20,8 @@ app = typer.Typer(
     help="Unconstrained feature models of neural collapse: certified global optima, exact escapes from saddles.",
 )
 app.command()(solve)
+app.command()(classify)
+app.command()(census)
 app.command()(info)
 
 # Some versions of Typer carry their own copy of click, others import click: this reaches the UsageError of both.

@@ -5,12 +5,20 @@ from __future__ import annotations
 import json
 import zipfile
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import typer
 from numpy.typing import NDArray
 
+import ufm_fast as uf
+
 from ..storage import write_atomically
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+_FIGURE_SUFFIXES = (".png", ".pdf", ".svg")
 
 
 def read_counts(path: Path) -> NDArray[np.int64]:
@@ -55,7 +63,41 @@ def read_point(path: Path) -> dict[str, NDArray[Any]]:
         return {name: archive[name] for name in "WHb"}
 
 
+def read_problem(path: Path, threads: int | None) -> tuple[uf.UFM, uf.Point]:
+    """Read a model and a point of it.
+
+    Raises
+    ------
+    typer.BadParameter
+        If the file is not as `ufm_fast.load_point` needs it, or the number of threads is not positive.
+    """
+    try:
+        return uf.load_point(path, threads=threads)
+    except (ValueError, TypeError, OSError) as error:
+        raise typer.BadParameter(str(error), param_hint="POINT.npz") from error
+
+
 def write_result(path: Path, *, arrays: dict[str, Any], history: dict[str, Any], config: dict[str, Any]) -> None:
     """Write an ``.npz`` archive: `arrays`, ``history_NAME`` for each NAME in `history`, and ``config`` as JSON text."""
     named = {f"history_{name}": values for name, values in history.items()}
     write_atomically(path, lambda stream: np.savez_compressed(stream, config=json.dumps(config), **arrays, **named))
+
+
+def check_destinations(output: Path | None, plot: Path | None) -> None:
+    """Refuse paths that cannot be written, before the work is done.
+
+    Raises
+    ------
+    typer.BadParameter
+        If one is a directory, is not in an existing directory, or no figure can be saved under its suffix.
+    """
+    for name, path in (("--output", output), ("--plot", plot)):
+        if path is not None and (path.is_dir() or not path.absolute().parent.is_dir()):
+            raise typer.BadParameter(f"{path} is no file in an existing directory", param_hint=name)
+    if plot is not None and plot.suffix not in _FIGURE_SUFFIXES:
+        raise typer.BadParameter(f"{plot} should end in {', '.join(_FIGURE_SUFFIXES)}", param_hint="--plot")
+
+
+def save_figure(path: Path, figure: Figure) -> None:
+    """Save in the format that the suffix names."""
+    write_atomically(path, lambda stream: figure.savefig(stream, format=path.suffix[1:]))

@@ -31,6 +31,7 @@ class FloatType(str, Enum):
 _DATA = "Data"
 _MODEL = "Model"
 _COMPUTATION = "Computation"
+SOLVER = "Solver"
 
 K = Annotated[
     int | None,
@@ -108,5 +109,22 @@ Threads = Annotated[
     ),
 ]
 DType = Annotated[FloatType, typer.Option("--dtype", help="Floating-point type.", rich_help_panel=_COMPUTATION)]
+PointFile = Annotated[
+    Path,
+    typer.Argument(metavar="POINT.npz", help="What ufm-fast solve --output or ufm_fast.save_point wrote."),
+]
+Tolerance = Annotated[float, typer.Option("--tol", help="Certified relative gap to reach.", rich_help_panel=SOLVER)]
+MaxEvaluations = Annotated[
+    int | None,
+    typer.Option(
+        "--max-evaluations", min=1, help="Stop after so many evaluations of the loss.", rich_help_panel=SOLVER
+    ),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print exactly one JSON object on standard output.")]
 Output = Annotated[Path | None, typer.Option("--output", metavar="FILE", help="Save the result as an .npz archive.")]
+
+
+def check_tolerance(tol: float) -> None:
+    """Refuse tolerances that `ufm_fast.minimize` refuses."""
+    if not 1e-14 <= tol < 1:
+        raise typer.BadParameter(f"it must lie between 1e-14 and 1, not {tol:g}", param_hint="--tol")

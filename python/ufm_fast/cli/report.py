@@ -5,13 +5,13 @@ from __future__ import annotations
 from math import isnan
 from typing import Any
 
-import numpy as np
 from rich.console import Group
 from rich.table import Table
 from scipy.optimize import OptimizeResult
 
 import ufm_fast as uf
 
+from ..landscape import visible_rank
 from .neural_collapse import neural_collapse_summary
 
 
@@ -22,7 +22,6 @@ def summarize(ufm: uf.UFM, result: OptimizeResult, tol: float) -> dict[str, Any]
     """
     certificate = result.certificate
     collapse = neural_collapse_summary(result.point.W, result.point.H, ufm.counts)
-    singular_values = np.linalg.svd(result.point.W, compute_uv=False)
     return {
         "loss": certificate.loss,
         "lower_bound": certificate.lower_bound,
@@ -30,7 +29,7 @@ def summarize(ufm: uf.UFM, result: OptimizeResult, tol: float) -> dict[str, Any]
         "success": bool(result.success),
         "message": result.message,
         "escapes": int(result.escapes),
-        "rank": int(np.sum(ufm.lambda_W * singular_values**2 > tol * abs(certificate.loss))),
+        "rank": visible_rank(ufm, result.point, certificate.loss, tol),
         "spectral_norm": certificate.spectral_norm,
         "threshold": certificate.threshold,
         "neural_collapse": {name: None if isnan(value) else value for name, value in collapse.items()},

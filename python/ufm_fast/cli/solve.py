@@ -16,15 +16,12 @@ from threadpoolctl import threadpool_limits
 
 import ufm_fast as uf
 
-from ..storage import describe_ufm, write_atomically
+from ..storage import describe_ufm
 from . import options
-from .files import read_point, write_result
+from .files import check_destinations, read_point, save_figure, write_result
 from .problem import build_ufm
 from .progress import follow_gap
 from .report import summarize, tables
-
-_FIGURE_SUFFIXES = (".png", ".pdf", ".svg")
-_SOLVER = "Solver"
 
 
 def solve(
@@ -44,15 +41,12 @@ def solve(
         typer.Option(
             metavar="auto|random|zero|FILE",
             help="auto: the solver's own; random, zero or an .npz FILE with W, H, b: descend from there.",
-            rich_help_panel=_SOLVER,
+            rich_help_panel=options.SOLVER,
         ),
     ] = "auto",
-    seed: Annotated[int, typer.Option(min=0, help="Seed of the random start.", rich_help_panel=_SOLVER)] = 0,
-    tol: Annotated[float, typer.Option(help="Certified relative gap to reach.", rich_help_panel=_SOLVER)] = 1e-8,
-    max_evaluations: Annotated[
-        int | None,
-        typer.Option(min=1, help="Stop after so many evaluations of the loss.", rich_help_panel=_SOLVER),
-    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the random start.", rich_help_panel=options.SOLVER)] = 0,
+    tol: options.Tolerance = 1e-8,
+    max_evaluations: options.MaxEvaluations = None,
     threads: options.Threads = None,
     dtype: options.DType = options.FloatType.float64,
     as_json: options.AsJson = False,
@@ -73,14 +67,9 @@ def solve(
         lambda_W=lambda_W, lambda_H=lambda_H, lambda_b=lambda_b, no_bias=no_bias, threads=threads, dtype=dtype,
     )  # fmt: skip
     x0 = _starting_point(ufm, start, seed)
-    if not 1e-14 <= tol < 1:
-        raise typer.BadParameter(f"it must lie between 1e-14 and 1, not {tol:g}", param_hint="--tol")
-    for name, path in (("--output", output), ("--plot", plot)):
-        if path is not None and (path.is_dir() or not path.absolute().parent.is_dir()):
-            raise typer.BadParameter(f"{path} is no file in an existing directory", param_hint=name)
+    options.check_tolerance(tol)
+    check_destinations(output, plot)
     if plot is not None:
-        if plot.suffix not in _FIGURE_SUFFIXES:
-            raise typer.BadParameter(f"{plot} should end in {', '.join(_FIGURE_SUFFIXES)}", param_hint="--plot")
         from ..plotting import plot_solution  # a second of import, not needed without --plot
 
     with threadpool_limits(threads), follow_gap(tol, enabled=not as_json) as callback, warnings.catch_warnings():
@@ -100,8 +89,7 @@ def solve(
         arrays = {**result.point._asdict(), "counts": ufm.counts}
         write_result(output, arrays=arrays, history=result.history, config=config)
     if plot is not None:
-        figure = plot_solution(ufm, result, tol=tol)
-        write_atomically(plot, lambda stream: figure.savefig(stream, format=plot.suffix[1:]))
+        save_figure(plot, plot_solution(ufm, result, tol=tol))
     if not result.success:
         print(f"ufm-fast: {result.message}", file=sys.stderr)
         raise typer.Exit(1)

@@ -1,0 +1,152 @@
+"""``ufm-fast census``: the landscape of a model, by many descents."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from itertools import product
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich import box
+from rich import print as rich_print
+from rich.table import Table
+
+import ufm_fast as uf
+
+from ..storage import describe_ufm
+from . import options
+from .files import check_destinations, save_figure
+from .problem import build_ufm
+from .progress import follow_count
+
+_RUNS = "Runs"
+
+
+def census(
+    K: options.K = None,
+    d: Annotated[
+        list[int] | None,
+        typer.Option("--d", help="Feature dimension; repeat to compare several.", show_default="K"),
+    ] = None,
+    n: Annotated[
+        int | None, typer.Option("--n", help="Samples in the largest class.", show_default="100 without --counts")
+    ] = None,
+    counts: Annotated[
+        str | None,
+        typer.Option("--counts", metavar="NAME|FILE", help="Samples in each class, as for ufm-fast solve."),
+    ] = None,
+    imbalance: Annotated[
+        list[float] | None,
+        typer.Option(
+            "--imbalance",
+            help="Largest class over smallest; repeat to compare several.",
+            show_default="1 and 10 without --counts",
+        ),
+    ] = None,
+    loss: Annotated[
+        list[options.LossName] | None,
+        typer.Option("--loss", help="Loss of one sample; repeat to compare.", show_default="both"),
+    ] = None,
+    label_smoothing: options.LabelSmoothing = 0.0,
+    lambda_W: options.LambdaW = options.DEFAULT_LAMBDA_W,
+    lambda_H: options.LambdaH = None,
+    lambda_b: options.LambdaB = None,
+    no_bias: options.NoBias = False,
+    runs: Annotated[int, typer.Option(min=1, help="Descents in each model.", rich_help_panel=_RUNS)] = 100,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the starts.", rich_help_panel=_RUNS)] = 0,
+    tol: options.Tolerance = 1e-8,
+    max_evaluations: options.MaxEvaluations = None,
+    jobs: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Processes.",
+            show_default="the processors this process may use",
+            rich_help_panel=_RUNS,
+        ),
+    ] = None,
+    as_json: options.AsJson = False,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Append each finished run to this file of JSON lines; if it exists, do only what it lacks.",
+        ),
+    ] = None,
+    plot: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Draw loss against rank and how the runs ended (png, pdf, svg).")
+    ] = None,
+) -> None:
+    """Descend from many starts and classify every point where a descent left a saddle or ended.
+
+    The starts: exactly zero once; then random points, exact saddles of random rank, and points near such saddles, on
+    scales over many decades. Without options: both losses, balanced and imbalanced classes, d = K = 10.
+
+    Exit code: 0; 1 if a run did not end at the certified global minimum although d is large enough for the theorem
+    that it must; 2 for wrong options.
+    """
+    if counts is None:
+        K, n = 10 if K is None else K, 100 if n is None else n
+    options.check_tolerance(tol)
+    check_destinations(output, plot)
+    dimensions: Sequence[int | None] = d or [None]
+    ratios: Sequence[float | None] = imbalance or ([1, 10] if counts is None else [None])
+    models = [
+        build_ufm(
+            K=K, d=dimension, n=n, counts=counts, imbalance=ratio, loss=name,
+            label_smoothing=label_smoothing if name is options.LossName.cross_entropy else 0,
+            lambda_W=lambda_W, lambda_H=lambda_H, lambda_b=lambda_b, no_bias=no_bias,
+            threads=None, dtype=options.FloatType.float64,
+        )
+        for dimension, ratio, name in product(dimensions, ratios, loss or options.LossName)
+    ]  # fmt: skip
+    with follow_count("descents", enabled=not as_json) as callback:
+        try:
+            found = uf.census(
+                models, runs, seed=seed, tol=tol, max_evaluations=max_evaluations,
+                jobs=uf.get_num_threads() if jobs is None else jobs, path=output, callback=callback,
+            )  # fmt: skip
+        except ValueError as error:
+            raise typer.BadParameter(str(error), param_hint="--output") from error
+    summary = found.summary()
+    if as_json:
+        config = {**found.settings, "runs": runs, "models": [describe_ufm(ufm) for ufm in models]}
+        print(json.dumps({"models": summary, "config": config}, allow_nan=False))
+    else:
+        rich_print(_table(summary))
+    if plot is not None:
+        from ..plotting import plot_census
+
+        save_figure(plot, plot_census(found))
+    failures = [row for row in summary if row["covered"] and row["certified"] < 1]
+    if failures:
+        names = "; ".join(row["model"] for row in failures)
+        print(f"ufm-fast: not every run ended at the certified global minimum: {names}", file=sys.stderr)
+        raise typer.Exit(1)
+
+
+def _table(summary: list[dict[str, Any]]) -> Table:
+    title = "Where the descents ended, and the strict saddles they left"
+    caption = "In brackets: how many of the ends have the lowest loss found."
+    alike = all(row["at_lowest"] == 1 for row in summary)
+    table = Table(title=title, title_justify="left", caption=None if alike else caption, box=box.SIMPLE_HEAD)
+    table.add_column("model", no_wrap=True)
+    for heading in ("certified\nglobal", "loss at\nthe ends", "saddles\nleft", "their\nranks", "lowest\neigenvalues"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for row in summary:
+        color = "green" if row["certified"] == 1 else "yellow"
+        lowest, highest, ranks = f"{row['lowest_loss']:.7g}", f"{row['highest_loss']:.7g}", row["saddle_ranks"]
+        eigenvalues = dict.fromkeys(f"{value:.2e}" for value in row["eigenvalues"] or ())  # one if they look alike
+        table.add_row(
+            row["model"].replace(", n", "\nn").replace(", K", "\nK"),
+            f"[bold {color}]{row['ends'].get('global_minimum', 0)} of {row['runs']}[/]",
+            lowest if row["at_lowest"] == 1 else f"{lowest} ({row['at_lowest']:.0%})\nto {highest}",
+            str(row["escapes"].get("strict_saddle", 0)),
+            f"{len(ranks)} in\n{ranks[0]} to {ranks[-1]}" if ranks else "",
+            "\nto ".join(eigenvalues),
+            end_section=True,
+        )
+    return table
