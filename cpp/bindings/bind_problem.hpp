@@ -134,6 +134,32 @@ class BoundProblem {
     return py::make_tuple(value, std::move(G), std::move(grad_b));
   }
 
+  const Problem<T>& problem() const { return problem_; }
+
+  /// Length of a flat point.
+  Index size() const { return size_W() + size_H() + bias_size(); }
+
+  PointView<const T> finite_point(py::handle W, py::handle H, py::handle b) const {
+    const PointView<const T> p = point(W, H, b);
+    refuse_infinite(p);
+    return p;
+  }
+
+  /// Runs work(Execution) without the GIL, asking for pending signals now and then.
+  template <class Work>
+  static auto run_released(int threads, Work&& work) {
+    const Execution execution{threads, [] {
+                                const py::gil_scoped_acquire gil;
+                                return PyErr_CheckSignals() != 0;
+                              }};
+    try {
+      const py::gil_scoped_release release;
+      return work(execution);
+    } catch (const Interrupted&) {
+      throw py::error_already_set();
+    }
+  }
+
  private:
   Index K_, d_;
   Problem<T> problem_;
@@ -211,20 +237,11 @@ class BoundProblem {
     refuse_infinite(p.b, bias_size(), "b");
   }
 
-  /// Runs work(Execution) without the GIL, asking for pending signals now and then; small work is done in place.
+  /// Runs one evaluation: small ones in place, others without the GIL.
   template <class Work>
   auto released(int threads, Work&& work) const {
     if (K_ * d_ <= small_product / problem_.M) return work(Execution{});
-    const Execution execution{threads, [] {
-                                const py::gil_scoped_acquire gil;
-                                return PyErr_CheckSignals() != 0;
-                              }};
-    try {
-      const py::gil_scoped_release release;
-      return work(execution);
-    } catch (const Interrupted&) {
-      throw py::error_already_set();
-    }
+    return run_released(threads, work);
   }
 
   /// A NaN or infinity in W or H always reaches the ridge terms, and b has been checked: only a value that is not

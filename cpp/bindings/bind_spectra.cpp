@@ -1,0 +1,113 @@
+#include "bind_spectra.hpp"
+
+#include <ufm_fast/davidson.hpp>
+#include <ufm_fast/gradient_operator.hpp>
+#include <ufm_fast/hessian_operator.hpp>
+#include <ufm_fast/lanczos.hpp>
+
+#include "bind_problem.hpp"
+
+namespace ufm_fast::bindings {
+
+namespace {
+
+using Bound = BoundProblem<double>;
+
+py::array_t<double> copied(const std::vector<double>& numbers) {
+  return py::array_t<double>(static_cast<py::ssize_t>(numbers.size()), numbers.data());
+}
+
+/// A copy of the start vectors, (s, n) and finite.
+std::vector<double> start_vectors(py::handle start, Index rows, Index size) {
+  const double* data = array_argument<double>(start, "start", {rows, size});
+  if (!all_finite(data, rows * size)) throw py::value_error("start must be finite");
+  return {data, data + rows * size};
+}
+
+Index row_count(py::handle matrix) {
+  if (!py::isinstance<py::array>(matrix)) throw py::type_error("vectors must be given as an array");
+  return static_cast<Index>(py::len(matrix));
+}
+
+/// Runs the solver and returns (values, vectors, residuals, products, norm).
+template <class MakeOperator>
+py::tuple solve(Index size, py::handle start, EigenOptions options, int threads, MakeOperator&& make) {
+  const Index rows = row_count(start);
+  std::vector<double> vectors_in = start_vectors(start, rows, size);
+  if (options.count < 1 || rows < options.count || options.basis < 3 * options.count + 6 || options.basis < rows) {
+    throw py::value_error("start must have at least count rows, and basis be at least 3 count + 6 and that many");
+  }
+  py::array_t<double> vectors = new_array<double>({options.count, size});
+  const Matrix<double> out(vectors.mutable_data(), options.count, size);
+  const EigenResult result = Bound::run_released(threads, [&](const Execution& e) {
+    const auto op = make(e);
+    return lowest_eigenpairs<double>(op, Matrix<double>(vectors_in.data(), rows, size), out, options, e);
+  });
+  return py::make_tuple(copied(result.values), vectors, copied(result.residuals), result.products, result.norm);
+}
+
+py::tuple hessian_eigenpairs(const Bound& bound, py::handle W, py::handle H, py::handle b, py::handle start,
+                             Index count, Index basis, double tolerance, Index max_products, bool keep, bool deflate,
+                             int threads) {
+  const auto p = bound.finite_point(W, H, b);
+  return solve(bound.size(), start, {count, basis, tolerance, max_products}, threads,
+               [&](const Execution& e) { return HessianOperator<double>(bound.problem(), p, keep, deflate, e); });
+}
+
+py::tuple singular_triplets(const Bound& bound, py::handle W, py::handle H, py::handle b, py::handle deflated,
+                            py::handle start, Index count, Index basis, double tolerance, Index max_products, bool keep,
+                            int threads) {
+  const auto p = bound.finite_point(W, H, b);
+  const Problem<double>& problem = bound.problem();
+  const Matrix<const double> without = matrix_argument<double>(deflated, "deflated", row_count(deflated), problem.K);
+  py::array_t<double> images = new_array<double>({count, problem.M});
+  const py::tuple solution =
+      solve(problem.K, start, {count, basis, tolerance, max_products}, threads,
+            [&](const Execution& e) { return GradientOperator<double>(problem, p, keep, without, e); });
+  const auto vectors = solution[1].cast<py::array_t<double>>();
+  const Matrix<const double> X(vectors.data(), static_cast<Index>(py::len(solution[0])), problem.K);
+  const Matrix<double> Y(images.mutable_data(), X.rows, problem.M);
+  Bound::run_released(threads, [&](const Execution& e) {
+    GradientOperator<double>(problem, p, false, without, e).multiply(X, Y, e);
+    return 0;
+  });
+  return py::make_tuple(solution[0], vectors, images, solution[3]);
+}
+
+py::tuple hessian_lanczos(const Bound& bound, py::handle W, py::handle H, py::handle b, py::handle start, Index steps,
+                          bool keep, bool features_only, int threads) {
+  const auto p = bound.finite_point(W, H, b);
+  const Problem<double>& problem = bound.problem();
+  const Index n = bound.size(), begin = problem.K * problem.d, end = begin + problem.M * problem.d;
+  const double* data = array_argument<double>(start, "start", {n});
+  std::vector<double> vector(data, data + n), diagonal, off_diagonal;
+  Bound::run_released(threads, [&](const Execution& e) {
+    const HessianOperator<double> op(problem, p, keep, false, e);
+    lanczos<double>(
+        [&](const double* x, double* y) {
+          op.apply(Matrix<const double>(x, 1, n), Matrix<double>(y, 1, n), e);
+          if (!features_only) return;
+          std::fill(y, y + begin, 0.0);
+          std::fill(y + end, y + n, 0.0);
+        },
+        vector.data(), n, steps, diagonal, off_diagonal, e);
+    return 0;
+  });
+  return py::make_tuple(copied(diagonal), copied(off_diagonal));
+}
+
+}  // namespace
+
+void bind_spectra(py::module_& module) {
+  using py::arg;
+  module.def("hessian_eigenpairs", &hessian_eigenpairs, arg("problem"), arg("W"), arg("H"), arg("b"), arg("start"),
+             arg("count"), arg("basis"), arg("tolerance"), arg("max_products"), arg("keep"), arg("deflate"),
+             arg("threads"));
+  module.def("singular_triplets", &singular_triplets, arg("problem"), arg("W"), arg("H"), arg("b"), arg("deflated"),
+             arg("start"), arg("count"), arg("basis"), arg("tolerance"), arg("max_products"), arg("keep"),
+             arg("threads"));
+  module.def("hessian_lanczos", &hessian_lanczos, arg("problem"), arg("W"), arg("H"), arg("b"), arg("start"),
+             arg("steps"), arg("keep"), arg("features_only"), arg("threads"));
+}
+
+}  // namespace ufm_fast::bindings
