@@ -44,4 +44,4 @@ def fit_columns(state: State, d: int) -> tuple[Array, Array]:
         return A, B
     U, s, Vt = np.linalg.svd(state.Z)
     root = np.sqrt(s[:d])
-    return Vt[:d].T * root, U[:, :d] * root
+    return np.ascontiguousarray(Vt[:d].T * root), U[:, :d] * root

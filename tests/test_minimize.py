@@ -1,0 +1,450 @@
+"""minimize against the oracle's minima, closed forms, exact saddles and dense linear algebra."""
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.optimize import minimize_scalar
+
+import ufm_fast as uf
+from oracle import Oracle
+from reference import global_minimum
+from ufm_fast._classes import ClassProblem
+from ufm_fast._dual import Dual
+from ufm_fast.optimize.balance import rebalance
+from ufm_fast.optimize.escape import convex_step, curvature_along
+from ufm_fast.optimize.objective import Objective
+from ufm_fast.optimize.preconditioners import KroneckerMetric, PairMetric, logit_curvature
+from ufm_fast.optimize.run import Run
+
+BIASES = [{"lambda_b": 0.0}, {"lambda_b": 1e-4}, {"lambda_b": 1.0}, {"bias": False}]
+LOSSES = [uf.CrossEntropy(), uf.CrossEntropy(0.1), uf.MSE()]
+LONG_TAIL = [40, 21, 11, 6, 3]
+
+
+def long_tail(loss="cross_entropy", d=5, counts=LONG_TAIL, **options):
+    options = {"lambda_W": 3e-3, "lambda_H": 1e-4, "lambda_b": 1e-2} | options
+    return uf.UFM(len(counts), d, counts, loss=loss, **options)
+
+
+def zero_point(ufm):
+    return uf.Point(np.zeros((ufm.K, ufm.d)), np.zeros((ufm.M, ufm.d)), np.zeros(ufm.K))
+
+
+def assert_certified(ufm, result, tol=1e-8):
+    """The result is what it says, by the library's certificate and by the oracle's loss."""
+    assert result.success, result.message
+    assert result.status == 0
+    assert result.certificate.relative_gap <= tol
+    assert result.certificate.lower_bound <= result.fun
+    loss = Oracle.of(ufm).loss(*(np.asarray(part, float) for part in result.point))
+    assert result.fun == pytest.approx(loss, rel=1e-12, abs=1e-15)
+    assert uf.certify(ufm, result.point).relative_gap <= 3 * tol
+
+
+# -- the minimum -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("loss", LOSSES, ids=str)
+@pytest.mark.parametrize("bias", BIASES, ids=str)
+def test_reaches_the_oracles_minimum(loss, bias):
+    ufm = uf.UFM(5, 5, LONG_TAIL, loss=loss, lambda_W=3e-3, lambda_H=1e-4, **bias)
+    _, best = global_minimum(Oracle.of(ufm))
+    for start in (None, ufm.random_point(1), zero_point(ufm)):
+        result = uf.minimize(ufm, start, tol=1e-10)
+        assert_certified(ufm, result, 1e-10)
+        assert result.certificate.lower_bound <= best * (1 + 1e-13)
+        assert result.fun == pytest.approx(best, rel=2e-10, abs=0)
+
+
+@pytest.mark.parametrize(
+    ("K", "n", "lambda_W", "lambda_H"), [(3, 1, 1e-2, 1e-2), (10, 4, 1e-3, 1e-4), (100, 7, 1e-4, 1e-5)]
+)
+def test_balanced_value(K, n, lambda_W, lambda_H):
+    """f* = entropy of (t, ..., t, 1 - (K-1) t) with t = sqrt(n lambda_W lambda_H), in one evaluation."""
+    t = math.sqrt(n * lambda_W * lambda_H)
+    value = -(K - 1) * t * math.log(t) - (1 - (K - 1) * t) * math.log1p(-(K - 1) * t)
+    for options in ({}, {"lambda_b": 0.1}, {"bias": False}):
+        ufm = uf.UFM(K, K, n, lambda_W=lambda_W, lambda_H=lambda_H, **options)
+        result = uf.minimize(ufm)
+        assert result.fun == pytest.approx(value, rel=1e-12, abs=0)
+        assert result.nfev == 1
+        assert result.success
+
+
+def test_hundred_distinct_counts():
+    counts = np.round(np.geomspace(500, 5, 100)).astype(int)
+    ufm = uf.UFM(100, 100, counts, lambda_W=5e-4, lambda_H=5e-4 / counts.mean(), lambda_b=1e-2)
+    result = uf.minimize(ufm, tol=1e-7)
+    assert_certified(ufm, result, 1e-7)
+    assert result.nfev <= 12
+    assert result.fun == pytest.approx(0.3574064183, rel=1e-7)
+
+
+@pytest.mark.parametrize("loss", LOSSES, ids=str)
+def test_zero_is_found_where_it_is_optimal(loss):
+    ufm = uf.UFM(4, 4, [9, 5, 2, 1], loss=loss, lambda_W=1.0, lambda_H=1.0, lambda_b=1e-2)
+    for start in (None, ufm.random_point(0)):
+        result = uf.minimize(ufm, start, tol=1e-8)
+        assert_certified(ufm, result)
+        assert result.fun == pytest.approx(global_minimum(Oracle.of(ufm))[1], rel=1e-8, abs=0)
+
+
+@st.composite
+def models(draw):
+    K = draw(st.integers(2, 12))
+    law = draw(st.sampled_from(["equal", "geometric", "two", "giant", "random"]))
+    samples = {
+        "equal": np.full(K, 7),
+        "geometric": np.geomspace(500, 5, K),
+        "two": np.where(np.arange(K) % 2, 10, 300),
+        "giant": np.r_[10_000, np.full(K - 1, 5)],
+        "random": draw(st.lists(st.integers(1, 1000), min_size=K, max_size=K)),
+    }[law]
+    loss, bias = draw(st.sampled_from(LOSSES)), draw(st.sampled_from(BIASES))
+    widths = [K, K + 2, 4 * K] if loss.name == "mse" and bias != {"lambda_b": 0.0} else [max(1, K - 1), K, 4 * K]
+    lambda_W = 10.0 ** draw(st.floats(-6, -2))
+    lambda_H = lambda_W / np.mean(samples) * 10.0 ** draw(st.floats(-1, 1))
+    options = {"loss": loss, "lambda_W": lambda_W, "lambda_H": lambda_H, **bias}
+    return uf.UFM(K, draw(st.sampled_from(widths)), np.round(samples).astype(int), **options)
+
+
+@settings(max_examples=60)
+@given(models(), st.sampled_from(["none", "random", "small", "zero"]))
+def test_always_certified(ufm, start):
+    scale = {"none": None, "random": 1.0, "small": 1e-4, "zero": 0.0}[start]
+    x0 = None if scale is None else uf.Point(*(scale * part for part in ufm.random_point(5)))
+    assert_certified(ufm, uf.minimize(ufm, x0, tol=1e-7), 1e-7)
+
+
+# -- saddles ---------------------------------------------------------------------------------------------------------
+
+
+def merged_classes(ufm, groups):
+    """Balanced cross-entropy: the optimum with the classes merged into equal groups, a saddle of rank groups - 1."""
+    K, d, n, size = ufm.K, ufm.d, int(ufm.counts[0]), ufm.K // groups
+    t = math.sqrt(n) * ufm.tau
+    s = math.log(1 / (size * t) - groups + 1)
+    member = np.kron(np.eye(groups) - 1 / groups, np.ones((size, 1))) / math.sqrt(size)
+    basis = np.linalg.svd(member)[0][:, : groups - 1] * math.sqrt(s * size * math.sqrt(n))
+    turn = np.linalg.qr(np.random.default_rng(groups).standard_normal((d, d)))[0][: groups - 1]
+    rho = (ufm.lambda_H / ufm.lambda_W) ** 0.25
+    return uf.Point(rho * basis @ turn, basis @ turn / (rho * math.sqrt(n)), np.zeros(K))
+
+
+def projector(ufm, rank):
+    """Balanced squared error, free bias: W H = (1 - K t) times a random projector of this rank, a saddle."""
+    K, n = ufm.K, int(ufm.counts[0])
+    rng = np.random.default_rng(rank)
+    centred = np.linalg.svd(np.eye(K) - 1 / K)[0][:, : K - 1]
+    basis = centred @ np.linalg.qr(rng.standard_normal((K - 1, rank)))[0]
+    factor = basis * math.sqrt(math.sqrt(n) * (1 - K * math.sqrt(n) * ufm.tau))
+    padded = np.hstack([factor, np.zeros((K, ufm.d - rank))]) @ np.linalg.qr(rng.standard_normal((ufm.d, ufm.d)))[0]
+    rho = (ufm.lambda_H / ufm.lambda_W) ** 0.25
+    return uf.Point(rho * padded, padded / (rho * math.sqrt(n)), np.full(K, 1 / K))
+
+
+@pytest.mark.parametrize("noise", [0.0, 1e-12, 1e-6])
+@pytest.mark.parametrize(
+    ("loss", "saddle", "index"),
+    [("cross_entropy", merged_classes, groups) for groups in (1, 2, 3, 4, 6)] + [("mse", projector, 5)],
+)
+def test_leaves_saddles(loss, saddle, index, noise):
+    ufm = uf.UFM(12, 12, 3, loss=loss, lambda_W=1e-3, lambda_H=1e-3)
+    p = saddle(ufm, index)
+    gradient = Oracle.of(ufm).gradient(*p)
+    assert max(np.abs(part).max() for part in gradient) < 1e-14
+    rng = np.random.default_rng(1)
+    start = uf.Point(*(part + noise * rng.standard_normal(part.shape) for part in p))
+    result = uf.minimize(ufm, start)
+    assert_certified(ufm, result)
+    assert result.escapes >= 1
+    assert result.history["loss"][0] == pytest.approx(ufm.loss(p), rel=1e-5)
+
+
+@pytest.mark.parametrize("loss", LOSSES, ids=str)
+@pytest.mark.parametrize("rank", [0, 1, 2, 3])
+def test_leaves_saddles_of_a_long_tail(loss, rank):
+    """A minimum with d = rank, embedded, is a saddle."""
+    ufm, narrow = long_tail(loss), long_tail(loss, d=max(rank, 1))
+    p = zero_point(narrow)
+    if rank:
+        with pytest.warns(uf.ConvergenceWarning):
+            p = uf.minimize(narrow, tol=1e-12).point
+    turn = np.linalg.qr(np.random.default_rng(rank).standard_normal((5, 5)))[0][: narrow.d]
+    result = uf.minimize(ufm, uf.Point(p.W @ turn, p.H @ turn, p.b))
+    assert_certified(ufm, result)
+    assert result.escapes >= 1
+
+
+# -- widths, layouts, dtypes -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("start", [False, True])
+@pytest.mark.parametrize("loss", LOSSES, ids=str)
+def test_the_minimum_is_the_same_at_every_width(loss, start):
+    values = []
+    for d in (4, 5, 6, 40):
+        ufm = long_tail(loss, d=d, lambda_b=0.0)
+        result = uf.minimize(ufm, ufm.random_point(2) if start else None, tol=1e-10)
+        assert_certified(ufm, result, 1e-10)
+        assert result.point.W.shape == (5, d)
+        values.append(result.fun)
+    np.testing.assert_allclose(values, values[0], rtol=2e-10)
+
+
+def test_squared_error_of_full_rank_needs_full_width():
+    """Without a bias the optimum has rank K, so d = K - 1 has no certificate: said, not hidden."""
+    with pytest.warns(uf.ConvergenceWarning, match="rank above d"):
+        result = uf.minimize(long_tail("mse", d=4, bias=False))
+    assert not result.success
+    assert result.status == 2
+
+
+@pytest.mark.parametrize("d", [1, 2, 3])
+def test_narrow_models_end_at_stationary_points(d):
+    ufm = long_tail(d=d)
+    with pytest.warns(uf.ConvergenceWarning, match="not certified"):
+        result = uf.minimize(ufm)
+    assert not result.success
+    assert result.status == 2
+    best = global_minimum(Oracle.of(long_tail()))[1]
+    assert result.certificate.lower_bound == pytest.approx(best, rel=1e-6)
+    assert result.certificate.lower_bound <= best < result.fun
+    gradient = Oracle.of(ufm).gradient(*result.point)
+    assert max(np.abs(part).max() for part in gradient) < 1e-7
+
+
+def test_narrow_model_that_holds_the_minimum_is_certified():
+    """Strong decay: two of five classes carry signal, so a rank far below K - 1 suffices."""
+    counts, options = [100, 90, 2, 2, 1], {"lambda_W": 0.05, "lambda_H": 0.02}
+    wide = uf.minimize(long_tail(counts=counts, **options))
+    rank = np.linalg.matrix_rank(wide.point.W, tol=1e-4)
+    assert 1 <= rank <= 2
+    narrow = long_tail(counts=counts, d=2, **options)
+    assert_certified(narrow, uf.minimize(narrow))
+
+
+def test_a_row_a_sample():
+    ufm = long_tail(collapse=False)
+    collapsed = long_tail()
+    for start in (None, ufm.random_point(3)):
+        result = uf.minimize(ufm, start)
+        assert_certified(ufm, result)
+        assert result.point.H.shape == (ufm.N, ufm.d)
+        assert result.fun == pytest.approx(uf.minimize(collapsed).fun, rel=2e-8)
+    start = ufm.random_point(3)
+    assert uf.minimize(ufm, start).history["loss"][0] <= ufm.loss(start)
+
+
+def test_float32():
+    ufm, double = long_tail(dtype="float32"), long_tail()
+    for start in (None, ufm.random_point(3)):
+        result = uf.minimize(ufm, start)
+        assert_certified(ufm, result)
+        assert all(part.dtype == np.float32 for part in result.point)
+        assert result.fun == pytest.approx(uf.minimize(double).fun, rel=2e-8)
+
+
+# -- the record ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("bias", BIASES, ids=str)
+@pytest.mark.parametrize("start", [None, "random", "zero"])
+def test_history(start, bias):
+    ufm = uf.UFM(5, 5, LONG_TAIL, lambda_W=3e-3, lambda_H=1e-4, **bias)
+    x0 = {None: None, "random": ufm.random_point(0), "zero": zero_point(ufm)}[start]
+    result = uf.minimize(ufm, x0)
+    history = result.history
+    names = {"seconds", "evaluations", "loss", "lower_bound", "gradient_norm", "escaped"}
+    assert history.keys() == names
+    assert {len(column) for column in history.values()} == {result.nit + 1}
+    assert (np.diff(history["loss"]) <= 1e-14 * history["loss"][0]).all()
+    assert (np.diff(history["lower_bound"]) >= 0).all()
+    assert (np.diff(history["seconds"]) >= 0).all()
+    assert (np.diff(history["evaluations"]) >= 1).all()
+    assert history["evaluations"][-1] == result.nfev
+    assert history["lower_bound"][-1] == result.certificate.lower_bound
+    assert history["escaped"].sum() == result.escapes == (start == "zero")
+    assert result.products >= 3 * result.nfev
+    assert result.nhev == 0
+    np.testing.assert_array_equal(result.x, ufm.pack(result.point))
+
+
+def test_gradient_norm_is_that_of_all_samples():
+    ufm, seen = long_tail(lambda_b=1.0), []
+    uf.minimize(ufm, ufm.random_point(0), callback=lambda intermediate_result: seen.append(intermediate_result))
+    full = Oracle.of(ufm).full()
+    for state in seen[:: max(1, len(seen) // 7)]:
+        p = ufm.expand(state.point)
+        assert state.fun == pytest.approx(full.loss(*p), rel=1e-12)
+        expected = np.linalg.norm(full.pack(*full.gradient(*p)))
+        assert state.gradient_norm == pytest.approx(expected, rel=1e-7, abs=1e-14)
+
+
+@pytest.mark.parametrize("d", [4, 5, 7, 40])
+@pytest.mark.parametrize("start", [False, True])
+def test_callback(d, start):
+    ufm = long_tail(d=d)
+    points, vectors = [], []
+    x0 = ufm.random_point(1) if start else None
+    result = uf.minimize(ufm, x0, callback=lambda intermediate_result: points.append(intermediate_result))
+    uf.minimize(ufm, x0, callback=vectors.append)
+    assert len(points) == len(vectors) == result.nit + 1
+    assert [p.fun for p in points] == list(result.history["loss"])
+    for p, x in zip(points, vectors, strict=True):
+        np.testing.assert_array_equal(ufm.pack(p.point), x)
+        assert ufm.loss(p.point) <= p.fun * (1 + 1e-12) or d == 4  # rank K - 1 truncates early points
+
+
+def test_callback_stops():
+    ufm = long_tail()
+
+    def stop(intermediate_result):
+        if intermediate_result.nfev >= 4:
+            raise StopIteration
+
+    with pytest.warns(uf.ConvergenceWarning, match="callback"):
+        result = uf.minimize(ufm, ufm.random_point(0), callback=stop)
+    assert (result.success, result.status, result.nfev) == (False, 3, 4)
+    assert ufm.loss(result.point) == pytest.approx(result.fun, rel=1e-14)
+
+
+@pytest.mark.parametrize("start", [False, True])
+@pytest.mark.parametrize("limit", [1, 2, 5])
+def test_evaluations_run_out(limit, start):
+    ufm = long_tail()
+    with pytest.warns(uf.ConvergenceWarning, match="evaluations"):
+        result = uf.minimize(ufm, ufm.random_point(0) if start else None, max_evaluations=limit, tol=1e-12)
+    assert (result.success, result.status) == (False, 1)
+    assert result.nfev <= limit
+    assert result.certificate.lower_bound <= global_minimum(Oracle.of(ufm))[1] <= result.fun
+
+
+def test_same_input_same_result():
+    ufm = long_tail(d=2)
+    with pytest.warns(uf.ConvergenceWarning):
+        first, again, other = (uf.minimize(ufm, seed=seed) for seed in (1, 1, 2))
+    np.testing.assert_array_equal(first.x, again.x)
+    assert not np.array_equal(first.x, other.x)
+
+
+def test_start_forms_and_errors():
+    ufm = long_tail()
+    p = ufm.random_point(0)
+    before = [part.copy() for part in p]
+    np.testing.assert_array_equal(uf.minimize(ufm, p).x, uf.minimize(ufm, ufm.pack(p)).x)
+    for part, copy in zip(p, before, strict=True):
+        np.testing.assert_array_equal(part, copy)
+    with pytest.raises(ValueError, match="shape"):
+        uf.minimize(ufm, np.zeros(3))
+    with pytest.raises(ValueError, match="W must be finite"):
+        uf.minimize(ufm, uf.Point(np.full((5, 5), np.nan), p.H, p.b))
+    with pytest.raises(TypeError, match="float64"):
+        uf.minimize(ufm, np.zeros(ufm.size, np.float32))
+    for tol in (0.0, -1.0, 1e-15, math.nan, 1.0, "small"):
+        with pytest.raises(ValueError, match="tol must be"):
+            uf.minimize(ufm, tol=tol)
+    with pytest.raises(ValueError, match="max_evaluations must be at least 1"):
+        uf.minimize(ufm, max_evaluations=0)
+
+
+# -- parts, against dense linear algebra -----------------------------------------------------------------------------
+
+
+def parts(ufm, columns, scale=1.0, seed=0):
+    q = ClassProblem(ufm)
+    objective = Objective(q, columns, Run(q, None, 10**6))
+    A, B = scale * np.random.default_rng(seed).standard_normal((2, q.K, columns))
+    return q, objective, objective.at(A, B, np.zeros(q.K))
+
+
+@pytest.mark.parametrize("loss", LOSSES, ids=str)
+@pytest.mark.parametrize("bias", BIASES, ids=str)
+def test_objective_gradient(loss, bias):
+    ufm = uf.UFM(5, 3, LONG_TAIL, loss=loss, lambda_W=3e-3, lambda_H=1e-4, **bias)
+    _, objective, state = parts(ufm, 3)
+    direction = np.random.default_rng(1).standard_normal(state.x.size)
+    steps = np.array([1e-4, -1e-4])
+    ahead, behind = (objective.evaluate(state.x + t * direction, state.b).loss for t in steps)
+    assert state.gradient @ direction == pytest.approx((ahead - behind) / 2e-4, rel=1e-6)
+
+
+def test_pair_metric_inverts_every_pair():
+    """The 4 x 4 block of each pair of classes, at exactly diagonal factors, where the model is the Hessian itself."""
+    ufm = long_tail(lambda_b=1.0)
+    q, objective, _ = parts(ufm, 5)
+    rng = np.random.default_rng(2)
+    state = objective.at(np.diag(rng.uniform(1, 2, 5)), np.diag(rng.uniform(1, 2, 5)), rng.standard_normal(5))
+    metric = PairMetric(objective)
+    metric.damping = 0.7
+    metric.update(state)
+    w = logit_curvature(q, state.G)
+    c, m = np.clip(np.diag(state.G) / q.tau, -0.5, 0), 1.7
+    for j in range(5):
+        for k in range(j + 1, 5):
+            block = np.zeros((4, 4))  # A_jk, B_jk, A_kj, B_kj
+            block[:2, :2] = q.tau * np.array([[m, c[j]], [c[j], m]])
+            block[2:, 2:] = q.tau * np.array([[m, c[k]], [c[k], m]])
+            for sample, logit, place in ((k, j, (0, 3)), (j, k, (2, 1))):  # dZ[sample, logit] = B_ss dA_ls + A_ll dB_sl
+                v = np.zeros(4)
+                v[list(place)] = state.B[sample, sample], state.A[logit, logit]
+                block += w[sample, logit] * np.outer(v, v)
+            right = rng.standard_normal(4)
+            gradient = np.zeros_like(state.x)
+            gA, gB, _ = objective.split(gradient)
+            gA[j, k], gB[j, k], gA[k, j], gB[k, j] = right
+            A, B, b = objective.split(metric.apply(gradient))
+            np.testing.assert_allclose([A[j, k], B[j, k], A[k, j], B[k, j]], np.linalg.solve(block, right), rtol=1e-10)
+            assert np.count_nonzero(A) + np.count_nonzero(B) == 4
+            assert not b.any()
+
+
+def test_kronecker_metric_is_the_inverse_of_its_blocks():
+    q, objective, state = parts(long_tail(lambda_b=1.0), 3)
+    metric = KroneckerMetric(objective)
+    metric.update(state)
+    w = logit_curvature(q, state.G).mean()
+    gradient = np.random.default_rng(3).standard_normal(state.x.size)
+    (gA, gB, _), (A, B, _) = objective.split(gradient), objective.split(metric.apply(gradient))
+    np.testing.assert_allclose(A @ (w * state.B.T @ state.B + q.tau * np.eye(3)), gA, rtol=1e-9)
+    np.testing.assert_allclose(B @ (w * state.A.T @ state.A + q.tau * np.eye(3)), gB, rtol=1e-9)
+
+
+@pytest.mark.parametrize("loss", LOSSES, ids=str)
+def test_convex_step(loss):
+    ufm = long_tail(loss)
+    q, _, state = parts(ufm, 5, scale=0.1)
+    U, sigma, Vt = np.linalg.svd(state.G)
+    excess = sigma[:2] - q.tau
+    dZ, slope = (U[:, :2] * -excess) @ Vt[:2], q.tau * excess.sum()
+    r = convex_step(q, state.Z, state.b, dZ, slope)
+    best = minimize_scalar(
+        lambda r: q.data_term(state.Z + r * dZ, state.b)[0] + slope * r, bounds=(0, 10 * r), method="bounded",
+        options={"xatol": 1e-9 * r},
+    )  # fmt: skip
+    assert r == pytest.approx(best.x, rel=1e-3)
+    h = 1e-3 * r
+    slopes = [np.vdot(q.data_term(state.Z + t * dZ, state.b)[1], dZ) for t in (h, -h)]
+    assert curvature_along(q, state.G, dZ) == pytest.approx((slopes[0] - slopes[1]) / (2 * h), rel=1e-4)
+
+
+@pytest.mark.parametrize("columns", [3, 5, 8])
+def test_rebalancing_keeps_the_product_and_attains_the_nuclear_norm(columns):
+    q, objective, state = parts(long_tail(d=columns), columns)
+    new = rebalance(objective, state, 0.0)
+    np.testing.assert_allclose(new.Z, state.Z, rtol=0, atol=1e-13 * np.abs(state.Z).max())
+    np.testing.assert_allclose(new.A.T @ new.A, new.B.T @ new.B, rtol=0, atol=1e-12 * np.abs(state.Z).max())
+    saved = q.tau * (0.5 * (np.vdot(state.A, state.A) + np.vdot(state.B, state.B)) - np.linalg.norm(state.Z, "nuc"))
+    assert state.loss - new.loss == pytest.approx(saved, rel=1e-9)
+    assert rebalance(objective, state, 1.001 * saved) is None
+    assert rebalance(objective, new, 0.0) is None
+
+
+def test_polish_of_a_state_agrees_with_its_loss():
+    q, objective, state = parts(long_tail(lambda_b=1e-4), 5)
+    polished = objective.polished(state, Dual(q))
+    assert polished.loss <= state.loss
+    assert polished.loss == pytest.approx(objective.at(polished.A, polished.B, polished.b).loss, rel=1e-13)
