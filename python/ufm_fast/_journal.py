@@ -13,6 +13,10 @@ from .storage import write_atomically
 Record = dict[str, Any]
 
 
+class JournalError(ValueError):
+    """A file is not the journal it should be."""
+
+
 class Journal:
     """A file whose first line says what it belongs to, with one more line for each piece of work that is finished."""
 
@@ -29,7 +33,7 @@ class Journal:
 
         Raises
         ------
-        ValueError
+        JournalError
             If the file is no journal, or belongs to something else.
         OSError
             If it cannot be read or written.
@@ -38,7 +42,7 @@ class Journal:
             self.write()
         header, records, size = _read(self.path)
         if header != json.loads(_line(self.header)):
-            raise ValueError(f"{self.path} belongs to other models or settings; choose another file")
+            raise JournalError(f"{self.path} belongs to other models or settings; choose another file")
         os.truncate(self.path, size)
         return records
 
@@ -53,14 +57,14 @@ def read_journal(path: Path, kind: str) -> tuple[Record, list[Record]]:
 
     Raises
     ------
-    ValueError
+    JournalError
         If the file is no such journal.
     OSError
         If it cannot be read.
     """
     header, records, _ = _read(path)
     if kind not in header:
-        raise ValueError(f"{path} is not a {kind} file")
+        raise JournalError(f"{path} is not a {kind} file")
     return header, records
 
 
@@ -75,7 +79,7 @@ def _read(path: Path) -> tuple[Record, list[Record], int]:
     try:
         header, *records = [json.loads(line) for line in content[:size].splitlines()]
     except ValueError as error:
-        raise ValueError(f"{path} is not a file of JSON lines") from error
+        raise JournalError(f"{path} is not a file of JSON lines") from error
     if not all(isinstance(entry, dict) for entry in (header, *records)):
-        raise ValueError(f"{path} is not a file of JSON objects")
+        raise JournalError(f"{path} is not a file of JSON objects")
     return header, records, size

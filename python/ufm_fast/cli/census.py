@@ -16,6 +16,7 @@ from rich.table import Table
 
 import ufm_fast as uf
 
+from .._journal import JournalError
 from ..storage import describe_ufm
 from . import options
 from .files import check_destinations, save_figure
@@ -109,7 +110,7 @@ def census(
                 models, runs, seed=seed, tol=tol, max_evaluations=max_evaluations,
                 jobs=uf.get_num_threads() if jobs is None else jobs, path=output, callback=callback,
             )  # fmt: skip
-        except ValueError as error:
+        except JournalError as error:
             raise typer.BadParameter(str(error), param_hint="--output") from error
     summary = found.summary()
     if as_json:
@@ -129,10 +130,14 @@ def census(
 
 
 def _table(summary: list[dict[str, Any]]) -> Table:
-    title = "Where the descents ended, and the strict saddles they left"
-    caption = "In brackets: how many of the ends have the lowest loss found."
     alike = all(row["at_lowest"] == 1 for row in summary)
-    table = Table(title=title, title_justify="left", caption=None if alike else caption, box=box.SIMPLE_HEAD)
+    table = Table(
+        title="Where the descents ended, and the strict saddles they left",
+        title_justify="left",
+        caption=None if alike else "In brackets: how many ends have the lowest loss found.",
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+    )
     table.add_column("model", no_wrap=True)
     for heading in ("certified\nglobal", "loss at\nthe ends", "saddles\nleft", "their\nranks", "lowest\neigenvalues"):
         table.add_column(heading, justify="right", no_wrap=True)
@@ -143,7 +148,7 @@ def _table(summary: list[dict[str, Any]]) -> Table:
         table.add_row(
             row["model"].replace(", n", "\nn").replace(", K", "\nK"),
             f"[bold {color}]{row['ends'].get('global_minimum', 0)} of {row['runs']}[/]",
-            lowest if row["at_lowest"] == 1 else f"{lowest} ({row['at_lowest']:.0%})\nto {highest}",
+            lowest if row["at_lowest"] == 1 else f"{lowest}\nto {highest}\n({row['at_lowest']:.0%})",
             str(row["escapes"].get("strict_saddle", 0)),
             f"{len(ranks)} in\n{ranks[0]} to {ranks[-1]}" if ranks else "",
             "\nto ".join(eigenvalues),
