@@ -1,6 +1,7 @@
 """Certified global minimisation."""
 
+from .._warnings import ConvergenceWarning
 from ._global_minimum import Solution, global_minimum
-from ._minimize import ConvergenceWarning, minimize
+from ._minimize import minimize
 
 __all__ = ["ConvergenceWarning", "Solution", "global_minimum", "minimize"]

@@ -14,6 +14,7 @@ from scipy.optimize import OptimizeResult
 from .._blas import fitting_blas
 from .._classes import ClassProblem
 from .._dual import Dual
+from .._warnings import ConvergenceWarning
 from ..certificate import Certificate, certificate_of, certify
 from ..model import UFM, Point
 from .descend import descend_from
@@ -23,10 +24,6 @@ from .run import Callback, Run
 from .solve import solve
 
 CALLBACK = 3
-
-
-class ConvergenceWarning(UserWarning):
-    """A solver stopped before its result was certified to the tolerance."""
 
 
 @fitting_blas
