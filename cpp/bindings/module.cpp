@@ -2,6 +2,8 @@
 
 #include <ufm_fast/blas.hpp>
 
+#include "bind_spectra.hpp"
+
 namespace ufm_fast::bindings {
 
 namespace py = pybind11;
@@ -35,4 +37,5 @@ PYBIND11_MODULE(UFM_FAST_MODULE, m) {
   m.def("set_sgemm", &set_gemm<float>, py::arg("capsule"), py::arg("integer_bytes"));
   bind_problem_double(m);
   bind_problem_float(m);
+  bind_spectra(m);
 }
