@@ -10,28 +10,36 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ._config import get_cmake_dir, get_include, show_config
+    from ._spectrum import Spectrum, spectrum
     from ._threads import get_num_threads, set_num_threads
     from .certificate import Certificate, certify
+    from .closed_spectrum import closed_form_spectrum
     from .critical import CriticalPoint, classify
     from .datasets import counts
+    from .eigenpairs import Eigenpairs, lowest_eigenpairs
     from .landscape import Census, census
     from .losses import MSE, CrossEntropy
     from .model import UFM, Point
     from .optimize import ConvergenceWarning, Solution, global_minimum, minimize
     from .saddles import saddle
+    from .symmetry import SymmetricPoint
     from .storage import load_point, save_point
 
 _HOMES = {
     "_config": ("get_cmake_dir", "get_include", "show_config"),
+    "_spectrum": ("Spectrum", "spectrum"),
     "_threads": ("get_num_threads", "set_num_threads"),
     "certificate": ("Certificate", "certify"),
+    "closed_spectrum": ("closed_form_spectrum",),
     "critical": ("CriticalPoint", "classify"),
     "datasets": ("counts",),
+    "eigenpairs": ("Eigenpairs", "lowest_eigenpairs"),
     "landscape": ("Census", "census"),
     "losses": ("MSE", "CrossEntropy"),
     "model": ("UFM", "Point"),
     "optimize": ("ConvergenceWarning", "Solution", "global_minimum", "minimize"),
     "saddles": ("saddle",),
+    "symmetry": ("SymmetricPoint",),
     "storage": ("load_point", "save_point"),
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
@@ -39,7 +47,8 @@ _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 __all__ = [  # noqa: RUF022 - the order of the documentation
     "UFM", "Point", "CrossEntropy", "MSE",
     "certify", "Certificate", "classify", "CriticalPoint",
-    "minimize", "global_minimum", "Solution", "ConvergenceWarning", "saddle", "census", "Census",
+    "minimize", "global_minimum", "Solution", "ConvergenceWarning", "SymmetricPoint", "saddle", "census", "Census",
+    "lowest_eigenpairs", "Eigenpairs", "spectrum", "Spectrum", "closed_form_spectrum",
     "counts", "save_point", "load_point",
     "show_config", "set_num_threads", "get_num_threads", "get_include", "get_cmake_dir",
 ]  # fmt: skip

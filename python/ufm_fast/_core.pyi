@@ -45,7 +45,6 @@ class _Problem(Generic[_Scalar]):
         V_W: NDArray[_Scalar],
         V_H: NDArray[_Scalar],
         V_b: NDArray[_Scalar],
-        kept: NDArray[_Scalar] | None,
         threads: int,
     ) -> _Point[_Scalar]: ...
     def flat_hvp(
@@ -67,3 +66,52 @@ class _Problem(Generic[_Scalar]):
 
 class Problem64(_Problem[np.float64]): ...
 class Problem32(_Problem[np.float32]): ...
+
+class ClassStatistics:
+    def __init__(self, K: int, d: int) -> None: ...
+    def update(self, H: NDArray[np.float64] | NDArray[np.float32], labels: NDArray[np.int64], threads: int) -> None: ...
+    def merge(self, other: ClassStatistics, threads: int) -> None: ...
+    def counts(self) -> NDArray[np.int64]: ...
+    def read(self, threads: int) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]: ...
+
+_Array: TypeAlias = NDArray[np.float64]
+
+def hessian_eigenpairs(
+    problem: Problem64,
+    W: _Array,
+    H: _Array,
+    b: _Array,
+    start: _Array,
+    count: int,
+    basis: int,
+    tolerance: float,
+    max_products: int,
+    keep: bool,
+    deflate: bool,
+    threads: int,
+) -> tuple[_Array, _Array, _Array, int, float]: ...
+def singular_triplets(
+    problem: Problem64,
+    W: _Array,
+    H: _Array,
+    b: _Array,
+    deflated: _Array,
+    start: _Array,
+    count: int,
+    basis: int,
+    tolerance: float,
+    max_products: int,
+    keep: bool,
+    threads: int,
+) -> tuple[_Array, _Array, _Array, int]: ...
+def hessian_lanczos(
+    problem: Problem64,
+    W: _Array,
+    H: _Array,
+    b: _Array,
+    start: _Array,
+    steps: int,
+    keep: bool,
+    features_only: bool,
+    threads: int,
+) -> tuple[_Array, _Array]: ...
