@@ -24,7 +24,7 @@ class BoundProblem {
     problem_.M = M;
     auto copy = [M](py::handle argument, const char* name) {
       const T* data = array_argument<T>(argument, name, {M});
-      if (!all_finite(data, M)) throw py::value_error(std::string(name) + " must be finite");
+      if (!bindings::all_finite(data, M)) throw py::value_error(std::string(name) + " must be finite");
       return std::vector<T>(data, data + M);
     };
     const Index* label = array_argument<Index>(labels, "labels", {M});
@@ -55,34 +55,41 @@ class BoundProblem {
   }
 
   py::tuple loss_and_grad(py::handle W, py::handle H, py::handle b, int threads) const {
-    Output out(*this, K_);
-    const double value = gradient_at(point(W, H, b), out, threads);
+    Output out(*this);
+    const double value = gradient_at(point(W, H, b), out.view(), threads);
     return py::make_tuple(value, out.W(), out.H(), out.b());
   }
 
   py::tuple flat_loss_and_grad(py::handle x, int threads) const {
-    Output out(*this, bias_size());
+    py::array_t<T> out = new_array<T>({size()});
     std::vector<T> no_bias(problem_.bias ? 0 : K_);
-    const double value = gradient_at(flat_point(x, "x"), out, threads, no_bias.data());
-    return py::make_tuple(value, out.array);
+    const double value = gradient_at(flat_point(x, "x"), view(out.mutable_data(), no_bias.data()), threads);
+    return py::make_tuple(value, std::move(out));
   }
 
   py::tuple hvp(py::handle W, py::handle H, py::handle b, py::handle V_W, py::handle V_H, py::handle V_b,
-                const py::object& kept, int threads) const {
-    Output out(*this, K_);
-    const Matrix<const T> kept_matrix =
-        kept.is_none() ? Matrix<const T>(nullptr, problem_.M, K_) : matrix_argument<T>(kept, "kept", problem_.M, K_);
-    product_at(point(W, H, b), point(V_W, V_H, V_b, "v."), kept_matrix, out, threads);
+                int threads) const {
+    Output out(*this);
+    products_at(point(W, H, b), {point(V_W, V_H, V_b, "v.")}, nullptr, {out.view()}, threads);
     return py::make_tuple(out.W(), out.H(), out.b());
   }
 
+  /// v: one flat direction, or one a row.
   py::array_t<T> flat_hvp(py::handle x, py::handle v, const py::object& kept, int threads) const {
-    Output out(*this, bias_size());
+    const bool block = py::isinstance<py::array>(v) && py::reinterpret_borrow<py::array>(v).ndim() == 2;
+    const Index count = block ? py::reinterpret_borrow<py::array>(v).shape(0) : 1;
+    const T* directions = block ? array_argument<T>(v, "v", {count, size()}) : array_argument<T>(v, "v", {size()});
+    py::array_t<T> out = block ? new_array<T>({count, size()}) : new_array<T>({size()});
     std::vector<T> no_bias(problem_.bias ? 0 : K_);
-    const Matrix<const T> kept_matrix =
-        kept.is_none() ? Matrix<const T>(nullptr, problem_.M, K_) : matrix_argument<T>(kept, "kept", problem_.M, K_);
-    product_at(flat_point(x, "x"), flat_point(v, "v"), kept_matrix, out, threads, no_bias.data());
-    return out.array;
+    std::vector<PointView<const T>> from;
+    std::vector<PointView<T>> to;
+    for (Index i = 0; i < count; ++i) {
+      from.push_back(view<const T>(directions + i * size(), nullptr));
+      to.push_back(view(out.mutable_data() + i * size(), no_bias.data()));
+    }
+    const T* kept_data = kept.is_none() ? nullptr : array_argument<T>(kept, "kept", {problem_.M, K_});
+    products_at(flat_point(x, "x"), from, kept_data, to, threads);
+    return out;
   }
 
   py::array_t<T> keep(py::handle W, py::handle H, py::handle b, int threads) const {
@@ -173,15 +180,22 @@ class BoundProblem {
   Index size_H() const { return problem_.M * d_; }
   Index bias_size() const { return problem_.bias ? K_ : 0; }
 
-  /// A new point of this problem in one allocation: W, H, b in C order.
-  struct Output {
-    Output(const BoundProblem& owner, Index bias_size)
-        : owner(owner), array(new_array<T>({owner.size_W() + owner.size_H() + bias_size})) {}
+  /// The point that starts at x: W, H, b in C order. Without bias, b is `no_bias`.
+  template <class U>
+  PointView<U> view(U* x, U* no_bias) const {
+    return {{x, K_, d_}, {x + size_W(), problem_.M, d_}, problem_.bias ? x + size_W() + size_H() : no_bias};
+  }
 
-    T* data() { return array.mutable_data(); }
-    PointView<T> view(T* no_bias) {
-      T* b = no_bias != nullptr ? no_bias : data() + owner.size_W() + owner.size_H();
-      return {{data(), owner.K_, owner.d_}, {data() + owner.size_W(), owner.problem_.M, owner.d_}, b};
+  /// A new point of this problem in one allocation, always with a b.
+  struct Output {
+    explicit Output(const BoundProblem& owner)
+        : owner(owner), array(new_array<T>({owner.size_W() + owner.size_H() + owner.K_})) {}
+
+    PointView<T> view() {
+      T* data = array.mutable_data();
+      return {{data, owner.K_, owner.d_},
+              {data + owner.size_W(), owner.problem_.M, owner.d_},
+              data + owner.size_W() + owner.size_H()};
     }
     py::array_t<T> W() { return part(0, {owner.K_, owner.d_}); }
     py::array_t<T> H() { return part(owner.size_W(), {owner.problem_.M, owner.d_}); }
@@ -192,12 +206,12 @@ class BoundProblem {
 
    private:
     py::array_t<T> part(Index start, std::initializer_list<py::ssize_t> shape) {
-      return py::array_t<T>(py::array::ShapeContainer(shape), data() + start, array);
+      return py::array_t<T>(py::array::ShapeContainer(shape), array.data() + start, array);
     }
   };
 
   static void refuse_infinite(const T* x, Index size, const std::string& name) {
-    if (all_finite(x, size)) return;
+    if (bindings::all_finite(x, size)) return;
     Index i = 0;
     while (std::isfinite(x[i])) ++i;
     throw py::value_error(name + " must be finite, but entry " + std::to_string(i) + " (in C order) is " +
@@ -225,10 +239,14 @@ class BoundProblem {
   }
 
   PointView<const T> flat_point(py::handle x, const char* name) const {
-    const T* data = array_argument<T>(x, name, {size_W() + size_H() + bias_size()});
-    const T* b = data + size_W() + size_H();
-    refuse_infinite(b, bias_size(), name);
-    return {{data, K_, d_}, {data + size_W(), problem_.M, d_}, b};
+    const T* data = array_argument<T>(x, name, {size()});
+    refuse_infinite(data + size_W() + size_H(), bias_size(), name);
+    return view<const T>(data, nullptr);
+  }
+
+  bool all_finite(PointView<const T> p) const {
+    return bindings::all_finite(p.W.data, size_W()) && bindings::all_finite(p.H.data, size_H()) &&
+           bindings::all_finite(p.b, K_);
   }
 
   void refuse_infinite(PointView<const T> p) const {
@@ -256,22 +274,23 @@ class BoundProblem {
     return value;
   }
 
-  double gradient_at(PointView<const T> p, Output& out, int threads, T* no_bias = nullptr) const {
-    const PointView<T> gradient = out.view(problem_.bias ? nullptr : no_bias);
+  double gradient_at(PointView<const T> p, PointView<T> gradient, int threads) const {
     const double value = value_at(
         p, [&](const Execution& e, auto point) { return loss_and_gradient(problem_, point, gradient, e); }, threads);
-    if (!all_finite(out.array.data(), out.array.size())) overflow("the gradient");
+    if (!all_finite(gradient)) overflow("the gradient");
     return value;
   }
 
-  void product_at(PointView<const T> p, PointView<const T> v, Matrix<const T> kept, Output& out, int threads,
-                  T* no_bias = nullptr) const {
-    const PointView<T> product = out.view(problem_.bias ? nullptr : no_bias);
-    released(threads, [&](const Execution& e) { hessian_product(problem_, p, v, kept, product, e); });
-    if (!all_finite(out.array.data(), out.array.size())) {
+  void products_at(PointView<const T> p, const std::vector<PointView<const T>>& v, const T* kept,
+                   const std::vector<PointView<T>>& out, int threads) const {
+    const Matrix<const T> kept_matrix(kept, problem_.M, K_);
+    released(threads, [&](const Execution& e) { hessian_products(problem_, p, v, kept_matrix, out, e); });
+    for (std::size_t i = 0; i < v.size(); ++i) {
+      if (all_finite(out[i])) continue;
       refuse_infinite(p);
-      refuse_infinite(v.W.data, size_W(), "v.W");
-      refuse_infinite(v.H.data, size_H(), "v.H");
+      refuse_infinite(v[i].W.data, size_W(), "v.W");
+      refuse_infinite(v[i].H.data, size_H(), "v.H");
+      if (problem_.bias) refuse_infinite(v[i].b, K_, "v.b");
       overflow("the Hessian product");
     }
   }
@@ -289,8 +308,7 @@ void bind_problem(py::module_& module, const char* name) {
       .def("flat_loss", &Bound::flat_loss, arg("x"), arg("threads"))
       .def("loss_and_grad", &Bound::loss_and_grad, arg("W"), arg("H"), arg("b"), arg("threads"))
       .def("flat_loss_and_grad", &Bound::flat_loss_and_grad, arg("x"), arg("threads"))
-      .def("hvp", &Bound::hvp, arg("W"), arg("H"), arg("b"), arg("V_W"), arg("V_H"), arg("V_b"), arg("kept"),
-           arg("threads"))
+      .def("hvp", &Bound::hvp, arg("W"), arg("H"), arg("b"), arg("V_W"), arg("V_H"), arg("V_b"), arg("threads"))
       .def("flat_hvp", &Bound::flat_hvp, arg("x"), arg("v"), arg("kept"), arg("threads"))
       .def("keep", &Bound::keep, arg("W"), arg("H"), arg("b"), arg("threads"))
       .def("gradient_matrix", &Bound::gradient_matrix, arg("W"), arg("H"), arg("b"), arg("threads"))
