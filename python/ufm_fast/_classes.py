@@ -45,7 +45,7 @@ class ClassProblem:
         self._problem = _core.Problem64(
             self.K,
             self.d,
-            labels=np.arange(self.K),
+            labels=np.arange(self.K, dtype=np.int64),
             weights=self.weights,
             scales=1 / self.root,
             ridges=np.full(self.K, self.tau),

@@ -38,5 +38,10 @@ class HessianOperator(LinearOperator):  # type: ignore[misc]  # SciPy is untyped
         product: NDArray[Any] = self._ufm._run(self._ufm._problem.flat_hvp, self._x, v, self._kept)
         return product
 
+    def _matmat(self, V: NDArray[Any]) -> NDArray[Any]:
+        rows = np.ascontiguousarray(V.T, dtype=self.dtype)
+        products: NDArray[Any] = self._ufm._run(self._ufm._problem.flat_hvp, self._x, rows, self._kept)
+        return products.T
+
     def _adjoint(self) -> HessianOperator:
         return self

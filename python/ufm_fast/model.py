@@ -158,15 +158,16 @@ class UFM:
         self.threads = None if threads is None else checked_threads(threads, "threads")
         self.size = (self.K + self.M) * self.d + (self.K if self.bias else 0)
 
+        labels = np.arange(self.K, dtype=np.int64)
         samples_per_row = self.counts.astype(self.dtype) if collapse else np.ones(self.N, self.dtype)
         problem = _core.Problem64 if self.dtype == np.float64 else _core.Problem32
         self._problem = problem(
             self.K,
             self.d,
-            labels=np.arange(self.K) if collapse else np.repeat(np.arange(self.K), self.counts),
-            weights=samples_per_row / self.dtype.type(self.N),
+            labels=labels if collapse else np.repeat(labels, self.counts),
+            weights=samples_per_row / self.N,
             scales=np.ones(self.M, self.dtype),
-            ridges=samples_per_row * self.dtype.type(self.lambda_H),
+            ridges=samples_per_row * self.lambda_H,
             loss=self.loss_function.name,
             label_smoothing=self.loss_function.label_smoothing,
             lambda_W=self.lambda_W,
@@ -250,7 +251,7 @@ class UFM:
         -----
         Cost: seven K x d x M products. `hessian` gives an operator for repeated products at one point.
         """
-        return Point(*self._run(self._problem.hvp, *p, *v, None))
+        return Point(*self._run(self._problem.hvp, *p, *v))
 
     def hessian(self, p: Point, *, memory: int | None = None) -> HessianOperator:
         """Return the Hessian of f at p as a linear operator on packed points.

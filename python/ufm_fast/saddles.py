@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ._blas import fitting_blas
 from ._classes import ClassProblem
 from ._factors import Factors
 from ._newton import Array, newton
@@ -29,6 +30,7 @@ class _Critical(NamedTuple):
     b: Array
 
 
+@fitting_blas
 def saddle(ufm: UFM, rank: int, seed: int = 0) -> Point:
     """Give an exact strict saddle at which W and H have a chosen rank.
 
