@@ -146,7 +146,7 @@ def lowest_eigenpairs(
     compiled = problem.compiled(ufm.d)
     residuals = []
     for value, v in pairs:
-        image = Point(*problem.run(compiled.hvp, *point, *v, None))
+        image = Point(*problem.run(compiled.hvp, *point, *v))
         residuals.append(math.sqrt(sum(float(np.sum((x - value * y) ** 2)) for x, y in zip(image, v, strict=True))))
     if products >= max_products and max(residuals) > 10 * tol * largest:
         warnings.warn(
@@ -205,7 +205,7 @@ def _in_empty_directions(
     norm = max(float(s.max(initial=0.0)), ufm.tau if deflated else 0.0)
     if width == 0:
         return [], norm
-    if len(s) == count and s.min() > _VANISHING * norm:
+    if len(s) * width >= k and s.min() > _VANISHING * norm:
         branches = [(*_branches(ufm, s[i])[0], right[i], images[i] / s[i]) for i in range(count)]
     else:
         branches = _all_branches(problem, p, *spaces)

@@ -31,26 +31,31 @@ Matrix<const T> view(const Dense<T>& a) {
   return {a.data(), a.rows(), a.cols()};
 }
 
-/// Rows of X become orthonormal, dropping those that depend on others (singular value decomposition of the scaled rows
-/// through their Gram matrix; Stathopoulos and Wu, SIAM J. Sci. Comput. 23, 2002). Returns how many are left.
+struct Orthonormalized {
+  Index kept;           ///< rows that are left
+  double largest_loss;  ///< one less the smallest norm that a kept row had
+};
+
+/// Rows of X become orthonormal, dropping those that depend on others or have a norm of at most `least_norm` (singular
+/// value decomposition of the scaled rows through their Gram matrix; Stathopoulos and Wu, SIAM J. Sci. Comput. 23,
+/// 2002).
 template <class T>
-Index orthonormalize(Matrix<T> X, const Execution& execution) {
+Orthonormalized orthonormalize(Matrix<T> X, T least_norm, const Execution& execution) {
   const std::vector<T> products = inner_products<T>(X, X, execution);
   Dense<T> gram = Eigen::Map<const Dense<T>>(products.data(), X.rows, X.rows);
   const Eigen::Array<T, Eigen::Dynamic, 1> norms = gram.diagonal().array().max(T(0)).sqrt();
-  const T largest = norms.maxCoeff();
-  if (!(largest > T(0))) return 0;
-  const Eigen::Matrix<T, Eigen::Dynamic, 1> scale =
-      (norms > std::numeric_limits<T>::min()).select(norms.inverse(), T(0)).matrix();
+  const auto usable = norms > std::max(least_norm, std::numeric_limits<T>::min());
+  if (!usable.any()) return {0, 0};
+  const T smallest = usable.select(norms, norms.maxCoeff()).minCoeff();
+  const Eigen::Matrix<T, Eigen::Dynamic, 1> scale = usable.select(norms.inverse(), T(0)).matrix();
   gram = scale.asDiagonal() * gram * scale.asDiagonal();
   const Eigen::SelfAdjointEigenSolver<Dense<T>> solver(gram);
   const T least = 100 * std::numeric_limits<T>::epsilon() * T(X.rows);
   const Index dropped = (solver.eigenvalues().array() <= least).count(), kept = X.rows - dropped;
-  if (kept == 0) return 0;
   const Dense<T> C = solver.eigenvalues().tail(kept).cwiseSqrt().cwiseInverse().asDiagonal() *
                      solver.eigenvectors().rightCols(kept).transpose() * scale.asDiagonal();
   combine_in_place<T>(view<T>(C), X, execution);
-  return kept;
+  return {kept, 1 - double(smallest)};
 }
 
 /// Takes the components along the orthonormal rows of V out of the rows of X.
@@ -107,10 +112,13 @@ EigenResult lowest_eigenpairs(const Operator& op, Matrix<T> start, Matrix<T> vec
 
   // Makes the rows of X orthonormal to the basis and to each other and takes them into it, with their products.
   const auto widen = [&](Matrix<T> X) {
-    for (int pass = 0; pass < 2 && X.rows > 0; ++pass) {
+    for (int pass = 0; pass < 4 && X.rows > 0; ++pass) {
       op.project(X, execution);
       detail::remove_components<T>(V.block(0, size), X, execution);
-      X.rows = detail::orthonormalize<T>(X, execution);
+      // From the second pass on the rows had norm one: those that lose most of it were rounding.
+      const auto [kept, loss] = detail::orthonormalize<T>(X, pass == 0 ? T(0) : T(0.5), execution);
+      X.rows = kept;
+      if (pass > 0 && loss < 1e-3) break;
     }
     if (X.rows == 0) return false;
     const Index before = size;

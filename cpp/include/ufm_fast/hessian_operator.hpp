@@ -36,11 +36,15 @@ class HessianOperator {
   Index size() const { return (problem_.K + problem_.M) * d_ + (problem_.bias ? problem_.K : 0); }
 
   void apply(Matrix<const T> X, Matrix<T> Y, const Execution& execution) const {
-    const Workspace<T> scratch(problem_.K);
+    const Workspace<T> no_bias(problem_.K);
+    const Matrix<const T> kept = kept_ ? Matrix<const T>(this->kept()) : Matrix<const T>(nullptr, 0, 0);
+    std::vector<PointView<const T>> directions;
+    std::vector<PointView<T>> images;
     for (Index i = 0; i < X.rows; ++i) {
-      const Matrix<const T> kept = kept_ ? Matrix<const T>(this->kept()) : Matrix<const T>(nullptr, 0, 0);
-      hessian_product(problem_, p_, view(X.row(i), scratch.data()), kept, view(Y.row(i), scratch.data()), execution);
+      directions.push_back(view(X.row(i), no_bias.data()));
+      images.push_back(view(Y.row(i), no_bias.data()));
     }
+    hessian_products(problem_, p_, directions, kept, images, execution);
   }
 
   void project(Matrix<T> X, const Execution& execution) const {
