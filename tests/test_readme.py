@@ -76,9 +76,12 @@ def test_cmake_lines_are_those_of_the_tested_project():
             assert set(block.splitlines()) <= set(tested.splitlines())
 
 
-def test_picture_and_links_exist_and_say_how_they_were_made():
-    ((picture, command),) = re.findall(r"!\[.*?\]\((.*?)\)\s+\*`(.*?)`", README)
-    assert command.startswith("ufm-fast solve ")
-    assert shlex.split(command)[-2:] == ["--plot", picture]
-    for target in re.findall(r"\]\((?!https?:)(.*?)\)", README):
-        assert (ROOT / target).is_file(), target
+def test_pictures_and_links_exist_and_say_how_they_were_made():
+    pictures = re.findall(r"!\[.*?\]\((.*?)\)\s+\*`(.*?)`", README)
+    assert len(pictures) == README.count("![")
+    for picture, command in pictures:
+        assert command.startswith("ufm-fast ")
+        assert shlex.split(command)[-2:] == ["--plot", picture]
+    for page in (ROOT / "README.md", *(ROOT / "docs").glob("*.md")):
+        for target in re.findall(r"\]\((?!https?:)(.*?)\)", page.read_text(encoding="utf-8")):
+            assert (page.parent / target).is_file(), target

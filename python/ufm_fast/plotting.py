@@ -72,7 +72,7 @@ def plot_census(census: Census) -> Figure:
     columns = int(np.ceil(np.sqrt(len(census.models))))
     rows = -(-len(census.models) // columns)
     figure = Figure(figsize=(3.6 * columns + 3.2, max(2.8 * rows, 3.6)), dpi=150, layout="constrained")
-    grid = figure.add_gridspec(rows, columns + 1, width_ratios=[1] * columns + [0.75])
+    grid = figure.add_gridspec(rows, columns + 1, width_ratios=[1] * columns + [0.8])
     panels = [figure.add_subplot(grid[divmod(index, columns)]) for index in range(len(census.models))]
     for index, (axes, ufm) in enumerate(zip(panels, census.models, strict=True)):
         _draw_landscape(axes, saddles[saddles["model"] == index], norm)
@@ -119,10 +119,11 @@ def _draw_fractions(axes: Axes, census: Census) -> None:
             axes.barh(positions, share, left=left, height=0.5, color=color, label=kind.replace("_", " "))
             left += share
     for position, row in enumerate(summary):
-        words = f"{row['model']}: {row['ends'].get('global_minimum', 0)} of {row['runs']}"
+        name = row["model"].replace(", n", ",\nn")
+        words = f"{name}: {row['ends'].get('global_minimum', 0)} of {row['runs']}"
         axes.text(0, position - 0.28, words, va="bottom", fontsize="x-small")
     axes.set_yticks([])
-    axes.set_ylim(len(summary) - 0.5, -0.75)
+    axes.set_ylim(len(summary) - 0.5, -0.8)
     axes.set_xlim(0, 1)
     axes.set_xlabel("fraction of the runs")
     axes.set_title("ended at the certified global minimum", fontsize="small")
