@@ -27,7 +27,7 @@ import memory
 import report
 import sweep
 from claims import MEMORY, SWEEP, shrunk
-from peers import IMPLEMENTATIONS, SWEPT, TORCH_COMPILED
+from peers import SWEPT, TORCH_COMPILED
 
 HERE = Path(__file__).parent
 FIGURE = "kernels.svg"
@@ -49,7 +49,7 @@ def run_workers(options: argparse.Namespace) -> dict[int, dict]:
     return results
 
 
-def measure_memory(threads: int, quick: bool) -> tuple[dict, dict[str, dict[int, float]]]:
+def measure_memory(works: dict[str, dict], threads: int, quick: bool) -> tuple[dict, dict[str, dict[int, float]]]:
     """Peak memory of the implementations of some works, and of some implementations over K."""
 
     @cache
@@ -59,10 +59,11 @@ def measure_memory(threads: int, quick: bool) -> tuple[dict, dict[str, dict[int,
 
     # what PyTorch compiles in its first call cannot be told apart from what that call needs
     table = {
-        work.title: {name: peak(work, name) for name in IMPLEMENTATIONS[work.quantity] if name != TORCH_COMPILED}
+        work.title: {name: peak(work, name) for name in works[work.title]["times"] if name != TORCH_COMPILED}
         for work in MEMORY
     }
-    return table, {name: {work.K: peak(work, name)[1] for work in SWEEP} for name in SWEPT}
+    swept = [name for name in SWEPT if name in works[SWEEP[-1].title]["times"]]
+    return table, {name: {work.K: peak(work, name)[1] for work in SWEEP} for name in swept}
 
 
 def sections(results: dict[int, dict], quick: bool, figure: Path, description: dict[str, str]) -> Iterator[str]:
@@ -85,7 +86,7 @@ def sections(results: dict[int, dict], quick: bool, figure: Path, description: d
     yield report.details(results)
     yield from report.failures(results)
 
-    peaks, memory_over_K = measure_memory(last, quick)
+    peaks, memory_over_K = measure_memory(results[last]["works"], last, quick)
     times_over_K = report.over_K(results[last]["sweep"])
     sweep.draw(times_over_K, memory_over_K, SWEEP[0], figure)
     yield f"### Peak resident memory, {last} thread{'s' * (last > 1)}"

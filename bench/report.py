@@ -86,7 +86,9 @@ def details(results: dict[int, dict]) -> str:
 
 def over_K(times: dict[str, dict[str, float]]) -> dict[str, dict[int, float]]:
     """Turn times by K and name into times by name and K."""
-    return {name: {int(K): at_K[name] for K, at_K in times.items() if name in at_K} for name in SWEPT}
+    return {
+        name: {int(K): at_K[name] for K, at_K in times.items()} for name in SWEPT if name in next(iter(times.values()))
+    }
 
 
 def memory(values: dict[str, dict[str, tuple[float, float]]]) -> str:
