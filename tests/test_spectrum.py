@@ -34,7 +34,7 @@ def dense_eigenvalues(ufm, p):
 def test_closed_form(K, d, n, options):
     ufm = model(K, d, n, **options)
     values, multiplicities = uf.closed_form_spectrum(ufm)
-    assert (np.diff(values) >= 0).all()
+    assert (np.diff(values) > 0).all()
     eigenvalues = dense_eigenvalues(ufm, uf.global_minimum(ufm).point)
     np.testing.assert_allclose(np.repeat(values, multiplicities), eigenvalues, rtol=0, atol=1e-14)
     zeros = (K - 1) * (2 * d - K) // 2 + (ufm.bias and ufm.lambda_b == 0 and "loss" not in options)

@@ -29,7 +29,7 @@ def closed_form_spectrum(ufm: UFM) -> tuple[Array, NDArray[np.int64]] | None:
     Returns
     -------
     values : ndarray
-        Ascending, in the coordinates (W, h_i, b) of all samples.
+        Distinct and ascending, in the coordinates (W, h_i, b) of all samples.
     multiplicities : ndarray of int
         They sum to (K + N) d + K, or (K + N) d without a bias.
     None
@@ -46,8 +46,11 @@ def closed_form_spectrum(ufm: UFM) -> tuple[Array, NDArray[np.int64]] | None:
         pieces = list(_squared_error(ufm, n, t))
     else:
         return None
-    pieces = sorted(piece for piece in pieces if piece[1] > 0)
-    return np.array([value for value, _ in pieces]), np.array([count for _, count in pieces], dtype=np.int64)
+    totals: dict[float, int] = {}
+    for value, count in pieces:
+        totals[value] = totals.get(value, 0) + count
+    found = sorted((value, count) for value, count in totals.items() if count > 0)
+    return np.array([value for value, _ in found]), np.array([count for _, count in found], dtype=np.int64)
 
 
 def _pair(total: float, product: float) -> tuple[float, float]:

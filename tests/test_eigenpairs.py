@@ -1,0 +1,161 @@
+"""lowest_eigenpairs against dense eigendecompositions of the oracle's Hessian and closed-form spectra."""
+
+import math
+
+import numpy as np
+import pytest
+
+import ufm_fast as uf
+from oracle import Oracle
+
+BIASES = [{"lambda_b": 1e-2}, {"lambda_b": 0.0}, {"bias": False}]
+
+
+def model(K, d, n, loss="cross_entropy", **options):
+    return uf.UFM(K, d, n, loss=loss, lambda_W=3e-3, lambda_H=1e-3, **options)
+
+
+def isometric(ufm, v):
+    """A point of the model as a vector in the coordinates W, sqrt(samples per row) h, b."""
+    samples = ufm.counts if ufm.collapse_classes else np.ones(ufm.N)
+    return np.concatenate([v.W.ravel(), (np.sqrt(samples)[:, None] * v.H).ravel(), v.b[: ufm.K * ufm.bias]])
+
+
+def dense_hessian(ufm, p):
+    samples = ufm.counts if ufm.collapse_classes else np.ones(ufm.N)
+    scale = isometric(ufm, uf.Point(np.ones_like(p.W), 1 / samples[:, None] * np.ones_like(p.H), np.ones(ufm.K)))
+    return scale[:, None] * Oracle.of(ufm).hessian(*p) * scale
+
+
+def rotations(ufm, p):
+    """Orthonormal basis of the tangents (W S, H S), S skew."""
+    tangents = []
+    for i in range(ufm.d):
+        for j in range(i):
+            S = np.zeros((ufm.d, ufm.d))
+            S[i, j], S[j, i] = 1, -1
+            tangents.append(isometric(ufm, uf.Point(p.W @ S, p.H @ S, np.zeros(ufm.K))))
+    U, s, _ = np.linalg.svd(np.array(tangents).T, full_matrices=True)
+    rank = np.count_nonzero(s > 1e-9 * max(s[0], 1e-30)) if len(s) else 0
+    return U[:, :rank], U[:, rank:]
+
+
+def check(ufm, p, k, residual=1e-7, **options):
+    found = uf.lowest_eigenpairs(ufm, p, k, **options)
+    hessian = dense_hessian(ufm, p)
+    eigenvalues = np.linalg.eigvalsh(hessian)
+    size = np.abs(eigenvalues).max()
+    if found.deflated:
+        along, across = rotations(ufm, p)
+        assert found.deflated == along.shape[1]
+        eigenvalues = np.linalg.eigvalsh(across.T @ hessian @ across)
+    k = min(k, len(eigenvalues))
+    np.testing.assert_allclose(found.eigenvalues, eigenvalues[:k], rtol=0, atol=1e-13 * size)
+    vectors = np.array([isometric(ufm, v) for v in found.vectors])
+    np.testing.assert_allclose(vectors @ vectors.T, np.eye(k), rtol=0, atol=1e-7)
+    residuals = np.linalg.norm(vectors @ hessian - found.eigenvalues[:, None] * vectors, axis=1)
+    np.testing.assert_allclose(found.residuals, residuals, rtol=1e-6, atol=1e-14 * size)
+    assert residuals.max() <= residual * size
+    return found
+
+
+@pytest.mark.parametrize("bias", BIASES, ids=str)
+@pytest.mark.parametrize("loss", ["cross_entropy", "mse"])
+@pytest.mark.parametrize("d", [4, 6, 8])
+def test_saddles_minima_and_other_points(d, loss, bias):
+    ufm = model(6, d, [7, 3, 9, 4, 5, 6], loss, **bias)
+    assert check(ufm, ufm.random_point(seed=1, scale=0.5), 4).deflated == 0
+    for rank in (0, 2, min(4, d - 1)):
+        p = uf.saddle(ufm, rank)
+        check(ufm, p, 5)
+        check(ufm, p, 40, deflate=True)
+        check(ufm, p, 40, deflate=False)
+    balanced = model(6, max(d, 6), 7, loss, **bias)
+    minimum = uf.global_minimum(balanced).point
+    assert check(balanced, minimum, 5).deflated > 0
+    check(balanced, minimum, 60)
+
+
+def test_more_than_there_are():
+    ufm = model(3, 2, 2)
+    p = uf.saddle(ufm, 1)
+    found = check(ufm, p, 1000)
+    assert len(found.eigenvalues) == ufm.size - found.deflated
+
+
+@pytest.mark.parametrize("n", [1, [3, 1, 2, 2]])
+def test_rows_per_sample(n):
+    full, collapsed = (model(4, 5, n, collapse=c, lambda_b=1e-3) for c in (False, True))
+    p = uf.saddle(collapsed, 2)
+    found = check(full, full.expand(p), 30)
+    assert found.within_class == math.inf
+    means = uf.lowest_eigenpairs(collapsed, p, 30)
+    assert means.within_class == (math.inf if n == 1 else collapsed.lambda_H)
+    lowest = found.eigenvalues[found.eigenvalues < means.within_class * (1 - 1e-9)]
+    assert len(lowest) > 3
+    np.testing.assert_allclose(means.eigenvalues[: len(lowest)], lowest, rtol=0, atol=1e-13)
+
+
+def test_the_null_space_of_a_balanced_minimum_is_left_out():
+    """K = d = 50: a null space of 1225 dimensions; multiple eigenvalues above it."""
+    ufm = uf.UFM(50, 50, 100, lambda_W=5e-4, lambda_H=5e-6, lambda_b=1e-2)
+    values, multiplicities = uf.closed_form_spectrum(ufm)
+    assert multiplicities[0] == 50 * 49 // 2
+    assert values[0] == 0
+    found = uf.lowest_eigenpairs(ufm, uf.global_minimum(ufm).point, 3)
+    assert found.deflated == 50 * 49 // 2
+    reduced = np.repeat(values, multiplicities)[found.deflated :]
+    np.testing.assert_allclose(found.eigenvalues, reduced[:3], rtol=1e-8)
+    assert found.products < 200
+
+
+def test_saddles_need_no_hessian_products():
+    ufm = uf.UFM(40, 40, 10, lambda_W=1e-3, lambda_H=1e-4, lambda_b=1e-2)
+    found = uf.lowest_eigenpairs(ufm, uf.saddle(ufm, 15), 3)
+    assert found.products == 3  # to measure the residuals
+    mean, half = (ufm.lambda_W + ufm.lambda_H) / 2, (ufm.lambda_W - ufm.lambda_H) / 2
+    np.testing.assert_allclose(found.eigenvalues, mean - math.hypot(half, 1 / (40 * math.sqrt(10))), rtol=1e-12)
+    assert found.residuals.max() < 1e-14
+    one = uf.lowest_eigenpairs(ufm, uf.saddle(ufm, 15))
+    assert one.eigenvalues[0] == pytest.approx(uf.classify(ufm, uf.saddle(ufm, 15)).lowest_eigenvalue, rel=1e-12)
+
+
+def test_spurious_local_minimum():
+    """d < K - 1 at full rank: neither bound of classify decides, the eigenvalues do."""
+    ufm = uf.UFM(10, 2, 100, lambda_W=5e-3, lambda_H=5e-5, lambda_b=1e-2)
+    with pytest.warns(uf.ConvergenceWarning):
+        result = uf.minimize(ufm, ufm.random_point(seed=3), tol=1e-8)
+    found = check(ufm, result.point, 2, deflate=True)
+    assert found.deflated == 1
+    assert found.eigenvalues[0] > -1e-8
+
+
+def test_stopping_short_warns():
+    ufm = uf.UFM(20, 12, np.arange(1, 21), lambda_W=5e-4, lambda_H=5e-5, lambda_b=1e-2)
+    p = ufm.random_point(seed=2)
+    with pytest.warns(uf.ConvergenceWarning, match="products used up at residuals"):
+        found = uf.lowest_eigenpairs(ufm, p, 2, max_products=10)
+    assert found.products == 12
+    assert found.residuals.max() > 1e-8
+
+
+def test_arguments():
+    ufm = model(3, 3, 2)
+    p = ufm.random_point()
+    with pytest.raises(ValueError, match="k must be at least 1"):
+        uf.lowest_eigenpairs(ufm, p, 0)
+    with pytest.raises(ValueError, match=r"tol must lie in \(0, 1\)"):
+        uf.lowest_eigenpairs(ufm, p, tol=0.0)
+    with pytest.raises(TypeError, match="k must be an int"):
+        uf.lowest_eigenpairs(ufm, p, 1.5)
+    with pytest.raises(ValueError, match="W must have shape"):
+        uf.lowest_eigenpairs(ufm, uf.Point(p.W[:2], p.H, p.b))
+
+
+def test_float32_points_are_treated_in_double():
+    single, double = (model(5, 5, 4, dtype=dtype) for dtype in ("float32", "float64"))
+    p = uf.saddle(double, 2)
+    q = uf.Point(*(part.astype(np.float32) for part in p))
+    found = uf.lowest_eigenpairs(single, q, 2)
+    assert found.vectors[0].W.dtype == np.float32
+    np.testing.assert_allclose(found.eigenvalues, uf.lowest_eigenpairs(double, p, 2).eigenvalues, rtol=1e-5)
