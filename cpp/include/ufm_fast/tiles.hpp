@@ -9,12 +9,12 @@
 
 namespace ufm_fast {
 
-/// Rows of H a worker handles at a time. A tile of logits is (tile_rows, K): small enough to stay in cache between the
-/// product that makes it and the products that use it, tall enough that packing W is paid for.
+/// Rows of H a worker handles at a time. A product of a tile of logits, (tile_rows, K), with W has to pack all of W
+/// first, which a tall tile pays for; a tile of more than a few MiB is out of the caches before it is used again.
 template <class T>
 Index tile_rows(Index K) {
-  const Index cached = (Index{1} << 21) / (static_cast<Index>(sizeof(T)) * std::max<Index>(K, 1));
-  return std::min<Index>(1024, std::max<Index>(192, cached / 16 * 16));
+  const Index cached = (Index{1} << 23) / (static_cast<Index>(sizeof(T)) * std::max<Index>(K, 1));
+  return std::min<Index>(768, std::max<Index>(192, cached / 16 * 16));
 }
 
 /// An uninitialised, aligned array of numbers: the worker that writes it first places its pages.
