@@ -32,7 +32,6 @@ from peers import SWEPT, TORCH_COMPILED
 HERE = Path(__file__).parent
 FIGURE = "kernels.svg"
 QUIET_LOAD = 0.7
-BEGIN, END = "<!-- kernels.py writes from here -->", "<!-- to here -->"
 
 
 def run_workers(options: argparse.Namespace) -> dict[int, dict]:
@@ -130,14 +129,7 @@ def main() -> None:
     parts.append(f"Measured in {(time.perf_counter() - start) / 60:.1f} minutes.")
     print(parts[-1])
     if options.write:
-        record(parts)
-
-
-def record(parts: list[str]) -> None:
-    """Put the report between its marks in README.md."""
-    readme = HERE / "README.md"
-    before, _, rest = readme.read_text().partition(BEGIN)
-    readme.write_text(before + "\n\n".join([BEGIN, *parts, END]) + rest.partition(END)[2])
+        report.record("kernels.py", parts)
 
 
 if __name__ == "__main__":

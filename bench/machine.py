@@ -14,7 +14,7 @@ from pathlib import Path
 
 import ufm_fast as uf
 
-PACKAGES = ("ufm-fast", "numpy", "scipy", "torch", "jax", "jaxlib", "curvlinops-for-pytorch")
+PACKAGES = ("ufm-fast", "numpy", "scipy", "torch", "jax", "jaxlib", "curvlinops-for-pytorch", "primme")
 PEAK_STEPS = 2_000_000
 
 

@@ -2,8 +2,22 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from claims import WORKS, Claim, best_peer, claims
 from peers import OURS, SWEPT
+
+README = Path(__file__).with_name("README.md")
+
+
+def record(script: str, parts: list[str]) -> None:
+    """Put what a script reports between its marks in README.md."""
+    begin, end = f"<!-- {script} writes from here -->", f"<!-- {script} to here -->"
+    before, _, rest = README.read_text().partition(begin)
+    _, found, after = rest.partition(end)
+    if not found:
+        raise ValueError(f"{README.name} has no marks of {script}")
+    README.write_text(before + "\n\n".join([begin, *parts, end]) + after)
 
 
 def table(header: list[str], rows: list[list[str]]) -> str:
