@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 import pytest
+import scipy.linalg
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import minimize_scalar
@@ -431,16 +432,32 @@ def test_convex_step(loss):
     assert curvature_along(q, state.G, dZ) == pytest.approx((slopes[0] - slopes[1]) / (2 * h), rel=1e-4)
 
 
-@pytest.mark.parametrize("columns", [3, 5, 8])
-def test_rebalancing_keeps_the_product_and_attains_the_nuclear_norm(columns):
+@pytest.mark.parametrize(("columns", "aligned"), [(3, False), (5, False), (8, False), (5, True), (8, True)])
+def test_rebalancing_keeps_the_product_and_attains_the_nuclear_norm(columns, aligned):
     q, objective, state = parts(long_tail(d=columns), columns)
-    new = rebalance(objective, state, 0.0)
+    new = rebalance(objective, state, 0.0, aligned)
     np.testing.assert_allclose(new.Z, state.Z, rtol=0, atol=1e-13 * np.abs(state.Z).max())
     np.testing.assert_allclose(new.A.T @ new.A, new.B.T @ new.B, rtol=0, atol=1e-12 * np.abs(state.Z).max())
     saved = q.tau * (0.5 * (np.vdot(state.A, state.A) + np.vdot(state.B, state.B)) - np.linalg.norm(state.Z, "nuc"))
     assert state.loss - new.loss == pytest.approx(saved, rel=1e-9)
-    assert rebalance(objective, state, 1.001 * saved) is None
-    assert rebalance(objective, new, 0.0) is None
+    assert rebalance(objective, state, 1.001 * saved, aligned) is None
+    assert rebalance(objective, new, 1e-12 * new.loss, aligned) is None
+
+
+def test_gauge_of_rebalanced_factors():
+    """Aligned: the symmetric root of a symmetric Z. Else: no turn where the factors are balanced but for scale."""
+    _, objective, state = parts(long_tail(d=7), 7)
+    S = np.random.default_rng(4).standard_normal((5, 5))
+    S = S @ S.T
+    turn = np.linalg.qr(np.random.default_rng(5).standard_normal((7, 7)))[0][:5]
+    new = rebalance(objective, objective.at(2 * S @ turn, 0.5 * turn, state.b), 0.0, True)
+    root = np.pad(scipy.linalg.sqrtm(S), ((0, 0), (0, 2)))
+    np.testing.assert_allclose(new.A, root, rtol=0, atol=1e-12)
+    np.testing.assert_allclose(new.B, root, rtol=0, atol=1e-12)
+    scaled = rebalance(objective, objective.at(3 * new.A @ state.A.T @ state.A, new.B, state.b), 0.0, False)
+    again = rebalance(objective, objective.at(3 * scaled.A, scaled.B / 3, state.b), 0.0, False)
+    np.testing.assert_allclose(again.A, scaled.A, rtol=0, atol=1e-10 * np.abs(scaled.A).max())
+    np.testing.assert_allclose(again.B, scaled.B, rtol=0, atol=1e-10 * np.abs(scaled.B).max())
 
 
 def test_polish_of_a_state_agrees_with_its_loss():

@@ -104,8 +104,8 @@ def minimize(
     try:
         if x0 is None and q.d >= q.K - 1:
             state, status = solve(q, tol, run)
-            if q.d < q.K:
-                run.charge(20, q.K)
+            if q.d < q.K or status == STALLED:
+                run.charge(20, q.K)  # the singular value decomposition that fits the columns
                 state, status = descend_from(q, *run.columns(state), state.b, tol, run)
         else:
             start = _start(ufm, x0, seed)

@@ -1,4 +1,4 @@
-"""Rebalancing: the factors of the same Z with the least penalty."""
+"""Rebalancing: the factors of the same Z with the least penalty, in a chosen gauge."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ import numpy as np
 from .objective import Objective, State
 
 
-def rebalance(objective: Objective, state: State, decrease: float) -> State | None:
-    """The state with A^T A = B^T B and the same Z, or None where that gains less than `decrease`.
+def rebalance(objective: Objective, state: State, least: float, aligned: bool) -> State | None:
+    """The state with A^T A = B^T B and the same Z, or None where that lowers the loss by no more than `least`.
 
     The least penalty of factors of Z is tau |Z|_* (two ridges make a nuclear norm). Steps in A and B bring them there
-    very slowly where tau is small beside the curvature of the loss. The factors are turned so as to stay near the old.
+    very slowly where tau is small beside the curvature of the loss. The factors are turned so as to stay near the old
+    ones or, aligned (which takes K columns), so that column k belongs to class k: A and B as near symmetric as may be.
     """
     q = objective.q
     (QA, RA), (QB, RB) = np.linalg.qr(state.A), np.linalg.qr(state.B)
@@ -19,10 +20,14 @@ def rebalance(objective: Objective, state: State, decrease: float) -> State | No
     rank = s.size
     objective.run.charge(24 * (rank / q.K) ** 2, rank)
     penalty = 0.5 * q.tau * (np.vdot(state.A, state.A) + np.vdot(state.B, state.B))
-    if penalty - q.tau * s.sum() <= max(decrease, 1e-13 * abs(state.loss)):
+    if penalty - q.tau * s.sum() <= least:
         return None
-    root = np.sqrt(s)[:, None]
-    left, _, right = np.linalg.svd(root * (Vt @ RA + U.T @ RB), full_matrices=False)
+    U, Vt, root = QB @ U, Vt @ QA.T, np.sqrt(s)[:, None]
+    if aligned:
+        toward = np.pad(U.T + Vt, ((0, 0), (0, objective.columns - q.K)))
+    else:
+        toward = root * (Vt @ state.A + U.T @ state.B)
+    left, _, right = np.linalg.svd(toward, full_matrices=False)
     turned = root * (left @ right)
     objective.run.charge(22 * (rank / q.K) ** 2, rank)
-    return objective.at(QA @ (Vt.T @ turned), QB @ (U @ turned), state.b)
+    return objective.at(Vt.T @ turned, U @ turned, state.b)

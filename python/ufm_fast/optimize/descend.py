@@ -1,4 +1,4 @@
-"""Descend from a given point: Kronecker metric, analytic escapes, certificates on a schedule."""
+"""Descend from a given point: analytic escapes, balancing, certificates on a schedule."""
 
 from __future__ import annotations
 
@@ -8,19 +8,20 @@ from .._classes import ClassProblem
 from .balance import rebalance
 from .bounds import Bounds
 from .escape import escape
-from .lbfgs import descend
+from .lbfgs import Metric, descend
 from .objective import Array, Objective, State
-from .preconditioners import KroneckerMetric
+from .preconditioners import RENEWAL, KroneckerMetric, PairMetric
 from .run import Run
-
-REBALANCING_INTERVAL = 20
 
 
 def descend_from(q: ClassProblem, A: Array, B: Array, b: Array, tol: float, run: Run) -> tuple[State, int]:
     """Minimise from factors of shape (K, d).
 
-    All iterates stay in the span of the start's rows and of what escapes add, at most 3 K dimensions of the feature
-    space, so a wider model is descended in that many.
+    Begins with the Kronecker metric, which is good anywhere. Now and then, and after an escape, the factors are
+    balanced. For cross-entropy with d >= K they are also turned into the class-aligned gauge then, where the pair
+    metric serves: it costs no products and is better near the minimum. (With label smoothing or squared error and small
+    decays it is not.) All iterates stay in the span of the start's rows and of what escapes add, at most 3 K dimensions
+    of the feature space, so a wider model is descended in that many.
     """
     K, d = q.K, q.d
     if d > 3 * K:
@@ -30,11 +31,16 @@ def descend_from(q: ClassProblem, A: Array, B: Array, b: Array, tol: float, run:
     else:
         run.columns = lambda state: (state.A, state.B)
     objective, bounds = Objective(q, A.shape[1], run), Bounds(q, tol, run, first=1e-3)
+    alignable = d >= K and q.loss.name == "cross_entropy" and q.loss.label_smoothing == 0
+    metric = PairMetric if alignable else KroneckerMetric
 
-    def leap(state: State, decrease: float, stuck: bool) -> State | None:
-        new = escape(objective, state, decrease) if stuck else None
-        if new is None and len(run.rows) % REBALANCING_INTERVAL == 0:
-            new = rebalance(objective, state, decrease)
-        return new
+    def leap(state: State, decrease: float, stuck: bool, current: Metric) -> tuple[State, Metric] | None:
+        escaped = escape(objective, state, decrease) if stuck else None
+        if escaped is None and len(run.rows) % RENEWAL:
+            return None
+        turn = alignable and (escaped is not None or not isinstance(current, PairMetric))
+        least = -np.inf if turn else max(decrease, 1e-13 * abs(state.loss))
+        new = rebalance(objective, escaped or state, least, alignable) or escaped
+        return None if new is None else (new, metric(objective))
 
     return descend(objective, objective.at(A, B, b), KroneckerMetric(objective), bounds, run, leap)

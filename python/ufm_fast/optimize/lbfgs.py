@@ -79,14 +79,14 @@ def descend(
     metric: Metric,
     bounds: Bounds,
     run: Run,
-    leap: Callable[[State, float, bool], State | None],
+    leap: Callable[[State, float, bool, Metric], tuple[State, Metric] | None],
 ) -> tuple[State, int]:
     """Iterate until the bound certifies the tolerance, evaluations run out or nothing descends.
 
     Returns the last state and CERTIFIED, LIMIT or STALLED.
 
-    `leap(state, decrease, stuck)` may give a state further down than the predicted decrease; stuck says that the bound
-    leaves room for much more than that.
+    `leap(state, decrease, stuck, metric)` may give a state further down than the predicted decrease, and the metric to
+    go on with; stuck says that the bound leaves room for much more than that.
     """
     memory = Memory(metric.scaled)
     escapes = run.escapes
@@ -108,9 +108,10 @@ def descend(
         escapes = run.escapes
         if run.exhausted:
             return state, LIMIT
-        new = leap(state, decrease, due and bounds.promise_more(state, decrease))
-        if new is not None:
-            state, memory = new, Memory(metric.scaled)
+        leapt = leap(state, decrease, due and bounds.promise_more(state, decrease), metric)
+        if leapt is not None:
+            state, metric = leapt
+            memory = Memory(metric.scaled)
             bounds.restart()
             continue
         if decrease <= 1e-6 * bounds.tol * abs(state.loss):

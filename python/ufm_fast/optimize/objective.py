@@ -72,14 +72,20 @@ class Objective:
         return self.evaluate(self.join(A, B, b), b)
 
     def polished(self, state: State, dual: Dual) -> State:
-        """The state with the bias, and what of the features acts as one, at its best (the gradient is not updated)."""
+        """The state with the bias and, if its decay is small, what of the features acts as one, at their best.
+
+        The gradient is not updated.
+        """
         if not self.q.bias:
             return state
-        q = self.q
-        B, b = dual.polish(state.A, state.B, state.b)
-        Z = B @ state.A.T
+        q, B, Z = self.q, state.B, state.Z
+        if q.lambda_b < q.tau:
+            B, b = dual.polish(state.A, B, state.b)
+            Z = B @ state.A.T
+            self.run.charge(2, self.columns)
+        else:
+            b = q.best_bias(Z, state.b)
         value, G, _ = q.data_term(Z, b)
-        self.run.charge(2, self.columns)
         return replace(state, B=B, b=b, Z=Z, G=G, loss=value + regularizer(q, state.A, B, b))
 
     def gradient_norm(self, state: State) -> float:

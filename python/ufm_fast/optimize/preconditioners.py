@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy.linalg import cho_factor, cho_solve
 
 from .._classes import ClassProblem
 from .objective import Array, Objective, State
+
+RENEWAL = 20  # iterations
 
 
 def logit_curvature(q: ClassProblem, G: Array) -> Array:
@@ -23,7 +24,7 @@ class PairMetric:
     In the class-aligned gauge (column k of A and B belongs to class k) A and B are nearly diagonal, and the Hessian of
     F is nearly block diagonal over pairs of classes. The block is tau [[m, c_j], [c_j, m]] + tau [[m, c_k], [c_k, m]]
     plus one rank-one term for each of Z_jk and Z_kj, inverted by the Woodbury identity. m = 1 + damping, where the
-    damping grows after rejected unit steps (Levenberg-Marquardt).
+    damping grows after rejected unit steps (Levenberg-Marquardt). Columns beyond the K-th, if any, must be zero.
     """
 
     scaled = False
@@ -50,9 +51,10 @@ class PairMetric:
         self.damping = max(4 * self.damping, 1.0) if unit_step_rejected else 0.9 * self.damping
 
     def apply(self, gradient: Array) -> Array:
-        out = np.empty_like(gradient)
+        out = np.zeros_like(gradient)
         X, Y, gb = self.objective.split(gradient)
         outA, outB, outb = self.objective.split(out)
+        X, Y, outA, outB = (part[:, : self.objective.q.K] for part in (X, Y, outA, outB))
         a, b, e, o = self.a[:, None], self.b, self.e, self.o
         t = (e * X + o * Y) * b + a * (e * Y + o * X).T
         t = (self.D.T * t - self.O * t.T) / self.determinant
@@ -68,33 +70,42 @@ class KroneckerMetric:
     """Inverts (w B^T B + tau I) x I for A and (w A^T A + tau I) x I for B, w the mean curvature of the data term in Z.
 
     Invariant under rotations of the feature space and good at any point (scaled gradient descent, Tong, Ma and Chi,
-    arXiv:2005.08898, with the ridge added).
+    arXiv:2005.08898, with the ridge added). Renewed every RENEWAL iterations: left alone meanwhile, it is cheaper, and
+    L-BFGS corrects it better.
     """
 
     scaled = True
 
     def __init__(self, objective: Objective) -> None:
         self.objective = objective
+        self.age = 0
 
     def update(self, state: State) -> None:
+        if self.age % RENEWAL == 0:
+            self._renew(state)
+        self.age += 1
+
+    def _renew(self, state: State) -> None:
         objective, q = self.objective, self.objective.q
         curvature = logit_curvature(q, state.G)
         w, ridge = curvature.mean(), q.tau * np.eye(objective.columns)
-        self.for_A = cho_factor(w * (state.B.T @ state.B) + ridge)
-        self.for_B = cho_factor(w * (state.A.T @ state.A) + ridge)
+        self.for_A = np.linalg.inv(w * (state.B.T @ state.B) + ridge)
+        self.for_B = np.linalg.inv(w * (state.A.T @ state.A) + ridge)
         self.bias = (curvature * q.counts[:, None]).sum(0) + q.lambda_b
         ratio = objective.columns / q.K
-        objective.run.charge(4 * ratio + ratio**2 / 3, objective.columns)  # two Gram matrices, two factors, two solves
+        objective.run.charge(2 * ratio + 2 * ratio**2, objective.columns)
 
     def adapt(self, unit_step_rejected: bool) -> None:
         pass
 
     def apply(self, gradient: Array) -> Array:
+        objective = self.objective
         out = np.empty_like(gradient)
-        gA, gB, gb = self.objective.split(gradient)
-        outA, outB, outb = self.objective.split(out)
-        outA[:] = cho_solve(self.for_A, gA.T).T
-        outB[:] = cho_solve(self.for_B, gB.T).T
+        gA, gB, gb = objective.split(gradient)
+        outA, outB, outb = objective.split(out)
+        np.matmul(gA, self.for_A, out=outA)
+        np.matmul(gB, self.for_B, out=outB)
         if outb is not None and gb is not None:
             outb[:] = gb / self.bias
+        objective.run.charge(2 * objective.columns / objective.q.K, objective.columns)
         return out

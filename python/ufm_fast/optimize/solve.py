@@ -18,21 +18,18 @@ def solve(q: ClassProblem, tol: float, run: Run) -> tuple[State, int]:
     K = q.K
     run.columns = lambda state: fit_columns(state, q.d)
     objective, bounds = Objective(q, K, run), Bounds(q, tol, run, first=tol)
-    zero = np.zeros((K, K))
-    b = q.best_bias(zero, np.zeros(K))
-    if zero_is_optimal(q, q.data_term(zero, b)[1]):
-        A = B = zero
+    if q.loss.name == "mse":
+        Z, decompositions = squared_error_logits(q)
+        A, B = balanced_factors(Z)
+        run.charge(20 * (decompositions + 2), K)
+    elif zero_is_optimal(q):
+        A = B = np.zeros((K, K))
     else:
-        if q.loss.name == "mse":
-            Z, decompositions = squared_error_logits(q)
-            A, B = balanced_factors(Z)
-            run.charge(20 * (decompositions + 2), K)
-        else:
-            A, B = closed_form_factors(q)
-            if q.loss.label_smoothing > 0:
-                A, B = balanced_factors(B @ A.T)
-                run.charge(41, K)
-        b = q.best_bias(B @ A.T, b)
+        A, B = closed_form_factors(q)
+        if q.loss.label_smoothing > 0:
+            A, B = balanced_factors(B @ A.T)
+            run.charge(41, K)
+    b = q.best_bias(B @ A.T, np.zeros(K))
     return descend(objective, objective.at(A, B, b), PairMetric(objective), bounds, run, lambda *_: None)
 
 
