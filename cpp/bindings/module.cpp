@@ -3,6 +3,7 @@
 #include <ufm_fast/blas.hpp>
 
 #include "bind_spectra.hpp"
+#include "bind_statistics.hpp"
 
 namespace ufm_fast::bindings {
 
@@ -13,13 +14,13 @@ void bind_problem_float(py::module_& module);
 
 namespace {
 
-/// Fills the table of BLAS functions from a capsule of scipy.linalg.cython_blas.
-template <class T>
-void set_gemm(const py::capsule& capsule, int integer_bytes) {
+/// Fills an entry of the table of BLAS functions from a capsule of scipy.linalg.cython_blas.
+template <BlasFunction& entry()>
+void set(const py::capsule& capsule, int integer_bytes) {
   if (integer_bytes != 4 && integer_bytes != 8) {
     throw py::value_error("integer_bytes must be 4 or 8, not " + std::to_string(integer_bytes));
   }
-  gemm_function<T>() = {capsule.get_pointer(), integer_bytes};
+  entry() = {capsule.get_pointer(), integer_bytes};
 }
 
 }  // namespace
@@ -33,9 +34,12 @@ PYBIND11_MODULE(UFM_FAST_MODULE, m) {
   m.attr("small_product") = ufm_fast::small_product;
   m.attr("eigen_version") = std::to_string(EIGEN_WORLD_VERSION) + "." + std::to_string(EIGEN_MAJOR_VERSION) + "." +
                             std::to_string(EIGEN_MINOR_VERSION);
-  m.def("set_dgemm", &set_gemm<double>, py::arg("capsule"), py::arg("integer_bytes"));
-  m.def("set_sgemm", &set_gemm<float>, py::arg("capsule"), py::arg("integer_bytes"));
+  m.def("set_dgemm", &set<ufm_fast::gemm_function<double>>, py::arg("capsule"), py::arg("integer_bytes"));
+  m.def("set_sgemm", &set<ufm_fast::gemm_function<float>>, py::arg("capsule"), py::arg("integer_bytes"));
+  m.def("set_dsyrk", &set<ufm_fast::syrk_function<double>>, py::arg("capsule"), py::arg("integer_bytes"));
+  m.def("set_ssyrk", &set<ufm_fast::syrk_function<float>>, py::arg("capsule"), py::arg("integer_bytes"));
   bind_problem_double(m);
   bind_problem_float(m);
   bind_spectra(m);
+  bind_statistics(m);
 }

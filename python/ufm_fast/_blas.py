@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
 
+_PARAMETERS = {"dgemm": 13, "sgemm": 13, "dsyrk": 10, "ssyrk": 10}  # of the functions that the core calls
 _SMALL_K = 256  # up to here K x K work in NumPy and LAPACK loses more by waking BLAS threads than it gains
 
 _lock = threading.Lock()
@@ -25,14 +26,14 @@ _controller: Any = None
 _limit: Any = None
 
 
-def _integer_bytes(capsule: Any) -> int | None:
-    """Bytes of the integers in a cython_blas GEMM capsule, None if its signature is not a known one."""
+def _integer_bytes(capsule: Any, expected_parameters: int) -> int | None:
+    """Bytes of the integers in a cython_blas capsule, None if its signature is not a known one."""
     import ctypes
 
     name = ctypes.pythonapi.PyCapsule_GetName
     name.restype, name.argtypes = ctypes.c_char_p, [ctypes.py_object]
     parameters = name(capsule).decode().partition("(")[2].split(",")
-    integer = parameters[2].replace("*", "").strip() if len(parameters) == 13 else ""
+    integer = parameters[2].replace("*", "").strip() if len(parameters) == expected_parameters else ""
     return {"int": 4, "int32_t": 4, "npy_int32": 4, "int64_t": 8, "npy_int64": 8, "long long": 8}.get(integer)
 
 
@@ -40,11 +41,11 @@ def _load() -> Any:
     from scipy.linalg import cython_blas
     from threadpoolctl import ThreadpoolController
 
-    for name, set_gemm in (("dgemm", _core.set_dgemm), ("sgemm", _core.set_sgemm)):
+    for name, parameters in _PARAMETERS.items():
         capsule = cython_blas.__pyx_capi__.get(name)
-        integer_bytes = _integer_bytes(capsule) if capsule is not None else None
+        integer_bytes = _integer_bytes(capsule, parameters) if capsule is not None else None
         if integer_bytes is not None:
-            set_gemm(capsule, integer_bytes)
+            getattr(_core, f"set_{name}")(capsule, integer_bytes)
     return ThreadpoolController().select(user_api="blas")
 
 

@@ -20,6 +20,13 @@ BlasFunction& gemm_function() {
   return entry;
 }
 
+/// The same for SYRK.
+template <class T>
+BlasFunction& syrk_function() {
+  static BlasFunction entry;
+  return entry;
+}
+
 /// Products of at most this many multiplications stay on Eigen: they are done before a BLAS call has packed its
 /// operands.
 inline constexpr Index small_product = Index{1} << 16;
@@ -41,6 +48,17 @@ void call_gemm(void* function, Op op_a, Op op_b, T alpha, Matrix<const T> a, Mat
   const Integer ldc = static_cast<Integer>(c.stride);
   reinterpret_cast<Gemm>(function)(&first, &second, &m, &n, &k, &alpha, b.data, &ldb, a.data, &lda, &beta, c.data,
                                    &ldc);
+}
+
+template <class Integer, class T>
+void call_syrk(void* function, Matrix<const T> x, Matrix<T> c) {
+  using Syrk = void (*)(const char*, const char*, const Integer*, const Integer*, const T*, const T*, const Integer*,
+                        const T*, T*, const Integer*);
+  // The lower triangle of the column-major matrix is the upper one of the row-major matrix.
+  const Integer n = static_cast<Integer>(c.cols), k = static_cast<Integer>(x.rows);
+  const Integer ldx = static_cast<Integer>(x.stride), ldc = static_cast<Integer>(c.stride);
+  const T one = 1, zero = 0;
+  reinterpret_cast<Syrk>(function)("L", "N", &n, &k, &one, x.data, &ldx, &zero, c.data, &ldc);
 }
 
 template <class T>
@@ -79,6 +97,19 @@ void gemm(Op op_a, Op op_b, T alpha, Matrix<const T> a, Matrix<const T> b, T bet
     detail::call_gemm<std::int32_t>(blas.function, op_a, op_b, alpha, a, b, beta, c);
   } else {
     detail::call_gemm<std::int64_t>(blas.function, op_a, op_b, alpha, a, b, beta, c);
+  }
+}
+
+/// The diagonal and what lies above it of C = X^T X, single-threaded; what lies below is left undefined.
+template <class T>
+void gram(Matrix<const T> x, Matrix<T> c) {
+  const BlasFunction& blas = syrk_function<T>();
+  if (blas.function == nullptr || c.rows * c.cols * x.rows <= small_product) {
+    gemm<T>(Op::transpose, Op::none, 1, x, x, 0, c);
+  } else if (blas.integer_bytes == 4) {
+    detail::call_syrk<std::int32_t>(blas.function, x, c);
+  } else {
+    detail::call_syrk<std::int64_t>(blas.function, x, c);
   }
 }
 

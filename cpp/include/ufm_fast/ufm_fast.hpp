@@ -1,5 +1,6 @@
 #pragma once
 
+#include "class_statistics.hpp"
 #include "evaluate.hpp"
 #include "gradient_matrix.hpp"
 #include "hessian.hpp"

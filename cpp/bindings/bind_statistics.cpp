@@ -1,0 +1,107 @@
+#include "bind_statistics.hpp"
+
+#include <cmath>
+#include <ufm_fast/class_statistics.hpp>
+
+#include "arrays.hpp"
+
+namespace ufm_fast::bindings {
+
+namespace {
+
+/// ClassStatistics behind the checks of its arguments. Having refused features that are not finite it is of no use any
+/// more and says so. The caller sees to it that no two threads use one at the same time.
+class BoundStatistics {
+ public:
+  BoundStatistics(Index K, Index d) : statistics_(positive(K, "K"), positive(d, "d")) {}
+
+  void update(const py::array& H, py::handle labels, int threads) {
+    check();
+    if (H.ndim() != 2) throw py::value_error("H must have two dimensions, not " + std::to_string(H.ndim()));
+    if (py::isinstance<py::array_t<float>>(H)) {
+      add<float>(H, labels, threads);
+    } else {
+      add<double>(H, labels, threads);
+    }
+  }
+
+  void merge(BoundStatistics& other, int threads) {
+    check();
+    other.check();
+    if (&other == this) throw py::value_error("other must be another object");
+    if (other.statistics_.K() != statistics_.K() || other.statistics_.d() != statistics_.d()) {
+      throw py::value_error("other must have the same K and d");
+    }
+    const py::gil_scoped_release release;
+    statistics_.merge(other.statistics_, Execution{threads});
+  }
+
+  py::array_t<Index> counts() const { return py::array_t<Index>(statistics_.K(), statistics_.counts().data()); }
+
+  py::tuple read(int threads) {
+    check();
+    const Index K = statistics_.K(), d = statistics_.d();
+    auto means = new_array<double>({K, d}), squares = new_array<double>({K}), scatter = new_array<double>({d, d});
+    const Matrix<double> means_out(means.mutable_data(), K, d), scatter_out(scatter.mutable_data(), d, d);
+    double* squares_out = squares.mutable_data();
+    {
+      const py::gil_scoped_release release;
+      statistics_.read(means_out, squares_out, scatter_out, Execution{threads});
+    }
+    return py::make_tuple(std::move(means), std::move(squares), std::move(scatter));
+  }
+
+ private:
+  ClassStatistics statistics_;
+  bool usable_ = true;
+
+  void check() const {
+    if (!usable_) throw py::value_error("these statistics have refused a batch of features: start new ones");
+  }
+
+  static Index positive(Index value, const char* name) {
+    if (value <= 0) throw py::value_error(std::string(name) + " must be positive, not " + std::to_string(value));
+    return value;
+  }
+
+  template <class T>
+  void add(const py::array& H, py::handle labels, int threads) {
+    const Index rows = H.shape(0);
+    const Matrix<const T> features = matrix_argument<T>(H, "H", rows, statistics_.d());
+    const Index* label = array_argument<Index>(labels, "labels", {rows});
+    for (Index i = 0; i < rows; ++i) {
+      if (label[i] < 0 || label[i] >= statistics_.K()) {
+        throw py::value_error("labels must lie in [0, " + std::to_string(statistics_.K()) + "), not " +
+                              std::to_string(label[i]));
+      }
+    }
+    {
+      const py::gil_scoped_release release;
+      usable_ = statistics_.update(features, label, Execution{threads});
+    }
+    if (!usable_) refuse(features);
+  }
+
+  template <class T>
+  [[noreturn]] static void refuse(Matrix<const T> H) {
+    Index i = 0;
+    while (i < H.rows * H.cols && std::isfinite(H.data[i])) ++i;
+    if (i == H.rows * H.cols) throw py::value_error("H must be smaller: the squares of its entries overflow");
+    throw py::value_error("H must be finite, but row " + std::to_string(i / H.cols) + " holds " +
+                          std::string(py::str(py::float_(H.data[i]))));
+  }
+};
+
+}  // namespace
+
+void bind_statistics(py::module_& module) {
+  using py::arg;
+  py::class_<BoundStatistics>(module, "ClassStatistics", py::module_local())
+      .def(py::init<Index, Index>(), arg("K"), arg("d"))
+      .def("update", &BoundStatistics::update, arg("H"), arg("labels"), arg("threads"))
+      .def("merge", &BoundStatistics::merge, arg("other"), arg("threads"))
+      .def("counts", &BoundStatistics::counts)
+      .def("read", &BoundStatistics::read, arg("threads"));
+}
+
+}  // namespace ufm_fast::bindings
