@@ -17,13 +17,15 @@ if TYPE_CHECKING:
     from .critical import CriticalPoint, classify
     from .datasets import counts
     from .eigenpairs import Eigenpairs, lowest_eigenpairs
+    from .inspection import Decays, Inspection, inspect
     from .landscape import Census, census
     from .losses import MSE, CrossEntropy
+    from .metrics import NCAccumulator, NCMetrics, nc_metrics
     from .model import UFM, Point
     from .optimize import ConvergenceWarning, Solution, global_minimum, minimize
     from .saddles import saddle
-    from .symmetry import SymmetricPoint
     from .storage import load_point, save_point
+    from .symmetry import SymmetricPoint
 
 _HOMES = {
     "_config": ("get_cmake_dir", "get_include", "show_config"),
@@ -34,8 +36,10 @@ _HOMES = {
     "critical": ("CriticalPoint", "classify"),
     "datasets": ("counts",),
     "eigenpairs": ("Eigenpairs", "lowest_eigenpairs"),
+    "inspection": ("Decays", "Inspection", "inspect"),
     "landscape": ("Census", "census"),
     "losses": ("MSE", "CrossEntropy"),
+    "metrics": ("NCAccumulator", "NCMetrics", "nc_metrics"),
     "model": ("UFM", "Point"),
     "optimize": ("ConvergenceWarning", "Solution", "global_minimum", "minimize"),
     "saddles": ("saddle",),
@@ -49,6 +53,7 @@ __all__ = [  # noqa: RUF022 - the order of the documentation
     "certify", "Certificate", "classify", "CriticalPoint",
     "minimize", "global_minimum", "Solution", "ConvergenceWarning", "SymmetricPoint", "saddle", "census", "Census",
     "lowest_eigenpairs", "Eigenpairs", "spectrum", "Spectrum", "closed_form_spectrum",
+    "nc_metrics", "NCAccumulator", "NCMetrics", "inspect", "Inspection", "Decays",
     "counts", "save_point", "load_point",
     "show_config", "set_num_threads", "get_num_threads", "get_include", "get_cmake_dir",
 ]  # fmt: skip

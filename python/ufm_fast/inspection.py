@@ -1,0 +1,308 @@
+"""inspect: a trained network's features and classifier, seen as a point of the UFM of their class counts."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from . import _core
+from ._blas import single_threaded_blas
+from ._features import as_classifier, as_features, as_labels, classes_of, rows_of_classes, slices
+from ._threads import get_num_threads
+from .critical import CriticalPoint, classify
+from .losses import Loss, as_loss
+from .metrics import NCAccumulator, NCMetrics
+from .model import UFM, Point
+from .optimize import ConvergenceWarning, global_minimum
+
+
+@dataclass(frozen=True)
+class Decays:
+    """Weight decays under which features and classifier come closest to a critical point, and how close.
+
+    At a critical point of the UFM the gradient of the data term cancels the ridges, ``G^T H = -lambda_W W`` and
+    ``G W = -lambda_H H`` (row i of G is the data term's gradient with respect to W h_i), and so
+    ``lambda_W W^T W = lambda_H H^T H``. Each decay that was not given is the least-squares solution of its equation.
+
+    Attributes
+    ----------
+    lambda_W, lambda_H, lambda_b : float
+        In use: given or fitted.
+    fitted : tuple of str
+        The names of those fitted.
+    residual_W, residual_H, residual_b : float
+        ``|G^T H + lambda_W W| / |G^T H|`` and so on: 0 if the decay explains everything, about 1 if
+        nothing.
+    imbalance : float
+        ``|lambda_W W^T W - lambda_H H^T H|`` over the larger of the two norms; 0 at a critical point.
+    ratio_of_balance : float
+        lambda_W / lambda_H by least squares from ``W^T W`` against ``H^T H`` alone.
+    """
+
+    lambda_W: float
+    lambda_H: float
+    lambda_b: float
+    fitted: tuple[str, ...]
+    residual_W: float
+    residual_H: float
+    residual_b: float
+    imbalance: float
+    ratio_of_balance: float
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """What `inspect` found.
+
+    Attributes
+    ----------
+    metrics : NCMetrics
+    ufm : UFM
+        The model with these class counts and decays, features collapsed to class means.
+    decays : Decays
+    loss : float
+        f(W, H, b) over all samples; `data_loss` is its first term, without the ridges.
+    data_loss : float
+    mean_loss : float
+        f at the class means: `loss` minus what within-class variation costs.
+    lower_bound : float
+        Proven lower bound on the global minimum of the UFM.
+    gap, relative_gap : float
+        ``loss - lower_bound``, and over loss: how far above the global minimum (W, H, b) can be.
+    spectral_norm, threshold : float
+        |G|_2 over all samples, and tau. A critical point with ``spectral_norm <= threshold`` is a global minimum.
+    stationarity : float
+        |gradient| of f over the sum of the norms of its two terms, data and ridge, in coordinates in which both decays
+        are tau: 0 at a critical point, 1 if nothing cancels.
+    near_critical : bool
+        ``stationarity <= 0.01``.
+    lowest_eigenvalue_bound : float
+        Lower bound L on the Hessian's lowest eigenvalue in (W, H) at this point, critical or not; negative if and only
+        if |G|_2 > tau, and attained where W and H leave a direction of feature space unused.
+    critical : CriticalPoint
+        `classify` at the class means: kind, bounds on the lowest eigenvalue, the direction out of a saddle.
+    """
+
+    metrics: NCMetrics
+    ufm: UFM = field(repr=False)
+    decays: Decays
+    loss: float
+    data_loss: float
+    mean_loss: float
+    lower_bound: float
+    gap: float
+    relative_gap: float
+    spectral_norm: float
+    threshold: float
+    stationarity: float
+    near_critical: bool
+    lowest_eigenvalue_bound: float
+    critical: CriticalPoint = field(repr=False)
+
+    def __str__(self) -> str:
+        m = self.metrics
+        return (
+            f"NC1 {m.nc1:.3g}, NC2 {m.nc2_means:.3g} (means) {m.nc2_W:.3g} (W), NC3 {m.nc3_product:.3g}, "
+            f"NC4 {m.nc4_agreement:.4g}; UFM loss {self.loss:.8g}, global minimum at least {self.lower_bound:.8g} "
+            f"(relative gap {self.relative_gap:.1e}), |G|_2 / tau = {self.spectral_norm / self.threshold:.4g}"
+        )
+
+
+_NEAR = 0.01
+
+
+def inspect(
+    W: ArrayLike,
+    H: Any,
+    labels: ArrayLike,
+    b: ArrayLike | None = None,
+    *,
+    lambda_W: float | None = None,
+    lambda_H: float | None = None,
+    lambda_b: float | None = None,
+    loss: str | Loss = "cross_entropy",
+    classes: ArrayLike | None = None,
+    centre: Literal["samples", "classes"] = "samples",
+    solve: bool = True,
+    threads: int | None = None,
+) -> Inspection:
+    """Measure how collapsed a trained network's last layer is, and how far from the optimum of its UFM.
+
+    Parameters
+    ----------
+    W, H, labels, b, classes, centre, threads
+        As for `nc_metrics`; H is read twice, 4096 rows at a time. Every class must have a sample. With ``b=None`` the
+        model has no bias.
+    lambda_W, lambda_H, lambda_b : float, optional
+        Decays of the UFM, in its convention: penalties lambda_W/2 |W|^2, lambda_H/2 sum_i |h_i|^2 and lambda_b/2 |b|^2
+        beside the mean loss. Those not given are fitted, see `Decays`: a network penalises the weights below the
+        features, not the features, so its lambda_H is what the balance of W and H implies.
+    loss : {"cross_entropy", "mse"} or loss object, optional
+    solve : bool, optional
+        True: find the UFM's global minimum, for a lower bound tight to about 1e-8. False: take the certificate at the
+        class means, cheaper and looser.
+
+    Returns
+    -------
+    Inspection
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument does not fit, a class has no samples, or no positive decay fits and none is given.
+
+    Warns
+    -----
+    RuntimeWarning
+        If a metric is undefined.
+
+    Notes
+    -----
+    Always in float64. Cost: six products K x d x N and one K x K x N, a batch at a time, then that of `global_minimum`.
+    Memory: O(d^2 + K d + K^2), and a batch.
+    """
+    loss_function = as_loss(loss)
+    classifier, bias = as_classifier(W, b, None, None)
+    K, d = classifier.shape
+    names = classes_of(labels, K, classes)
+    rows = rows_of_classes(labels, names, len(as_labels(labels, len(H))))
+    accumulator = NCAccumulator(K, d, classes=names, threads=threads)
+    parts = _Gradient(classifier, bias, loss_function, len(rows), b is not None, threads or get_num_threads())
+    for chosen, batch in slices(H):
+        features = as_features(batch, d)
+        accumulator.update(features, names[rows[chosen]])
+        parts.add(features.astype(np.float64), rows[chosen])
+    counts = accumulator.counts
+    if not counts.all():
+        raise ValueError(
+            f"every class needs a sample, but class {names[np.argmin(counts)]} has none: drop its row of W"
+        )
+    metrics = accumulator.result(W, b, batches=(batch for _, batch in slices(H)), centre=centre)
+    decays = parts.decays(lambda_W, lambda_H, lambda_b)
+    ufm = UFM(
+        K, d, counts, loss=loss_function, lambda_W=decays.lambda_W, lambda_H=decays.lambda_H,
+        lambda_b=decays.lambda_b, bias=b is not None, threads=threads,
+    )  # fmt: skip
+    p = Point(classifier, metrics.class_means, bias)
+    critical = classify(ufm, p)
+    lower_bound = critical.certificate.lower_bound
+    if solve:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)  # its bound is valid all the same
+            lower_bound = max(lower_bound, global_minimum(ufm).certificate.lower_bound)
+    value = parts.loss(decays)
+    lower_bound = min(value, lower_bound)
+    spectral_norm = math.sqrt(max(0.0, float(np.linalg.eigvalsh(parts.gram)[-1])))
+    stationarity = parts.stationarity(decays)
+    mean, half = (ufm.lambda_W + ufm.lambda_H) / 2, (ufm.lambda_W - ufm.lambda_H) / 2
+    excess = (ufm.tau - spectral_norm) * (ufm.tau + spectral_norm)
+    return Inspection(
+        metrics=metrics,
+        ufm=ufm,
+        decays=decays,
+        loss=value,
+        data_loss=parts.data,
+        mean_loss=critical.certificate.loss,
+        lower_bound=lower_bound,
+        gap=value - lower_bound,
+        relative_gap=(value - lower_bound) / value,
+        spectral_norm=spectral_norm,
+        threshold=ufm.tau,
+        stationarity=stationarity,
+        near_critical=stationarity <= _NEAR,
+        lowest_eigenvalue_bound=excess / (mean + math.hypot(half, spectral_norm)),
+        critical=critical,
+    )  # fmt: skip
+
+
+class _Gradient:
+    """The data term over all samples, its gradient, and inner products from which any decays' terms follow."""
+
+    def __init__(
+        self, W: NDArray[np.float64], b: NDArray[np.float64], loss: Loss, N: int, has_bias: bool, threads: int
+    ) -> None:
+        self.W, self.b, self.N, self.has_bias, self.threads = W, b, N, has_bias, threads
+        self._loss = loss
+        K, d = W.shape
+        self.data = 0.0
+        self.to_W, self.to_b = np.zeros((K, d)), np.zeros(K)
+        self.gram = np.zeros((K, K))  # G^T G
+        self.squares = np.zeros((d, d))  # H^T H
+        self.inner_H = self.square_H = 0.0  # <G W, H> and |G W|^2
+
+    def add(self, H: NDArray[np.float64], rows: NDArray[np.int64]) -> None:
+        """Add a batch of features of these classes."""
+        ones = np.ones(len(H))
+        problem = _core.Problem64(
+            self.W.shape[0], self.W.shape[1], labels=rows, weights=ones / self.N, scales=ones, ridges=0 * ones, loss=self._loss.name,
+            label_smoothing=self._loss.label_smoothing, lambda_W=0.0, lambda_b=0.0, bias=self.has_bias,
+        )  # fmt: skip
+        with single_threaded_blas():
+            value, to_W, to_H, to_b = problem.loss_and_grad(self.W, H, self.b, self.threads)
+            self.gram += problem.gradient_gram(self.W, H, self.b, self.threads)
+        self.data += value
+        self.to_W += to_W
+        self.to_b += to_b
+        self.squares += H.T @ H
+        self.inner_H += float(np.vdot(to_H, H))
+        self.square_H += float(np.vdot(to_H, to_H))
+
+    @property
+    def _norms(self) -> tuple[float, float, float]:
+        """|W|^2, |H|^2, |b|^2."""
+        return float(np.vdot(self.W, self.W)), float(np.trace(self.squares)), float(self.b @ self.b)
+
+    def decays(self, lambda_W: float | None, lambda_H: float | None, lambda_b: float | None) -> Decays:
+        """Complete the decays given, and measure the fit of all."""
+        W2, H2, b2 = self._norms
+        given = {"lambda_W": lambda_W, "lambda_H": lambda_H, "lambda_b": lambda_b if self.has_bias else 0.0}
+        inner = {"lambda_W": (self.to_W * self.W).sum(), "lambda_H": self.inner_H, "lambda_b": self.to_b @ self.b}
+        values = {}
+        for (name, value), square in zip(given.items(), (W2, H2, b2), strict=True):
+            fit = -float(inner[name]) / square if square > 0 else 0.0
+            if value is None and name != "lambda_b" and not fit > 0:
+                raise ValueError(f"{name} must be given: the data term pulls the other way, so no positive one fits")
+            values[name] = float(value) if value is not None else max(0.0, fit)
+        to_H = self.square_H + 2 * values["lambda_H"] * self.inner_H + values["lambda_H"] ** 2 * H2
+        left, right = values["lambda_W"] * (self.W.T @ self.W), values["lambda_H"] * self.squares
+        gram_W = self.W.T @ self.W
+        return Decays(
+            **values,
+            fitted=tuple(name for name, value in given.items() if value is None),
+            residual_W=_relative(self.to_W + values["lambda_W"] * self.W, self.to_W),
+            residual_H=math.sqrt(max(0.0, to_H) / self.square_H) if self.square_H > 0 else math.nan,
+            residual_b=_relative(self.to_b + values["lambda_b"] * self.b, self.to_b),
+            imbalance=float(np.linalg.norm(left - right))
+            / max(float(np.linalg.norm(left)), float(np.linalg.norm(right))),
+            ratio_of_balance=float(np.vdot(gram_W, self.squares)) / float(np.vdot(gram_W, gram_W)),
+        )
+
+    def loss(self, decays: Decays) -> float:
+        """Evaluate f."""
+        W2, H2, b2 = self._norms
+        return self.data + (decays.lambda_W * W2 + decays.lambda_H * H2 + decays.lambda_b * b2) / 2
+
+    def stationarity(self, decays: Decays) -> float:
+        """Return |gradient| / (|data part| + |ridge part|) in canonical coordinates."""
+        W2, H2, b2 = self._norms
+        rho2 = math.sqrt(decays.lambda_H / decays.lambda_W)
+        to_W2, to_b2 = float((self.to_W**2).sum()), float(self.to_b @ self.to_b)
+        data = rho2 * to_W2 + self.square_H / rho2 + to_b2
+        ridge = rho2 * decays.lambda_W**2 * W2 + decays.lambda_H**2 * H2 / rho2 + decays.lambda_b**2 * b2
+        to_H2 = self.square_H + 2 * decays.lambda_H * self.inner_H + decays.lambda_H**2 * H2
+        total = (
+            rho2 * float(((self.to_W + decays.lambda_W * self.W) ** 2).sum())
+            + max(0.0, to_H2) / rho2
+            + float(((self.to_b + decays.lambda_b * self.b) ** 2).sum())
+        )
+        return math.sqrt(total) / (math.sqrt(data) + math.sqrt(ridge)) if data + ridge > 0 else 0.0
+
+
+def _relative(residual: NDArray[np.float64], whole: NDArray[np.float64]) -> float:
+    norm = float(np.linalg.norm(whole))
+    return float(np.linalg.norm(residual)) / norm if norm > 0 else math.nan

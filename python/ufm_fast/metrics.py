@@ -1,0 +1,417 @@
+"""Neural-collapse metrics of features and a classifier: in one call, or from streamed batches."""
+
+from __future__ import annotations
+
+import threading
+import warnings
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from . import _core, _geometry
+from ._blas import single_threaded_blas
+from ._features import as_classifier, as_features, as_labels, classes_of, rows_of_classes, slices
+from ._threads import checked_threads, get_num_threads
+
+if TYPE_CHECKING:
+    from typing import TypeAlias
+
+Array: TypeAlias = "NDArray[np.float64]"
+
+
+@dataclass(frozen=True)
+class NCMetrics:
+    """How collapsed features and a classifier are.
+
+    With class means mu_k, N samples, the sample-weighted global mean mu_G (or, on request, the mean of the class
+    means), M the rows mu_k - mu_G, ``S_W = (1/N) sum_i (h_i - mu_{k(i)})(h_i - mu_{k(i)})^T``, ``S_B = (1/K) M^T M``
+    and ``T = (I - 11^T/K) / sqrt(K - 1)``, the Gram matrix of a simplex ETF scaled to unit Frobenius norm. "Centred" W is
+    W minus the mean of its rows. What is undefined is NaN, with a warning from `NCAccumulator.result` that says why.
+
+    Attributes
+    ----------
+    K, d, N : int
+    counts : ndarray of int64, shape (K,)
+    centre : {"samples", "classes"}
+        Which global mean mu_G is.
+    nc1 : float
+        ``trace(S_W S_B^+) / K`` (Papyan, Han & Donoho 2020, arXiv:2008.08186; Zhu et al. 2021, arXiv:2105.02375), not
+        negative. S_B^+ keeps the `rank_means` directions in which the class means differ visibly. NaN if no class has
+        two samples or all class means coincide.
+    nc1_trace_ratio : float
+        ``trace(S_W) / trace(S_B)``; needs no pseudo-inverse.
+    cdnv : float
+        Class-distance normalised variance (Galanti et al. 2021, arXiv:2112.15121): the mean over pairs of different
+        classes of ``(V_j + V_k) / (2 |mu_j - mu_k|^2)`` with V_k the mean of |h - mu_k|^2 over class k. Classes of one
+        sample, which have no variance to measure, are left out.
+    nc2_W, nc2_W_centred : float
+        ``| W W^T / |W W^T|_F - T |_F`` for W as it is (arXiv:2105.02375) and for centred W (Zhou et al. 2022,
+        arXiv:2203.01238).
+    nc2_means, nc2_means_uncentred : float
+        The same for M and for the class means themselves.
+    equinorm_W, equinorm_W_centred, equinorm_means : float
+        Standard deviation over classes of the row norms, divided by their mean (arXiv:2008.08186).
+    cosine_mean_W, cosine_mean_W_centred, cosine_mean_means : float
+        Mean over pairs of classes of the cosine between rows; -1/(K-1) for a simplex ETF.
+    cosine_std_W, cosine_std_W_centred, cosine_std_means : float
+        Their standard deviation: 0 if equiangular (arXiv:2008.08186).
+    equiangularity_W, equiangularity_W_centred, equiangularity_means : float
+        Mean of ``|cosine + 1/(K-1)|`` (maximal-angle equiangularity of arXiv:2008.08186).
+    nc3_product, nc3_product_centred : float
+        ``| W M^T / |W M^T|_F - T |_F`` for W as it is (arXiv:2105.02375) and centred (arXiv:2203.01238).
+    nc3_duality, nc3_duality_centred : float
+        ``| W/|W|_F - M/|M|_F |_F^2`` (arXiv:2008.08186) for W as it is and centred.
+    nc4_agreement : float
+        Fraction of samples for which the largest logit is that of the nearest class mean; 1 at collapse (the papers
+        plot 1 minus this). NaN where the features were not given a second time or class means coincide.
+    bias_term : float
+        ``| b + W mu_G |_2`` (arXiv:2105.02375).
+    norm_ratio : float
+        Mean |w_k|^2 over mean |h_i|^2; ``n lambda_H / lambda_W`` at the global optimum of a balanced UFM.
+    rank_W, rank_means : int
+        Number of singular values above the cut-off ``max(K, d) eps |.|_F`` of W and of the uncentred class means, eps
+        that of the arrays' own type: below it are the roundings of their entries.
+    singular_values_W, singular_values_means : ndarray
+        Of W and M, descending.
+    spectrum_within, spectrum_between : ndarray, shape (d,)
+        Eigenvalues of S_W and S_B, descending.
+    global_mean : ndarray, shape (d,)
+    class_means : ndarray, shape (K, d)
+    class_variances : ndarray, shape (K,)
+        V_k; 0 for classes of one sample, NaN for empty ones.
+    """
+
+    K: int
+    d: int
+    N: int
+    counts: NDArray[np.int64]
+    centre: str
+    nc1: float
+    nc1_trace_ratio: float
+    cdnv: float
+    nc2_W: float
+    nc2_W_centred: float
+    nc2_means: float
+    nc2_means_uncentred: float
+    equinorm_W: float
+    equinorm_W_centred: float
+    equinorm_means: float
+    cosine_mean_W: float
+    cosine_mean_W_centred: float
+    cosine_mean_means: float
+    cosine_std_W: float
+    cosine_std_W_centred: float
+    cosine_std_means: float
+    equiangularity_W: float
+    equiangularity_W_centred: float
+    equiangularity_means: float
+    nc3_product: float
+    nc3_product_centred: float
+    nc3_duality: float
+    nc3_duality_centred: float
+    nc4_agreement: float
+    bias_term: float
+    norm_ratio: float
+    rank_W: int
+    rank_means: int
+    singular_values_W: Array = field(repr=False)
+    singular_values_means: Array = field(repr=False)
+    spectrum_within: Array = field(repr=False)
+    spectrum_between: Array = field(repr=False)
+    global_mean: Array = field(repr=False)
+    class_means: Array = field(repr=False)
+    class_variances: Array = field(repr=False)
+
+    def scalars(self) -> dict[str, Any]:
+        """Return the fields that are numbers or text, by name."""
+        return {name: value for name, value in asdict(self).items() if not isinstance(value, np.ndarray)}
+
+
+class NCAccumulator:
+    """Statistics of labelled features, gathered batch by batch, from which `NCMetrics` follow.
+
+    Features may be float32 or float64. They are shifted by a reference near their class's mean and summed in float64,
+    so that within-class noise far below the size of the features survives; float32 products are taken 2048 rows at a
+    time, which leaves a relative error of about 1e-7 in S_W, the class means having that of float64. Pass float64
+    features for more.
+
+    Parameters
+    ----------
+    K, d : int
+        Number of classes and feature dimension, positive.
+    classes : K ints, optional
+        The label of each class, different from each other: row k of W belongs to ``classes[k]``. By default k.
+    threads : int, optional
+        None follows `set_num_threads`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is not as above.
+
+    Notes
+    -----
+    Memory: ``d^2 + 2 K d`` float64 numbers and, while updating, 2048 d of the batch's type, however many samples. Cost:
+    that of the product ``H.T @ H`` and a pass over H. One accumulator may be used by several threads: they take turns.
+    """
+
+    def __init__(self, K: int, d: int, *, classes: ArrayLike | None = None, threads: int | None = None) -> None:
+        self._statistics = _core.ClassStatistics(K, d)
+        self.K, self.d = int(K), int(d)
+        self.threads = None if threads is None else checked_threads(threads, "threads")
+        self.classes = np.arange(self.K) if classes is None else np.array(classes)
+        if self.classes.dtype.kind not in "iu" or self.classes.shape != (self.K,):
+            raise ValueError(f"classes must be {self.K} ints, not {self.classes.dtype} of shape {self.classes.shape}")
+        if len(np.unique(self.classes)) < self.K:
+            raise ValueError("classes must be different from each other")
+        self._eps = 0.0
+        self._lock = threading.Lock()
+
+    @property
+    def counts(self) -> NDArray[np.int64]:
+        """Samples seen of each class, (K,)."""
+        with self._lock:
+            return self._statistics.counts()
+
+    def update(self, H: ArrayLike, labels: ArrayLike) -> NCAccumulator:
+        """Add a batch.
+
+        Parameters
+        ----------
+        H : array of float32 or float64, shape (batch, d)
+            Integers and float16 are converted.
+        labels : ints, shape (batch,)
+
+        Returns
+        -------
+        NCAccumulator
+            Itself.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If shapes or types do not fit, a label is none of `classes`, or H is not finite. After features that are not
+            finite the accumulator is of no use any more, and says so.
+        """
+        features = as_features(H, self.d)
+        rows = rows_of_classes(labels, self.classes, len(features))
+        with self._lock, single_threaded_blas():
+            self._statistics.update(features, rows, self.threads or get_num_threads())
+            self._eps = max(self._eps, float(np.finfo(features.dtype).eps))
+        return self
+
+    def merge(self, other: NCAccumulator) -> NCAccumulator:
+        """Add what another accumulator of the same K, d and classes has seen, and return itself.
+
+        Raises
+        ------
+        ValueError
+            If the two do not fit, or are the same.
+        """
+        if not np.array_equal(self.classes, other.classes):
+            raise ValueError("other must have the same classes")
+        first, second = sorted((self, other), key=id)
+        if first is second:
+            raise ValueError("other must be another accumulator")
+        with first._lock, second._lock, single_threaded_blas():
+            self._statistics.merge(other._statistics, self.threads or get_num_threads())
+            self._eps = max(self._eps, other._eps)
+        return self
+
+    def result(
+        self,
+        W: ArrayLike,
+        b: ArrayLike | None = None,
+        *,
+        batches: Iterable[ArrayLike] | None = None,
+        centre: Literal["samples", "classes"] = "samples",
+    ) -> NCMetrics:
+        """Compute the metrics.
+
+        Parameters
+        ----------
+        W : array, shape (K, d)
+        b : array, shape (K,), optional
+            No bias by default.
+        batches : iterable of arrays (batch, d), optional
+            The features once more, in any order: NC4 needs the class means before it can look at a sample. Without them
+            `NCMetrics.nc4_agreement` is NaN.
+        centre : {"samples", "classes"}, optional
+            The global mean: over samples, as in the papers' code, or over class means.
+
+        Returns
+        -------
+        NCMetrics
+
+        Raises
+        ------
+        TypeError, ValueError
+            If an argument does not fit or is not finite.
+
+        Warns
+        -----
+        RuntimeWarning
+            If a metric is undefined, naming the classes that are the reason.
+
+        Notes
+        -----
+        Cost: a singular value decomposition of K x d, eigenvalues of d x d, six products K x d x K (tile by tile), and
+        two products K x d x N for NC4.
+        """
+        if centre not in ("samples", "classes"):
+            raise ValueError(f"centre must be 'samples' or 'classes', not {centre!r}")
+        classifier, bias = as_classifier(W, b, self.K, self.d)
+        eps_W = np.finfo(np.asarray(W).dtype).eps if np.asarray(W).dtype.kind == "f" else np.finfo(float).eps
+        with self._lock, single_threaded_blas():
+            counts = self._statistics.counts()
+            means, squares, scatter = self._statistics.read(self.threads or get_num_threads())
+            eps = self._eps
+        N = int(counts.sum())
+        if N == 0:
+            raise ValueError("there are no samples yet")
+        with np.errstate(invalid="ignore", divide="ignore"):
+            variances = squares / counts
+        empty = counts == 0
+        if empty.any():
+            _warn(f"class means, and all metrics of them, are undefined: no samples of {self._names(empty)}")
+            means = np.where(empty[:, None], np.nan, means)
+        single = counts == 1
+        if single.any():
+            _warn(f"within-class variation of {self._names(single)} cannot be measured: one sample")
+        weights = counts / N if centre == "samples" else np.full(self.K, 1 / self.K)
+        global_mean = weights @ np.where(empty[:, None], 0.0, means) if centre == "samples" else means.mean(axis=0)
+        centred = means - global_mean
+        within = scatter / N
+        complete = not empty.any()
+        geometry = _geometry.Between.of(centred, means, eps) if complete else _geometry.Between.undefined(self.d)
+        if complete and geometry.rank == 0:
+            _warn("class means coincide: metrics of their differences are undefined")
+            centred = np.zeros_like(centred)
+        measured = bool((counts > 1).any())
+        mean_square = float(np.trace(within)) + float(counts @ np.nan_to_num((means**2).sum(axis=1))) / N
+        values_W: Array = np.linalg.svd(classifier, compute_uv=False)
+        W_centred = classifier - classifier.mean(axis=0)
+        angles = {
+            name: _geometry.angles(rows)
+            for name, rows in (("W", classifier), ("W_centred", W_centred), ("means", centred))
+        }
+        nc4 = np.nan
+        if batches is not None and complete and geometry.rank > 0:
+            nc4 = _agreement((as_features(batch, self.d) for batch in batches), classifier, bias, means, global_mean)
+        return NCMetrics(
+            K=self.K,
+            d=self.d,
+            N=N,
+            counts=counts,
+            centre=centre,
+            nc1=geometry.whitened_trace(within) / self.K if measured else np.nan,
+            nc1_trace_ratio=_ratio(float(np.trace(within)), geometry.trace) if measured else np.nan,
+            cdnv=_geometry.class_distance_variance(means, np.where(single, np.nan, variances)),
+            nc2_W=_geometry.distance_to_etf(classifier, classifier),
+            nc2_W_centred=_geometry.distance_to_etf(W_centred, W_centred),
+            nc2_means=_geometry.distance_to_etf(centred, centred),
+            nc2_means_uncentred=_geometry.distance_to_etf(means, means),
+            **{f"equinorm_{name}": _geometry.norm_spread(rows) for name, rows in
+               (("W", classifier), ("W_centred", W_centred), ("means", centred))},
+            **{f"cosine_mean_{name}": value.mean for name, value in angles.items()},
+            **{f"cosine_std_{name}": value.std for name, value in angles.items()},
+            **{f"equiangularity_{name}": value.from_etf for name, value in angles.items()},
+            nc3_product=_geometry.distance_to_etf(classifier, centred),
+            nc3_product_centred=_geometry.distance_to_etf(W_centred, centred),
+            nc3_duality=_geometry.duality(classifier, centred),
+            nc3_duality_centred=_geometry.duality(W_centred, centred),
+            nc4_agreement=nc4,
+            bias_term=float(np.linalg.norm(bias + classifier @ global_mean)),
+            norm_ratio=_ratio(float((classifier**2).sum()) / self.K, mean_square),
+            rank_W=int((values_W > max(self.K, self.d) * eps_W * np.linalg.norm(classifier)).sum()),
+            rank_means=geometry.rank,
+            singular_values_W=values_W,
+            singular_values_means=geometry.singular_values,
+            spectrum_within=np.linalg.eigvalsh(within)[::-1].clip(min=0),
+            spectrum_between=geometry.spectrum,
+            global_mean=global_mean,
+            class_means=means,
+            class_variances=variances,
+        )  # fmt: skip
+
+    def _names(self, chosen: NDArray[np.bool_]) -> str:
+        labels = self.classes[chosen]
+        shown = ", ".join(map(str, labels[:10]))
+        return f"class{'es' if len(labels) > 1 else ''} {shown}{', ...' if len(labels) > 10 else ''}"
+
+
+def nc_metrics(
+    W: ArrayLike,
+    H: Any,
+    labels: ArrayLike,
+    b: ArrayLike | None = None,
+    *,
+    classes: ArrayLike | None = None,
+    centre: Literal["samples", "classes"] = "samples",
+    threads: int | None = None,
+) -> NCMetrics:
+    """Compute neural-collapse metrics of a classifier and features.
+
+    Parameters
+    ----------
+    W : array, shape (K, d)
+        Classifier, a row a class.
+    H : array of float32 or float64, shape (N, d)
+        Features, a row a sample; a memory-mapped array, or anything with a shape that gives arrays when sliced, is read
+        4096 rows at a time, twice.
+    labels : ints, shape (N,)
+    b : array, shape (K,), optional
+        No bias by default.
+    classes : K ints, optional
+        Row k of W belongs to ``classes[k]``. By default to k or, if the labels are K different numbers not all in
+        [0, K), to the k-th smallest of them.
+    centre : {"samples", "classes"}, optional
+        As in `NCAccumulator.result`.
+    threads : int, optional
+        None follows `set_num_threads`.
+
+    Returns
+    -------
+    NCMetrics
+
+    Raises
+    ------
+    TypeError, ValueError
+        If shapes or types do not fit, a label belongs to no class, or an entry is not finite.
+
+    Warns
+    -----
+    RuntimeWarning
+        If a metric is undefined.
+    """
+    K, d = as_classifier(W, b, None, None)[0].shape
+    accumulator = NCAccumulator(K, d, classes=classes_of(labels, K, classes), threads=threads)
+    checked = as_labels(labels, len(H))
+    for rows, batch in slices(H):
+        accumulator.update(batch, checked[rows])
+    return accumulator.result(W, b, batches=(batch for _, batch in slices(H)), centre=centre)
+
+
+def _agreement(batches: Iterable[NDArray[Any]], W: Array, b: Array, means: Array, global_mean: Array) -> float:
+    """Fraction of samples whose largest logit is that of the nearest class mean."""
+    centred = means - global_mean
+    half_squares = (centred**2).sum(axis=1) / 2
+    agreements = samples = 0
+    for batch in batches:
+        H = batch.astype(np.float64)
+        decided = np.argmax(H @ W.T + b, axis=1)
+        nearest = np.argmax((H - global_mean) @ centred.T - half_squares, axis=1)
+        agreements += int((decided == nearest).sum())
+        samples += len(H)
+    return agreements / samples if samples else np.nan
+
+
+def _ratio(numerator: float, denominator: float) -> float:
+    return numerator / denominator if denominator > 0 else np.nan
+
+
+def _warn(message: str) -> None:
+    warnings.warn(message, RuntimeWarning, stacklevel=3)
