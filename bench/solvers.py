@@ -4,6 +4,8 @@
     python bench/solvers.py --quick         about a tenth of every size and limit: a look, not a measurement
     python bench/solvers.py --only classify only this work (solve, descend, stress, symmetry, classify, eigenpairs)
     python bench/solvers.py --write         record them, and the machine they come from, in bench/README.md
+
+Measured in one process, one run after another, on an otherwise idle machine.
 """
 
 from __future__ import annotations
@@ -23,9 +25,7 @@ VERDICTS = {True: "yes", False: "**NO**", None: "open: stopped too early"}
 
 
 def must_show(claims: list[Claim]) -> str:
-    rows = [
-        [claim.work, claim.what, claim.target, claim.measured, VERDICTS[claim.holds]] for claim in claims
-    ]
+    rows = [[claim.work, claim.what, claim.target, claim.measured, VERDICTS[claim.holds]] for claim in claims]
     return report.table(["work", "what", "target", "measured", "holds"], rows)
 
 
