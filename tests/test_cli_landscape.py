@@ -1,12 +1,14 @@
-"""The commands that describe points and landscapes: ``ufm-fast census`` and ``classify``."""
+"""The commands that describe points and landscapes: ``ufm-fast census``, ``classify`` and ``spectrum``."""
 
 import json
 import math
+import warnings
 
 import numpy as np
 import pytest
 
 import ufm_fast as uf
+from oracle import Oracle
 from ufm_fast.cli import main
 
 DECAYS = {"lambda_W": 1e-3, "lambda_H": 2e-4, "lambda_b": 1e-2}
@@ -124,6 +126,7 @@ def test_census_says_where_the_theorem_was_not_met(run):
         (["census", "--counts", "mnist", "--n", "3"], ["--n"]),
         (["census", "--output", "no/such/file"], ["--output"]),
         (["census", "--plot", "figure.bmp"], ["--plot"]),
+        (["spectrum", "nowhere.npz"], ["nowhere.npz"]),
         (["classify"], ["POINT"]),
         (["classify", "nowhere.npz"], ["nowhere.npz"]),
     ],
@@ -202,6 +205,68 @@ def test_classify_says_when_nothing_is_shown(run, tmp_path):
     assert (code, err.count("\n")) == ((1, 1) if kind == "undecided" else (0, 0))
 
 
+def test_spectrum_of_a_balanced_minimum_is_the_closed_form(run, tmp_path):
+    ufm = uf.UFM(5, 4, 3, **DECAYS)
+    uf.save_point(tmp_path / "point.npz", ufm, uf.global_minimum(ufm).point)
+    files = ["--output", tmp_path / "result.npz", "--plot", tmp_path / "figure.png"]
+    code, out, err = run("spectrum", tmp_path / "point.npz", "--k", 3, "--steps", 100, "--probes", 20, "--json", *files)
+    assert (code, err) == (0, "")
+    result = json.loads(out)
+    values, multiplicities = uf.closed_form_spectrum(ufm)
+    np.testing.assert_allclose(result["eigenvalues"], result["closed_form"], rtol=1e-8)
+    assert set(result["closed_form"]) <= set(values[values > 0])
+    assert result["left_out"] == multiplicities[values == 0].sum() == 6
+    assert result["size"] == multiplicities.sum() == (5 + 15) * 4 + 5
+    assert result["largest"] == pytest.approx(values[-1], rel=1e-8)
+    assert result["negative"] == 0
+    assert result["zero"] == pytest.approx(6, abs=2)
+    assert result["positive"] == pytest.approx(79, abs=4)
+    assert (tmp_path / "figure.png").read_bytes().startswith(b"\x89PNG")
+    with np.load(tmp_path / "result.npz") as saved:
+        np.testing.assert_array_equal(saved["eigenvalues"], result["eigenvalues"])
+        np.testing.assert_array_equal(saved["closed_form_eigenvalues"], values)
+        assert saved["weights"].sum() == pytest.approx(85)
+    code, out, err = run("spectrum", tmp_path / "result.npz", "--k", 3)
+    assert (code, err) == (0, "")
+    assert "nearest closed form" in out
+    assert f"{result['closed_form'][0]:.10g}" in out
+    assert "6 rotations" in out
+    code, out, _ = run("spectrum", tmp_path / "result.npz", "--k", 7, "--rotations", "--json")
+    result = json.loads(out)
+    assert code == result["left_out"] == 0
+    np.testing.assert_allclose(result["eigenvalues"][:6], 0, atol=1e-10)
+    assert result["eigenvalues"][6] > 1e-6
+
+
+def test_spectrum_of_a_saddle(run, tmp_path):
+    ufm = uf.UFM(5, 5, [9, 7, 5, 3, 1], **DECAYS)
+    p = uf.saddle(ufm, 2)
+    uf.save_point(tmp_path / "point.npz", ufm, p)
+    code, out, err = run("spectrum", tmp_path / "point.npz", "--k", 2, "--json", "--threads", 1, "--seed", 3)
+    assert (code, err) == (0, "")
+    result = json.loads(out)
+    dense = np.linalg.eigvalsh(Oracle.of(ufm).full().hessian(*ufm.expand(p)))
+    np.testing.assert_allclose(result["eigenvalues"], dense[:2], rtol=1e-9)
+    assert result["closed_form"] is None
+    assert result["negative"] == pytest.approx(np.sum(dense < -1e-8), rel=0.3)
+    config = result["config"]
+    assert (config["k"], config["tol"], config["steps"], config["probes"], config["seed"]) == (2, 1e-8, 80, 8, 3)
+
+
+def test_spectrum_says_when_it_did_not_converge(run, tmp_path, monkeypatch):
+    def stopped(*arguments, **options):
+        warnings.warn("3 Hessian products used up", uf.ConvergenceWarning, stacklevel=2)
+        return lowest(*arguments, **options)
+
+    lowest = uf.lowest_eigenpairs
+    monkeypatch.setattr(uf, "lowest_eigenpairs", stopped)
+    ufm = uf.UFM(3, 3, **DECAYS)
+    uf.save_point(tmp_path / "point.npz", ufm, uf.saddle(ufm, 0))
+    code, out, err = run("spectrum", tmp_path / "point.npz")
+    assert (code, err) == (1, "ufm-fast: 3 Hessian products used up\n")
+    assert "lowest eigenvalues" in out
+
+
 def test_help(run):
     code, out, _ = run("census", "--help")
     assert code == 0
@@ -213,3 +278,8 @@ def test_help(run):
     code, out, _ = run("classify", "--help")
     assert code == 0
     assert {"--gradient-tol", "--certificate-tol", "--threads", "--json", "--output"} <= set(out.split())
+    code, out, _ = run("spectrum", "--help")
+    assert code == 0
+    assert {"--k", "--tol", "--steps", "--probes", "--seed", "--threads", "--json", "--output", "--plot"} <= set(
+        out.split()
+    )

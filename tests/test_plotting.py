@@ -4,9 +4,10 @@ from io import BytesIO
 
 import numpy as np
 import pytest
+from scipy.integrate import trapezoid
 
 import ufm_fast as uf
-from ufm_fast.plotting import plot_solution
+from ufm_fast.plotting import plot_solution, plot_spectrum
 
 
 @pytest.fixture(scope="module")
@@ -65,6 +66,26 @@ def test_the_zero_optimum_can_be_drawn():
     stream = BytesIO()
     figure.savefig(stream, format="png")
     assert stream.getvalue().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize("at_minimum", [True, False])
+def test_spectrum_counts_and_density(at_minimum):
+    ufm = uf.UFM(5, 4, 3, lambda_W=1e-3, lambda_H=2e-4, lambda_b=1e-2)
+    spectrum = uf.spectrum(ufm, uf.global_minimum(ufm).point if at_minimum else uf.saddle(ufm, 2))
+    marked = [-0.25, 0.0]
+    count_axes, density_axes = plot_spectrum(spectrum, marked).axes
+    x, count = lines(count_axes)["estimate"]
+    np.testing.assert_array_equal(x, spectrum.nodes)
+    assert count[-1] == pytest.approx(85)
+    x, density = lines(density_axes)["estimate"]
+    assert trapezoid(density, x) == pytest.approx(85, rel=1e-4)
+    assert ("closed form" in lines(count_axes)) == at_minimum
+    if at_minimum:
+        values, multiplicities = uf.closed_form_spectrum(ufm)
+        np.testing.assert_array_equal(lines(count_axes)["closed form"], [values, np.cumsum(multiplicities)])
+        assert trapezoid(lines(density_axes)["closed form"][1], x) == pytest.approx(85, rel=1e-4)
+    for axes in (count_axes, density_axes):
+        np.testing.assert_array_equal(lines(axes)["lowest eigenvalues"][0], marked)
 
 
 def test_pyplot_is_left_alone(run_python):

@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
-from matplotlib.ticker import EngFormatter, LogLocator, MaxNLocator, NullFormatter, StrMethodFormatter
-from numpy.typing import NDArray
+from matplotlib.ticker import (
+    EngFormatter,
+    LogLocator,
+    MaxNLocator,
+    NullFormatter,
+    StrMethodFormatter,
+)
+from numpy.typing import ArrayLike, NDArray
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from scipy.optimize import OptimizeResult
 
+    from ._spectrum import Spectrum
     from .landscape import Census
     from .model import UFM
 
@@ -127,6 +135,50 @@ def _draw_fractions(axes: Axes, census: Census) -> None:
     axes.set_xlim(0, 1)
     axes.set_xlabel("fraction of the runs")
     axes.set_title("ended at the certified global minimum", fontsize="small")
+
+
+def plot_spectrum(spectrum: Spectrum, lowest: ArrayLike = ()) -> Figure:
+    """Draw the distribution of a Hessian's eigenvalues.
+
+    Parameters
+    ----------
+    spectrum : Spectrum
+        What `spectrum` returned.
+    lowest : array_like, optional
+        Eigenvalues known better, to be marked.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        The number of eigenvalues below x, on an axis that is linear around zero and logarithmic elsewhere; and their
+        density, smoothed over 1/200 of the range, on a logarithmic scale; both with the closed form where there is one.
+    """
+    figure = Figure(figsize=(9, 3.8), dpi=150, layout="constrained")
+    count_axes, density_axes = figure.subplots(1, 2)
+    lowest, (least, most) = np.asarray(lowest, float), spectrum.nodes[[0, -1]]
+    largest = max(abs(least), abs(most))
+    width = (most - least) / 200 or largest / 200
+    x = np.linspace(least - 5 * width, most + 5 * width, 1000)
+    count_axes.step(spectrum.nodes, np.cumsum(spectrum.weights), where="post", color=_LOSS, label="estimate")
+    density_axes.semilogy(x, spectrum.density(x, width), color=_LOSS, label="estimate")
+    if spectrum.exact is not None:
+        values, multiplicities = spectrum.exact
+        exact = replace(spectrum, nodes=values, weights=multiplicities.astype(float))
+        style = {"color": _BOUND, "linestyle": "--", "label": "closed form"}
+        count_axes.step(values, np.cumsum(multiplicities), where="post", **style)
+        density_axes.semilogy(x, exact.density(x, width), **style)
+    for axes in (count_axes, density_axes):
+        axes.plot(lowest, np.zeros_like(lowest), "|", color=_ESCAPE, markersize=14, clip_on=False,
+                  transform=axes.get_xaxis_transform(), label="lowest eigenvalues")  # fmt: skip
+        axes.set_xlabel("x")
+        axes.legend(frameon=False, fontsize="small")
+    count_axes.set_xscale("symlog", linthresh=1e-5 * largest)
+    decades = 10 ** (np.floor(np.log10(largest)) - [4.0, 2.0, 0.0])
+    count_axes.set_xticks([*-decades[-least > decades], 0, *decades])
+    count_axes.set_ylabel("eigenvalues up to x")
+    density_axes.set_ylim(0.1 / (x[-1] - x[0]), 3 * spectrum.size / width)
+    density_axes.set_ylabel("eigenvalues per unit of x")
+    return figure
 
 
 def _mark_escapes(axes: Axes, history: dict[str, NDArray[Any]]) -> None:

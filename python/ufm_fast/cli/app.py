@@ -11,7 +11,9 @@ import typer
 from .census import census
 from .classify import classify
 from .info import info
+from .inspect import inspect
 from .solve import solve
+from .spectrum import spectrum
 
 app = typer.Typer(
     add_completion=False,
@@ -21,7 +23,9 @@ app = typer.Typer(
 )
 app.command()(solve)
 app.command()(classify)
+app.command()(spectrum)
 app.command()(census)
+app.command()(inspect)
 app.command()(info)
 
 # Some versions of Typer carry their own copy of click, others import click: this reaches the UsageError of both.
