@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ._config import get_cmake_dir, get_include, show_config
+    from ._nc_metrics import NCMetrics
     from ._spectrum import Spectrum, spectrum
     from ._threads import get_num_threads, set_num_threads
     from .certificate import Certificate, certify
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from .inspection import Decays, Inspection, inspect
     from .landscape import Census, census
     from .losses import MSE, CrossEntropy
-    from .metrics import NCAccumulator, NCMetrics, nc_metrics
+    from .metrics import NCAccumulator, nc_metrics
     from .model import UFM, Point
     from .optimize import ConvergenceWarning, Solution, global_minimum, minimize
     from .saddles import saddle
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "_config": ("get_cmake_dir", "get_include", "show_config"),
+    "_nc_metrics": ("NCMetrics",),
     "_spectrum": ("Spectrum", "spectrum"),
     "_threads": ("get_num_threads", "set_num_threads"),
     "certificate": ("Certificate", "certify"),
@@ -39,7 +41,7 @@ _HOMES = {
     "inspection": ("Decays", "Inspection", "inspect"),
     "landscape": ("Census", "census"),
     "losses": ("MSE", "CrossEntropy"),
-    "metrics": ("NCAccumulator", "NCMetrics", "nc_metrics"),
+    "metrics": ("NCAccumulator", "nc_metrics"),
     "model": ("UFM", "Point"),
     "optimize": ("ConvergenceWarning", "Solution", "global_minimum", "minimize"),
     "saddles": ("saddle",),

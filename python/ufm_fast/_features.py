@@ -11,11 +11,9 @@ from numpy.typing import ArrayLike, NDArray
 _BATCH_ROWS = 4096
 
 
-def slices(H: Any) -> Iterator[tuple[slice, Any]]:
-    """Yield slices of rows and these rows of H."""
-    for first in range(0, len(H), _BATCH_ROWS):
-        rows = slice(first, min(first + _BATCH_ROWS, len(H)))
-        yield rows, H[rows]
+def row_slices(rows: int) -> Iterator[slice]:
+    """Cut rows into batches."""
+    return (slice(first, min(first + _BATCH_ROWS, rows)) for first in range(0, rows, _BATCH_ROWS))
 
 
 def classes_of(labels: ArrayLike, K: int, classes: ArrayLike | None) -> NDArray[np.int64]:

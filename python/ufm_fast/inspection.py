@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -12,11 +13,12 @@ from numpy.typing import ArrayLike, NDArray
 
 from . import _core
 from ._blas import single_threaded_blas
-from ._features import as_classifier, as_features, as_labels, classes_of, rows_of_classes, slices
+from ._features import as_classifier, as_features, as_labels, classes_of, row_slices, rows_of_classes
+from ._nc_metrics import NCMetrics
 from ._threads import get_num_threads
 from .critical import CriticalPoint, classify
 from .losses import Loss, as_loss
-from .metrics import NCAccumulator, NCMetrics
+from .metrics import NCAccumulator
 from .model import UFM, Point
 from .optimize import ConvergenceWarning, global_minimum
 
@@ -130,6 +132,7 @@ def inspect(
     centre: Literal["samples", "classes"] = "samples",
     solve: bool = True,
     threads: int | None = None,
+    progress: Callable[[int, int], None] | None = None,
 ) -> Inspection:
     """Measure how collapsed a trained network's last layer is, and how far from the optimum of its UFM.
 
@@ -146,6 +149,9 @@ def inspect(
     solve : bool, optional
         True: find the UFM's global minimum, for a lower bound tight to about 1e-8. False: take the certificate at the
         class means, cheaper and looser.
+
+    progress : callable, optional
+        Called with the batches done and their number, over both readings.
 
     Returns
     -------
@@ -173,7 +179,8 @@ def inspect(
     rows = rows_of_classes(labels, names, len(as_labels(labels, len(H))))
     accumulator = NCAccumulator(K, d, classes=names, threads=threads)
     parts = _Gradient(classifier, bias, loss_function, len(rows), b is not None, threads or get_num_threads())
-    for chosen, batch in slices(H):
+    batches = _Batches(H, progress)
+    for chosen, batch in batches:
         features = as_features(batch, d)
         accumulator.update(features, names[rows[chosen]])
         parts.add(features.astype(np.float64), rows[chosen])
@@ -182,7 +189,7 @@ def inspect(
         raise ValueError(
             f"every class needs a sample, but class {names[np.argmin(counts)]} has none: drop its row of W"
         )
-    metrics = accumulator.result(W, b, batches=(batch for _, batch in slices(H)), centre=centre)
+    metrics = accumulator.result(W, b, batches=(batch for _, batch in batches), centre=centre)
     decays = parts.decays(lambda_W, lambda_H, lambda_b)
     ufm = UFM(
         K, d, counts, loss=loss_function, lambda_W=decays.lambda_W, lambda_H=decays.lambda_H,
@@ -220,6 +227,21 @@ def inspect(
     )  # fmt: skip
 
 
+class _Batches:
+    """The batches of H, to be gone through twice, with reports on how far that is."""
+
+    def __init__(self, H: Any, progress: Callable[[int, int], None] | None) -> None:
+        self._H, self._progress = H, progress
+        self._done, self._total = 0, 2 * sum(1 for _ in row_slices(len(H)))
+
+    def __iter__(self) -> Iterator[tuple[slice, Any]]:
+        for rows in row_slices(len(self._H)):
+            yield rows, self._H[rows]
+            self._done += 1
+            if self._progress is not None:
+                self._progress(self._done, self._total)
+
+
 class _Gradient:
     """The data term over all samples, its gradient, and inner products from which any decays' terms follow."""
 
@@ -239,8 +261,9 @@ class _Gradient:
         """Add a batch of features of these classes."""
         ones = np.ones(len(H))
         problem = _core.Problem64(
-            self.W.shape[0], self.W.shape[1], labels=rows, weights=ones / self.N, scales=ones, ridges=0 * ones, loss=self._loss.name,
-            label_smoothing=self._loss.label_smoothing, lambda_W=0.0, lambda_b=0.0, bias=self.has_bias,
+            self.W.shape[0], self.W.shape[1], labels=rows, weights=ones / self.N, scales=ones, ridges=0 * ones,
+            loss=self._loss.name, label_smoothing=self._loss.label_smoothing, lambda_W=0.0, lambda_b=0.0,
+            bias=self.has_bias,
         )  # fmt: skip
         with single_threaded_blas():
             value, to_W, to_H, to_b = problem.loss_and_grad(self.W, H, self.b, self.threads)

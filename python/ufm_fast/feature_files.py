@@ -1,0 +1,124 @@
+"""Arrays in files, read a slice of rows at a time: ``.npy``, ``.npz``, safetensors and PyTorch state dicts."""
+
+from __future__ import annotations
+
+import math
+import zipfile
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+from numpy.lib import format as npy_format
+from numpy.typing import NDArray
+
+
+class StoredArray:
+    """An array in ``.npy`` format within an open binary stream, read a slice of rows at a time.
+
+    Going back in a compressed stream reads it again from its start.
+
+    Parameters
+    ----------
+    stream : binary file
+        Seekable, at the beginning of the array.
+    name : str
+        For messages.
+
+    Raises
+    ------
+    ValueError
+        If it holds no array of numbers in C order.
+    """
+
+    def __init__(self, stream: IO[bytes], name: str) -> None:
+        version = npy_format.read_magic(stream)
+        read_header = npy_format.read_array_header_1_0 if version == (1, 0) else npy_format.read_array_header_2_0
+        self.shape, in_fortran_order, self.dtype = read_header(stream)
+        if self.dtype.hasobject:
+            raise ValueError(f"{name} must hold numbers, not Python objects")
+        if in_fortran_order and len(self.shape) > 1:
+            raise ValueError(f"{name} must be in C order (numpy.ascontiguousarray brings it there), not in Fortran's")
+        self._stream, self._name, self._start = stream, name, stream.tell()
+        self._row_bytes = self.dtype.itemsize * math.prod(self.shape[1:])
+
+    def __len__(self) -> int:
+        if not self.shape:
+            raise ValueError(f"{self._name} must have rows, but holds one number")
+        return int(self.shape[0])
+
+    def __getitem__(self, rows: slice) -> NDArray[Any]:
+        first, last, step = rows.indices(len(self))
+        if step != 1:
+            raise ValueError("rows are read in order, without gaps")
+        count = max(0, last - first)
+        self._stream.seek(self._start + first * self._row_bytes)
+        data = bytearray(self._stream.read(count * self._row_bytes))
+        if len(data) < count * self._row_bytes:
+            raise ValueError(f"{self._name} is truncated")
+        return np.frombuffer(data, dtype=self.dtype).reshape(count, *self.shape[1:])
+
+
+def open_arrays(path: Path) -> dict[str, Any]:
+    """Return the arrays of a file by name; none is read before it is sliced (PyTorch's are memory-mapped).
+
+    Parameters
+    ----------
+    path : Path
+        ``.npy`` (its one array is named like the file, without the suffix), ``.npz``, ``.safetensors`` (needs the
+        package safetensors), or ``.pt`` or ``.pth`` (needs torch): a state dict, or any dict of tensors.
+
+    Returns
+    -------
+    dict of str to array-like
+        With ``shape`` and slices of rows.
+
+    Raises
+    ------
+    OSError
+        If it cannot be read.
+    ValueError
+        If it is none of these.
+    ModuleNotFoundError
+        If the package that reads it is not installed.
+    """
+    if path.suffix == ".npy":
+        return {path.stem: StoredArray(path.open("rb"), str(path))}
+    if path.suffix == ".npz":
+        try:
+            archive = zipfile.ZipFile(path)
+        except zipfile.BadZipFile:
+            raise ValueError(f"{path} must be an .npz archive") from None
+        members = [name for name in archive.namelist() if name.endswith(".npy")]
+        return {name[:-4]: StoredArray(archive.open(name), f"{name[:-4]} in {path}") for name in members}
+    if path.suffix == ".safetensors":
+        from safetensors import safe_open
+
+        tensors = safe_open(str(path), framework="numpy")
+        return {name: _SafetensorsArray(tensors.get_slice(name)) for name in tensors.keys()}  # noqa: SIM118 - no mapping
+    if path.suffix in (".pt", ".pth"):
+        import torch
+
+        tensors = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        if not isinstance(tensors, dict):
+            raise ValueError(f"{path} must hold a state dict, not a {type(tensors).__name__}")
+        return {name: _numpy_view(value) for name, value in tensors.items() if isinstance(value, torch.Tensor)}
+    raise ValueError(f"{path} must be a .npy, .npz, .safetensors, .pt or .pth file")
+
+
+class _SafetensorsArray:
+    def __init__(self, tensor: Any) -> None:
+        self._tensor, self.shape = tensor, tuple(tensor.get_shape())
+
+    def __len__(self) -> int:
+        return int(self.shape[0])
+
+    def __getitem__(self, rows: slice) -> NDArray[Any]:
+        array: NDArray[Any] = self._tensor[rows]
+        return array
+
+
+def _numpy_view(tensor: Any) -> NDArray[Any]:
+    """Return a tensor's own memory as an array; bfloat16, which NumPy lacks, is converted to float32."""
+    tensor = tensor.detach()
+    array: NDArray[Any] = (tensor.float() if str(tensor.dtype) == "torch.bfloat16" else tensor).numpy()
+    return array
