@@ -44,6 +44,7 @@ class Objective:
         self.weights = self.counts / ufm.N
         self.evaluations = self.hessian_products = 0
         self.x = np.empty(0)  # the last point
+        self.setting = ""  # what the solver chose, for its name
         self._kept: tuple[Array, tuple[torch.Tensor, ...], tuple[torch.Tensor, ...]] | None = None
         self.started = time.perf_counter()
 
@@ -136,6 +137,7 @@ def first_order(
 ) -> str:
     """Steps of a fixed rate: the one of the lowest loss after some trial steps, which are not charged."""
     rate = min(rates, key=lambda rate: _loss_after(optimizer, rate, Objective(objective.ufm), x0, TRIAL_STEPS))
+    objective.setting = f", rate {rate:g}"
     objective.started = time.perf_counter()
     _loss_after(optimizer, rate, objective, x0, MANY)
     raise AssertionError("a solver without end ended")
@@ -208,10 +210,11 @@ def solve(name: str, ufm: uf.UFM, x0: Array, target: float, limit: float, solver
     try:
         message = (solver or SOLVERS[name])(objective, x0.copy())
     except Stopped:
-        message = "stopped"
+        message = ""
     seconds = objective.seconds
     certificate = uf.certify(ufm, ufm.unpack(objective.x))
+    message = message or ("arrived" if certificate.loss <= target else "time limit")
     return Outcome(
-        name, seconds, objective.evaluations, objective.hessian_products, objective.products,
+        f"{name}{objective.setting}", seconds, objective.evaluations, objective.hessian_products, objective.products,
         certificate.loss, certificate.relative_gap, certificate.loss <= target, message,
     )  # fmt: skip
