@@ -1,7 +1,7 @@
-"""Trust-region Newton method with preconditioned conjugate gradients, to stationary points of full accuracy.
+"""Minimisers of smooth functions for stationary points of full accuracy: quasi-Newton descent, then Newton's method.
 
-The steps are those of Steihaug (SIAM J. Numer. Anal. 20, 1983): conjugate gradients on the quadratic model, stopped at
-the trust region's boundary or at negative curvature.
+Newton's method is a trust-region method with the steps of Steihaug (SIAM J. Numer. Anal. 20, 1983): preconditioned
+conjugate gradients on the quadratic model, stopped at the trust region's boundary or at negative curvature.
 """
 
 from __future__ import annotations
@@ -70,8 +70,7 @@ def newton(function: Smooth, x: Array, tolerance: float, steps: int = 300) -> tu
             radius *= 3
         if promised < rounding and np.linalg.norm(new_gradient) >= size:
             failures += 1
-            radius = 0.01 * step_length
-            if failures == 4:
+            if failures == 6:
                 break
         elif ratio > 1e-3:
             x, value, gradient = x + step, new_value, new_gradient
@@ -109,3 +108,45 @@ def _step(function: Smooth, gradient: Array, radius: float, forcing: float) -> t
         along = square + ratio**2 * along
         direction = -y + ratio * direction
     return step, math.sqrt(max(0.0, length)), -float(gradient @ step + 0.5 * (step @ image))
+
+
+def descend(function: Smooth, x: Array, tolerance: float, evaluations: int = 5000, memory: int = 10) -> Array:
+    """Limited-memory quasi-Newton steps (L-BFGS) in the preconditioner's metric, for the way into Newton's reach."""
+    value, gradient = function.value_and_gradient(x)
+    pairs: list[tuple[Array, Array, float]] = []
+    while evaluations > 0 and np.linalg.norm(gradient) > tolerance * function.scale(x):
+        function.linearize(x)
+        direction = _quasi_newton_direction(function, gradient, pairs)
+        slope = float(gradient @ direction)
+        length = 1.0
+        while True:
+            new = x + length * direction
+            new_value, new_gradient = function.value_and_gradient(new)
+            evaluations -= 1
+            if new_value <= value + 1e-4 * length * slope + 1e-15 * abs(value):
+                break
+            length *= float(np.clip(-length * slope / (2 * (new_value - value - length * slope)), 0.1, 0.5))
+            if length < 1e-10:
+                return x
+        s, y = new - x, new_gradient - gradient
+        curvature = float(s @ y)
+        if curvature > 1e-10 * float(np.linalg.norm(s)) * float(np.linalg.norm(y)):
+            pairs = [*pairs, (s, y, curvature)][-memory:]
+        x, value, gradient = new, new_value, new_gradient
+    return x
+
+
+def _quasi_newton_direction(function: Smooth, gradient: Array, pairs: list[tuple[Array, Array, float]]) -> Array:
+    """Two-loop recursion (Nocedal and Wright, Numerical Optimization, 2006, algorithm 7.4)."""
+    r = gradient.copy()
+    shares = []
+    for s, y, curvature in reversed(pairs):
+        shares.append(float(s @ r) / curvature)
+        r -= shares[-1] * y
+    r = function.precondition(r)
+    if pairs:
+        _, y, curvature = pairs[-1]
+        r *= curvature / float(y @ function.precondition(y))
+    for (s, y, curvature), share in zip(pairs, reversed(shares), strict=True):
+        r += (share - float(y @ r) / curvature) * s
+    return -r

@@ -11,13 +11,14 @@ import numpy as np
 from ._blas import fitting_blas
 from ._classes import ClassProblem
 from ._factors import Factors
-from ._newton import Array, newton
+from ._newton import Array, descend, newton
 from ._symmetric import Types
 from .model import UFM, Point
 from .symmetry import solve
 
 _TOLERANCE = 1e-12  # of the gradient, asked for
 _ACCEPTED = 1e-10  # and insisted on
+_DESCENT = 1e-5  # at which Newton's method takes over
 _ATTEMPTS = 3
 _NEGLIGIBLE = 1e-6  # a singular value of A, relative to the largest, that counts as zero
 
@@ -39,8 +40,8 @@ def saddle(ufm: UFM, rank: int, seed: int = 0) -> Point:
     this order: W = H = 0 with the optimal bias (rank 0); for squared error with balanced classes, without a bias or
     without a bias decay, the singular vectors of the shifted targets, any `rank` of them; for balanced cross-entropy,
     the optimum with classes merged into rank + 1 groups of equal or nearly equal size, in closed form or by symmetry
-    reduction; otherwise a minimum of the model with d = rank, by Newton's method. The point is then turned randomly
-    within the feature space.
+    reduction; otherwise a minimum of the model with d = rank, by quasi-Newton descent and Newton's method. The point is
+    then turned randomly within the feature space.
 
     Parameters
     ----------
@@ -71,8 +72,8 @@ def saddle(ufm: UFM, rank: int, seed: int = 0) -> Point:
 
     Notes
     -----
-    Cost: O(K^2 d) for closed forms and symmetry reduction. Newton's method takes hundreds of Hessian products, each six
-    of a K x rank by rank x K matrix.
+    Cost: O(K^2 d) for closed forms and symmetry reduction. Descent and Newton's method take hundreds to thousands of
+    gradients and Hessian products, each three or six products of a K x rank with a rank x K matrix.
     """
     try:
         rank = operator.index(rank)
@@ -159,7 +160,7 @@ def _lower_dimension(ufm: UFM, rank: int, generator: np.random.Generator) -> _Cr
     function = Factors(ufm, rank)
     q = function.q
     for _ in range(_ATTEMPTS):
-        x, error = newton(function, _start(function, generator), _TOLERANCE)
+        x, error = newton(function, descend(function, _start(function, generator), _DESCENT), _TOLERANCE)
         _check_accuracy(ufm, rank, error)
         A, B, b = function.split(x)
         singular = np.linalg.svd(A, compute_uv=False)
