@@ -311,7 +311,7 @@ def _explored(tasks: Iterable[tuple[UFM, int, int, dict[str, Any]]], jobs: int) 
         return
     from joblib import Parallel, delayed
 
-    # Workers that hear nothing for 10 s leave: their parent may have been killed.
+    # Workers without work for 10 s leave (within a minute): their parent may have been killed.
     parallel = Parallel(n_jobs=jobs, return_as="generator_unordered", idle_worker_timeout=10)
     yield from parallel(delayed(_explore)(*task) for task in tasks)
 
