@@ -116,10 +116,11 @@ def class_distance_variance(means: NDArray[np.float64], variances: NDArray[np.fl
     NaN if fewer than two classes are left; infinite if two of their means coincide but a variance does not vanish.
     """
     measured = np.isfinite(variances)
-    M, V = means[measured] - means[measured].mean(axis=0), variances[measured]
+    V = variances[measured]
     K = len(V)
     if K < 2 or not np.isfinite(means).all():
         return np.nan
+    M = means[measured] - means[measured].mean(axis=0)
     norms = (M**2).sum(axis=1)
     total = 0.0
     for tile in _tiles(K):

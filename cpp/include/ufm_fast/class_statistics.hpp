@@ -13,14 +13,15 @@ namespace ufm_fast {
 
 /// Counts, means and second moments of labelled features, gathered batch by batch in double.
 ///
-/// Features are shifted before they are squared: by their class's reference, at first the first sample seen and then
-/// the class mean each time the class has grown sixteenfold. So the moments hold at most some seventeen times the
-/// scatter itself, whatever the size of the means, and nothing is lost to cancellation. A product over a tile of at
-/// most `tile_rows` shifted rows is taken in T, at the speed of that type's GEMM, and added to the sum in double.
+/// Features are shifted before they are squared, by their class's reference: at first the mean over the tile that
+/// brings the first samples, then the class mean each time the class has grown sixteenfold. So the moments hold at most
+/// some seventeen times the scatter itself, whatever the size of the means, and nothing is lost to cancellation. The
+/// product over a tile of at most `tile_rows` shifted rows is taken in T, at the speed of that type's SYRK and GEMM,
+/// and added to the sum in double.
 ///
-/// Memory: d x d + 2 K d doubles, and while updating tile_rows x d numbers of T. The same
-/// number of threads gives the same bits. Batches and class counts merge by the formula of Chan, Golub and LeVeque
-/// (1983) for parallel variances.
+/// Memory: d x d + 2 K d doubles, and while updating tile_rows x d numbers of T and a block per thread. The same number
+/// of threads gives the same bits. Batches and class counts merge by the formula of Chan, Golub and LeVeque (1983) for
+/// parallel variances.
 class ClassStatistics {
  public:
   ClassStatistics(Index K, Index d)
@@ -125,13 +126,25 @@ class ClassStatistics {
     if (!(squares <= (sizeof(T) == sizeof(float) ? 1e75 : 1e300))) return false;
     std::vector<Index> grown;
     for (const Run& run : runs) {
+      if (counts_[run.label] == 0) settled_counts_[run.label] = run.last - run.first;
       counts_[run.label] += run.last - run.first;
-      if (counts_[run.label] >= 16 * std::max<Index>(1, settled_counts_[run.label])) grown.push_back(run.label);
+      if (counts_[run.label] >= 16 * settled_counts_[run.label]) grown.push_back(run.label);
     }
     const double factor = scaled(tile, squares);
     add_gram<T>(tile, factor, execution);
     centre(grown, execution);
     return true;
+  }
+
+  /// The mean over the rows of a run, of `size` columns from `begin`: the first row plus the mean difference from it.
+  template <class T>
+  static void first_mean(Matrix<const T> H, const Index* order, Run run, Index begin, Index size, double* mean) {
+    const ConstVector<T> first(H.row(order[run.first]) + begin, size);
+    Eigen::ArrayXd sum = Eigen::ArrayXd::Zero(size);
+    for (Index i = run.first + 1; i < run.last; ++i) {
+      sum += ConstVector<T>(H.row(order[i]) + begin, size).template cast<double>() - first.template cast<double>();
+    }
+    Vector<double>(mean, size) = first.template cast<double>() + sum / double(run.last - run.first);
   }
 
   /// shifted = h - reference, added to the sum; returns its square.
@@ -169,7 +182,7 @@ class ClassStatistics {
       for (std::size_t r = 0; r < runs.size(); ++r) {
         double* reference = &reference_[runs[r].label * d_ + begin];
         double* sum = &sums_[runs[r].label * d_ + begin];
-        if (counts_[runs[r].label] == 0) std::copy_n(H.row(order[runs[r].first]) + begin, size, reference);
+        if (counts_[runs[r].label] == 0) first_mean(H, order, runs[r], begin, size, reference);
         for (Index i = runs[r].first; i < runs[r].last; ++i) {
           squares[worker][r] += shift_row(H.row(order[i]) + begin, reference, sum, tile.row(i) + begin, size);
         }
