@@ -12,7 +12,8 @@ import pytest
 
 import ufm_fast as uf
 from oracle import Oracle
-from ufm_fast.landscape import covered, visible_rank
+from ufm_fast.critical import covered
+from ufm_fast.landscape import visible_rank
 from ufm_fast.plotting import plot_census
 
 DECAYS = {"lambda_W": 1e-3, "lambda_H": 2e-4, "lambda_b": 1e-2}

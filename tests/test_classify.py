@@ -189,24 +189,36 @@ def test_no_signal(loss, bias):
     assert not math.isnan(found.lowest_eigenvalue)
 
 
-def test_spurious_local_minimum_is_undecided():
+@pytest.mark.parametrize("lambda_b", [1e-2, 0.0])
+def test_spurious_local_minimum(lambda_b):
     """K = 10 in the plane: a critical point above the global minimum, |G|_2 > tau, yet with no way down."""
-    K = 10
-    arguments = {"n": 2, "lambda_W": 5e-3, "lambda_H": 5e-3, "lambda_b": 1e-2}
-    ufm = uf.UFM(K, 2, **arguments)
+    ufm = uf.UFM(10, 2, 2, lambda_W=5e-3, lambda_H=5e-3, lambda_b=lambda_b)
     oracle = Oracle.of(ufm)
     losses = []
     for seed in range(6):
         p = as_point(stationary(oracle, random_start(oracle, seed)))
         found = uf.classify(ufm, p)
-        exact = lowest_eigenvalue(ufm, p)
         assert found.certificate.spectral_norm > ufm.tau
-        assert found.kind == "undecided"
-        assert exact > -1e-9
-        assert found.direction is None
-        assert math.isnan(found.lowest_eigenvalue)
+        check(ufm, p, found, "local_minimum")
+        assert found.lowest_eigenvalue == pytest.approx(0, abs=1e-10)
         losses.append(found.certificate.loss)
-    assert max(losses) > min(losses) * (1 + 1e-3)  # so that some of them are spurious
+    if lambda_b > 0:
+        assert max(losses) > min(losses) * (1 + 1e-3)  # so that some of them are spurious
+
+
+def test_saddle_of_full_rank():
+    """Squared error, d = K - 1: the mean and d - 1 other directions. No direction is empty, yet there is a way down."""
+    ufm = uf.UFM(5, 4, 3, loss="mse", lambda_W=5e-3, lambda_H=2e-3, lambda_b=0.1)
+    t, basis = math.sqrt(3) * ufm.tau, np.linalg.qr(np.column_stack([np.ones(5), np.eye(5)[:, :3]]))[0]
+    c = 0.1 / 1.1
+    size = np.sqrt(np.array([1 - 5 * t / c, *[1 - 5 * t] * 3]) * math.sqrt(3))
+    rho = (ufm.lambda_H / ufm.lambda_W) ** 0.25
+    p = as_point((rho * basis * size, basis * size / (rho * math.sqrt(3)), np.full(5, 5 * t / c / 5.5)))
+    assert gradient_norm(ufm, p) < 1e-12
+    found = uf.classify(ufm, p)
+    assert found.rank == 4
+    check(ufm, p, found, "strict_saddle")
+    assert not math.isnan(found.lowest_eigenvalue)
 
 
 def test_float32_saddle():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
@@ -11,10 +12,13 @@ from numpy.typing import NDArray
 
 from ._blas import fitting_blas
 from ._classes import ClassProblem
+from ._warnings import ConvergenceWarning
 from .certificate import Certificate, certify, in_double
+from .eigenpairs import lowest_eigenpairs
 from .model import UFM, Point
 
 Array: TypeAlias = NDArray[np.float64]
+Kind: TypeAlias = Literal["global_minimum", "strict_saddle", "local_minimum", "not_critical", "undecided"]
 
 _RANK_TOLERANCE = 1e-6
 _AGREEMENT = 1e-6
@@ -27,7 +31,7 @@ class CriticalPoint:
 
     Attributes
     ----------
-    kind : {"global_minimum", "strict_saddle", "not_critical", "undecided"}
+    kind : {"global_minimum", "strict_saddle", "local_minimum", "not_critical", "undecided"}
     gradient_norm : float
         In canonical coordinates W / rho, rho h_i, b with rho = (lambda_H / lambda_W)^(1/4), where both decays are tau.
     relative_gradient_norm : float
@@ -39,16 +43,17 @@ class CriticalPoint:
         ``(N/K)^(1/4)``, the size at which a direction moves logits by order 1.
     lowest_eigenvalue : float
         Of the Hessian in the coordinates (W, h_i, b); NaN where the two bounds differ by more than 1e-6 of the larger
-        of its size and 2 lambda_W lambda_H / (lambda_W + lambda_H).
+        of its size and 2 lambda_W lambda_H / (lambda_W + lambda_H), and no eigen-solver was asked.
     lowest_eigenvalue_bounds : tuple of float
         A lower and an upper bound on it, valid at every point, critical or not.
     direction : Point or None
         At a strict saddle, a unit direction of negative curvature: ``|W|^2 + sum_i |h_i|^2 + |b|^2 = 1`` over all
-        samples (a collapsed row counts n_k times). The logits do not move along it to first order.
+        samples (a collapsed row counts n_k times). Where it is not from an eigen-solver, the logits do not move along
+        it to first order.
     certificate : Certificate
     """
 
-    kind: Literal["global_minimum", "strict_saddle", "not_critical", "undecided"]
+    kind: Kind
     gradient_norm: float
     relative_gradient_norm: float
     rank: int
@@ -60,7 +65,7 @@ class CriticalPoint:
 
 @fitting_blas
 def classify(ufm: UFM, p: Point, *, gradient_tol: float = 1e-6, certificate_tol: float = 1e-8) -> CriticalPoint:
-    """Say what kind of point p is, from one gradient, one Hessian product and a few small eigenproblems.
+    """Say what kind of point p is: mostly from one gradient, one Hessian product and a few small eigenproblems.
 
     With a convex loss and d >= K - 1 (squared error with a decayed or no bias: d >= K) every critical point is a global
     minimum or a strict saddle (Gu & Shen 2024, arXiv:2407.10702, for d = K), and the spectral norm of the gradient
@@ -70,8 +75,11 @@ def classify(ufm: UFM, p: Point, *, gradient_tol: float = 1e-6, certificate_tol:
     * ``not_critical``: otherwise, if the relative gradient norm exceeds ``gradient_tol``.
     * ``strict_saddle``: otherwise, if the curvature along the direction of `CriticalPoint.direction` is below
       ``-100 gradient_tol`` in units of ``2 lambda_W lambda_H / (lambda_W + lambda_H)``.
-    * ``undecided``: critical, but neither is shown. With small d such a point can be a spurious local minimum, or a
-      global minimum that no certificate reaches.
+    * ``local_minimum``: otherwise, if d is too small for the theorem (see `covered`) and `lowest_eigenpairs` finds all
+      curvatures above 100 gradient_tol of these units, but for rotations of the features and free shifts of the bias.
+      It is spurious, or the global minimum for this d, which no certificate reaches. Where `lowest_eigenpairs` finds
+      one below -100 gradient_tol, the point is a ``strict_saddle`` and the direction its eigenvector.
+    * ``undecided``: critical, but nothing is shown.
 
     Parameters
     ----------
@@ -103,7 +111,7 @@ def classify(ufm: UFM, p: Point, *, gradient_tol: float = 1e-6, certificate_tol:
     common shift of the bias bound the lowest eigenvalue from above.
 
     Always in float64. Costs a `certify`, ten K x d x M products, and eigenproblems of sizes d and K; no M x K array
-    is formed where H has a row a sample.
+    is formed where H has a row a sample. `lowest_eigenpairs` takes up to thousands of Hessian products.
     """
     for name, tol in (("gradient_tol", gradient_tol), ("certificate_tol", certificate_tol)):
         if not tol > 0:
@@ -133,25 +141,54 @@ def classify(ufm: UFM, p: Point, *, gradient_tol: float = 1e-6, certificate_tol:
     if ufm.bias and ufm.loss_function.name == "cross_entropy":
         upper = min(upper, ufm.lambda_b)
 
-    kind: Literal["global_minimum", "strict_saddle", "not_critical", "undecided"]
+    exact = lower if upper - lower <= _AGREEMENT * max(abs(lower), unit) else math.nan
+    kind: Kind = "undecided"
+    margin = _CURVATURE_FACTOR * gradient_tol * unit
     if certificate.is_global(certificate_tol):
         kind = "global_minimum"
     elif gradient_norm > gradient_tol * size:
         kind = "not_critical"
-    elif curvature < -_CURVATURE_FACTOR * gradient_tol * unit:
-        kind = "strict_saddle"
     else:
-        kind = "undecided"
+        if curvature < -margin:
+            kind = "strict_saddle"
+        if math.isnan(exact) and not covered(ufm):
+            kind, exact, pair = _search(ufm, p, margin) or (kind, exact, pair)
+            upper = upper if math.isnan(exact) else max(lower, min(upper, exact))
     return CriticalPoint(
         kind=kind,
         gradient_norm=gradient_norm,
         relative_gradient_norm=gradient_norm / size,
         rank=int((squares > threshold**2).sum()),
-        lowest_eigenvalue=lower if upper - lower <= _AGREEMENT * max(abs(lower), unit) else math.nan,
+        lowest_eigenvalue=exact,
         lowest_eigenvalue_bounds=(lower, upper),
         direction=Point(*(part.astype(dtype) for part in pair)) if kind == "strict_saddle" else None,
         certificate=certificate,
     )
+
+
+def covered(ufm: UFM) -> bool:
+    """Whether every critical point of a model is known to be a global minimum or a strict saddle.
+
+    So it is with d >= K for any convex loss, and with d = K - 1 where the rank of a critical point cannot exceed K - 1:
+    for cross-entropy, and for squared error with a bias without decay (Gu and Shen 2024, arXiv:2407.10702, for d = K).
+    """
+    centred = ufm.loss_function.name == "cross_entropy" or (ufm.bias and ufm.lambda_b == 0)
+    return ufm.loss_function.convex and ufm.d >= (ufm.K - 1 if centred else ufm.K)
+
+
+def _search(ufm: UFM, p: Point, margin: float) -> tuple[Kind, float, Point] | None:
+    """Ask the eigen-solver for kind, lowest eigenvalue and its vector at a critical point; None if it stops short."""
+    free_shift = ufm.bias and ufm.lambda_b == 0 and ufm.loss_function.name == "cross_entropy"
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", ConvergenceWarning)
+        found = lowest_eigenpairs(ufm, p, 2 if free_shift else 1, deflate=True)
+    if caught:
+        return None
+    lowest, vector = float(found.eigenvalues[0]), found.vectors[0]
+    if lowest < -margin:
+        return "strict_saddle", lowest, vector
+    lowest = min(0.0, lowest) if found.deflated > 0 else lowest
+    return "local_minimum" if found.eigenvalues[-1] > margin else "undecided", lowest, vector
 
 
 def _samples_per_row(ufm: UFM) -> Array:

@@ -15,7 +15,7 @@ import numpy as np
 
 from ._blas import single_threaded_blas
 from ._journal import Journal, read_journal
-from .critical import classify
+from .critical import classify, covered
 from .model import UFM, Point
 from .optimize import ConvergenceWarning, minimize
 from .saddles import saddle
@@ -207,16 +207,6 @@ def census(
         if callback is not None:
             callback(done, total)
     return _census(models, settings, [found[task] for task in tasks])
-
-
-def covered(ufm: UFM) -> bool:
-    """Whether every critical point of a model is known to be a global minimum or a strict saddle.
-
-    So it is with d >= K for any convex loss, and with d = K - 1 where the rank of a critical point cannot exceed K - 1:
-    for cross-entropy, and for squared error with a bias without decay (Gu and Shen 2024, arXiv:2407.10702, for d = K).
-    """
-    centred = ufm.loss_function.name == "cross_entropy" or (ufm.bias and ufm.lambda_b == 0)
-    return ufm.loss_function.convex and ufm.d >= (ufm.K - 1 if centred else ufm.K)
 
 
 def visible_rank(ufm: UFM, p: Point, loss: float, tol: float) -> int:
