@@ -83,7 +83,11 @@ def check(case: Case) -> None:
 
     x, y = ufm.pack(p), ufm.pack(v)
     for memory in (0, None):
-        assert_close(ufm.unpack(ufm.hessian(p, memory=memory) @ y), product, case.dtype)
+        operator = ufm.hessian(p, memory=memory)
+        assert_close(ufm.unpack(operator @ y), product, case.dtype)
+        block = operator @ np.stack([y, x, y], axis=1)
+        assert_close(ufm.unpack(np.ascontiguousarray(block[:, 2])), product, case.dtype)
+        np.testing.assert_array_equal(block[:, 0], block[:, 2])
     assert abs(ufm.fun(x) - loss) <= tolerance(case.dtype) * loss
     value, computed = ufm.fun_and_grad(x)
     assert abs(value - loss) <= tolerance(case.dtype) * loss

@@ -74,21 +74,19 @@ class BoundProblem {
     return py::make_tuple(out.W(), out.H(), out.b());
   }
 
-  /// v: one flat direction, or one a row.
-  py::array_t<T> flat_hvp(py::handle x, py::handle v, const py::object& kept, int threads) const {
-    const bool block = py::isinstance<py::array>(v) && py::reinterpret_borrow<py::array>(v).ndim() == 2;
-    const Index count = block ? py::reinterpret_borrow<py::array>(v).shape(0) : 1;
-    const T* directions = block ? array_argument<T>(v, "v", {count, size()}) : array_argument<T>(v, "v", {size()});
-    py::array_t<T> out = block ? new_array<T>({count, size()}) : new_array<T>({size()});
-    std::vector<T> no_bias(problem_.bias ? 0 : K_);
-    std::vector<PointView<const T>> from;
-    std::vector<PointView<T>> to;
-    for (Index i = 0; i < count; ++i) {
-      from.push_back(view<const T>(directions + i * size(), nullptr));
-      to.push_back(view(out.mutable_data() + i * size(), no_bias.data()));
-    }
+  py::array_t<T> flat_hvp(py::handle x, py::handle v, int threads) const {
+    py::array_t<T> out = new_array<T>({size()});
+    flat_products_at(x, array_argument<T>(v, "v", {size()}), 1, nullptr, out.mutable_data(), threads);
+    return out;
+  }
+
+  /// V (count, size): a flat direction a row.
+  py::array_t<T> flat_hvps(py::handle x, const py::array& V, const py::object& kept, int threads) const {
+    const Index count = V.ndim() > 0 ? V.shape(0) : 1;
+    const T* directions = array_argument<T>(V, "V", {count, size()});
     const T* kept_data = kept.is_none() ? nullptr : array_argument<T>(kept, "kept", {problem_.M, K_});
-    products_at(flat_point(x, "x"), from, kept_data, to, threads);
+    py::array_t<T> out = new_array<T>({count, size()});
+    flat_products_at(x, directions, count, kept_data, out.mutable_data(), threads);
     return out;
   }
 
@@ -281,6 +279,17 @@ class BoundProblem {
     return value;
   }
 
+  void flat_products_at(py::handle x, const T* directions, Index count, const T* kept, T* out, int threads) const {
+    std::vector<T> no_bias(problem_.bias ? 0 : K_);
+    std::vector<PointView<const T>> from;
+    std::vector<PointView<T>> to;
+    for (Index i = 0; i < count; ++i) {
+      from.push_back(view<const T>(directions + i * size(), nullptr));
+      to.push_back(view(out + i * size(), no_bias.data()));
+    }
+    products_at(flat_point(x, "x"), from, kept, to, threads);
+  }
+
   void products_at(PointView<const T> p, const std::vector<PointView<const T>>& v, const T* kept,
                    const std::vector<PointView<T>>& out, int threads) const {
     const Matrix<const T> kept_matrix(kept, problem_.M, K_);
@@ -309,7 +318,8 @@ void bind_problem(py::module_& module, const char* name) {
       .def("loss_and_grad", &Bound::loss_and_grad, arg("W"), arg("H"), arg("b"), arg("threads"))
       .def("flat_loss_and_grad", &Bound::flat_loss_and_grad, arg("x"), arg("threads"))
       .def("hvp", &Bound::hvp, arg("W"), arg("H"), arg("b"), arg("V_W"), arg("V_H"), arg("V_b"), arg("threads"))
-      .def("flat_hvp", &Bound::flat_hvp, arg("x"), arg("v"), arg("kept"), arg("threads"))
+      .def("flat_hvp", &Bound::flat_hvp, arg("x"), arg("v"), arg("threads"))
+      .def("flat_hvps", &Bound::flat_hvps, arg("x"), arg("V"), arg("kept"), arg("threads"))
       .def("keep", &Bound::keep, arg("W"), arg("H"), arg("b"), arg("threads"))
       .def("gradient_matrix", &Bound::gradient_matrix, arg("W"), arg("H"), arg("b"), arg("threads"))
       .def("gradient_gram", &Bound::gradient_gram, arg("W"), arg("H"), arg("b"), arg("threads"))

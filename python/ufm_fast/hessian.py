@@ -34,13 +34,11 @@ class HessianOperator(LinearOperator):  # type: ignore[misc]  # SciPy is untyped
         self._kept = ufm._run(ufm._problem.keep, *ufm.unpack(self._x)) if affordable else None
 
     def _matvec(self, v: NDArray[Any]) -> NDArray[Any]:
-        v = np.ascontiguousarray(v.reshape(-1), dtype=self.dtype)
-        product: NDArray[Any] = self._ufm._run(self._ufm._problem.flat_hvp, self._x, v, self._kept)
-        return product
+        return self._matmat(v.reshape(-1, 1))[:, 0]
 
     def _matmat(self, V: NDArray[Any]) -> NDArray[Any]:
         rows = np.ascontiguousarray(V.T, dtype=self.dtype)
-        products: NDArray[Any] = self._ufm._run(self._ufm._problem.flat_hvp, self._x, rows, self._kept)
+        products: NDArray[Any] = self._ufm._run(self._ufm._problem.flat_hvps, self._x, rows, self._kept)
         return products.T
 
     def _adjoint(self) -> HessianOperator:

@@ -284,7 +284,7 @@ class UFM:
 
     def hessp(self, x: NDArray[Any], v: NDArray[Any]) -> NDArray[Any]:
         """Multiply the Hessian of f at the packed point x by the packed v."""
-        product: NDArray[Any] = self._run(self._problem.flat_hvp, x, v, None)
+        product: NDArray[Any] = self._run(self._problem.flat_hvp, x, v)
         return product
 
     def pack(self, p: Point) -> NDArray[Any]:
