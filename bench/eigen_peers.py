@@ -6,7 +6,6 @@ Eigenvalues are those of the full-sample Hessian: class means count sqrt(n_k) ti
 from __future__ import annotations
 
 import importlib.util
-import time
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse.linalg import LinearOperator, eigsh, lobpcg
 
+import clock
 import ufm_fast as uf
 from solver_peers import HESSIAN_PRODUCTS, Objective, Stopped
 
@@ -33,11 +33,11 @@ class Hessian(LinearOperator):  # type: ignore[misc]
         super().__init__(np.float64, (scale.size, scale.size))
         self._product, self._scale, self._limit = product, scale, limit
         self.products = 0
-        self.started = time.perf_counter()
+        self.started = clock.now()
 
     @property
     def seconds(self) -> float:
-        return time.perf_counter() - self.started
+        return clock.now() - self.started
 
     def _matvec(self, v: Array) -> Array:
         if self.seconds > self._limit:
@@ -109,7 +109,7 @@ class Eigenvalues:
 def lowest(
     solver: str, source: str, ufm: uf.UFM, p: uf.Point, k: int, tol: float, limit: float, **options: Any
 ) -> Eigenvalues:
-    started = time.perf_counter()
+    started = clock.now()
     operator = hessian(source, ufm, p, limit)
     values, message = None, ""
     try:
@@ -118,4 +118,4 @@ def lowest(
         message = "stopped"
     except Exception as error:
         message = f"{type(error).__name__}: {error}".splitlines()[0][:120]
-    return Eigenvalues(solver, source, time.perf_counter() - started, operator.products, values, message)
+    return Eigenvalues(solver, source, clock.now() - started, operator.products, values, message)

@@ -6,7 +6,6 @@ Every solver minimises the model's own loss, with class means as features, from 
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
@@ -18,6 +17,7 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize
 from torch.nn import functional
 
+import clock
 import ufm_fast as uf
 
 Array = NDArray[np.float64]
@@ -46,11 +46,11 @@ class Objective:
         self.x = np.empty(0)  # the last point
         self.setting = ""  # what the solver chose, for its name
         self._kept: tuple[Array, tuple[torch.Tensor, ...], tuple[torch.Tensor, ...]] | None = None
-        self.started = time.perf_counter()
+        self.started = clock.now()
 
     @property
     def seconds(self) -> float:
-        return time.perf_counter() - self.started
+        return clock.now() - self.started
 
     @property
     def products(self) -> int:
@@ -138,7 +138,7 @@ def first_order(
     """Steps of a fixed rate: the one of the lowest loss after some trial steps, which are not charged."""
     rate = min(rates, key=lambda rate: _loss_after(optimizer, rate, Objective(objective.ufm), x0, TRIAL_STEPS))
     objective.setting = f", rate {rate:g}"
-    objective.started = time.perf_counter()
+    objective.started = clock.now()
     _loss_after(optimizer, rate, objective, x0, MANY)
     raise AssertionError("a solver without end ended")
 
@@ -206,7 +206,7 @@ def solve(name: str, ufm: uf.UFM, x0: Array, target: float, limit: float, solver
         error = abs(objective.loss(*objective.parameters(x0)).item() / expected - 1)
     if not error < 1e-12:
         raise AssertionError(f"PyTorch's loss differs by {error:.1e}")
-    objective.started = time.perf_counter()
+    objective.started = clock.now()
     try:
         message = (solver or SOLVERS[name])(objective, x0.copy())
     except Stopped:

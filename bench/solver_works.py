@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import math
-import os
 import time
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from statistics import median
 
 import numpy as np
-import torch
-from threadpoolctl import threadpool_limits
 
+import clock
 import eigen_peers
 import solver_peers
 import stress
@@ -25,9 +22,7 @@ from report import table
 from solver_peers import Outcome
 
 WITHIN = 1e-6  # relative, of the loss and of eigenvalues
-REST = 0.3  # seconds in which threads of the run before stop spinning
 SHORT, LONG_FACTOR = 25.0, 55  # seconds for every peer; times our time for the two that came furthest
-ONE_THREAD_K = 256  # up to here peers, like our BLAS, lose more by waking threads than they gain
 OURS = "ufm-fast"
 
 
@@ -66,33 +61,19 @@ def geometric(K: int) -> uf.UFM:
     return uf.UFM(K, K, counts, lambda_W=2e-4, lambda_H=2e-4 / counts.mean(), lambda_b=1e-2)
 
 
-def processors() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
-
-
-@contextmanager
-def fitting_threads(K: int) -> Iterator[None]:
-    """Let peers have all processors, but one for a small model; begin when threads of the run before have stopped."""
-    threads = 1 if K <= ONE_THREAD_K else processors()
-    time.sleep(REST)
-    torch.set_num_threads(threads)
-    with threadpool_limits(threads, user_api="blas"):
-        yield
-
-
 def timed(function: Callable, repeats: int = 1) -> tuple[float, object]:
     """Median seconds, and the last answer."""
     seconds = []
     for _ in range(repeats):
-        time.sleep(REST)
-        start = time.perf_counter()
+        time.sleep(clock.REST)
+        start = clock.now()
         answer = function()
-        seconds.append(time.perf_counter() - start)
+        seconds.append(clock.now() - start)
     return median(seconds), answer
 
 
 def peer(name: str, ufm: uf.UFM, x0: np.ndarray, target: float, limit: float, **options) -> Outcome:
-    with fitting_threads(ufm.K):
+    with clock.fitting_threads(ufm.K):
         return solver_peers.solve(name, ufm, x0, target, limit, **options)
 
 
@@ -255,7 +236,7 @@ def descend(scale: Scale) -> Section:
 def random_models(scale: Scale) -> Section:
     count = scale.size(stress.COUNT, 100)
     title = f"stress, {count} random models"
-    results = stress.run(count, processors())
+    results = stress.run(count, clock.processors())
     uncertified = sum(not result.certified for result in results)
     wrong = sum(not result.valid for result in results)
     claims = [
@@ -307,7 +288,7 @@ def _error(values: np.ndarray, exact: np.ndarray) -> float:
 
 
 def _lowest(solver: str, source: str, ufm: uf.UFM, p: uf.Point, k: int, limit: float, **options) -> Eigenvalues:
-    with fitting_threads(ufm.K):
+    with clock.fitting_threads(ufm.K):
         return eigen_peers.lowest(solver, source, ufm, p, k, WITHIN, limit, **options)
 
 

@@ -3,6 +3,7 @@
     python bench/solvers.py                 print the tables (less than 20 minutes on two cores)
     python bench/solvers.py --quick         about a tenth of every size and limit: a look, not a measurement
     python bench/solvers.py --only classify only this work (solve, descend, stress, symmetry, classify, eigenpairs)
+    python bench/solvers.py --cpu-time      on a busy machine: one thread for all, and processor time for a clock
     python bench/solvers.py --write         record them, and the machine they come from, in bench/README.md
 
 Measured in one process, one run after another, on an otherwise idle machine.
@@ -16,6 +17,7 @@ import sys
 import time
 import warnings
 
+import clock
 import machine
 import report
 from solver_works import WORKS, Claim, Scale
@@ -33,6 +35,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--write", action="store_true")
+    parser.add_argument("--cpu-time", action="store_true")
     parser.add_argument("--only", nargs="+", choices=list(WORKS), default=list(WORKS), metavar="WORK")
     options = parser.parse_args()
     if options.write and (options.quick or options.only != list(WORKS)):
@@ -42,10 +45,13 @@ def main() -> None:
     start, load = time.perf_counter(), os.getloadavg()[0]
     description = machine.description()
     notes = []
-    if load > QUIET_LOAD:
+    if options.cpu_time:
+        clock.use_cpu_time()
+        notes.append("Every library had one thread, and times are processor times.")
+    elif load > QUIET_LOAD:
         notes.append(
             f"**The machine was busy with something else when this run began (load {load:.1f}): times and their ratios "
-            "cannot be trusted, counts can.**"
+            "cannot be trusted, counts can. See --cpu-time.**"
         )
     if options.quick:
         notes.append("**Not a measurement: with --quick sizes and limits are about a tenth.**")

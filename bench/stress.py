@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import multiprocessing
-import os
 import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -22,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import ufm_fast as uf
+from clock import processors
 from report import table
 
 TOLERANCE, TIGHT = 1e-7, 1e-11
@@ -152,7 +152,7 @@ def main() -> None:
     if options.seed is not None:
         print(model(options.seed)[0], examine(options.seed), sep="\n")
         return
-    results = run(options.count, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1)
+    results = run(options.count, processors())
     print(summary(results), *failures(results), sep="\n\n")
 
 
