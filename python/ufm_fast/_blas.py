@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from functools import wraps
-from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from . import _core
 from ._threads import get_num_threads
@@ -14,8 +14,7 @@ from ._threads import get_num_threads
 if TYPE_CHECKING:
     from .model import UFM
 
-_P = ParamSpec("_P")
-_R = TypeVar("_R")
+_F = TypeVar("_F", bound=Callable[..., Any])
 
 _PARAMETERS = {"dgemm": 13, "sgemm": 13, "dsyrk": 10, "ssyrk": 10}  # of the functions that the core calls
 _SMALL_K = 256  # up to here K x K work in NumPy and LAPACK loses more by waking BLAS threads than it gains
@@ -82,13 +81,13 @@ def single_threaded_blas() -> Iterator[None]:
                 _open_limits_to_all_threads()
 
 
-def fitting_blas(function: Callable[Concatenate[UFM, _P], _R]) -> Callable[Concatenate[UFM, _P], _R]:
-    """Decorate a function of a model that does K x K work in NumPy: one BLAS thread for a small or one-threaded model."""
+def fitting_blas(function: _F) -> _F:
+    """Decorate a function of a model that works on K x K arrays: one BLAS thread for a small or one-threaded model."""
 
     @wraps(function)
-    def fitted(ufm: UFM, *args: _P.args, **kwargs: _P.kwargs) -> _R:
+    def fitted(ufm: UFM, *args: Any, **kwargs: Any) -> Any:
         alone = ufm.K <= _SMALL_K or (ufm.threads or get_num_threads()) == 1
         with single_threaded_blas() if alone else nullcontext():
             return function(ufm, *args, **kwargs)
 
-    return fitted
+    return cast("_F", fitted)

@@ -39,10 +39,12 @@ class Solution:
 
     @property
     def factored(self) -> SymmetricPoint | None:
+        """The minimum in a few numbers, where classes of equal counts made that possible."""
         return self._found if isinstance(self._found, SymmetricPoint) else None
 
     @cached_property
     def point(self) -> Point:
+        """The minimum itself, made from `factored` at first use where there is one: K x d and M x d arrays."""
         return self._found.point() if isinstance(self._found, SymmetricPoint) else self._found
 
 
