@@ -241,7 +241,7 @@ def _start(ufm: UFM, run: int, generator: np.random.Generator) -> tuple[str, flo
 
 def _random_saddle(ufm: UFM, generator: np.random.Generator) -> Point:
     """Return a saddle of random rank; where there is none of the rank drawn, of a lower one; zero if there are none."""
-    rank = min(ufm.d, ufm.K - 1)
+    rank = min(ufm.d, ufm.K)
     while rank > 0:
         rank = int(generator.integers(rank))
         try:
