@@ -13,15 +13,17 @@ from .objective import Array, Objective, State
 from .preconditioners import RENEWAL, KroneckerMetric, PairMetric
 from .run import Run
 
+ALIGNED = 0.7  # share of the diagonal in |A|^2 from which the pair metric serves
+
 
 def descend_from(q: ClassProblem, A: Array, B: Array, b: Array, tol: float, run: Run) -> tuple[State, int]:
     """Minimise from factors of shape (K, d).
 
     Begins with the Kronecker metric, which is good anywhere. Now and then, and after an escape, the factors are
-    balanced. For cross-entropy with d >= K they are also turned into the class-aligned gauge then, where the pair
-    metric serves: it costs no products and is better near the minimum. (With label smoothing or squared error and small
-    decays it is not.) All iterates stay in the span of the start's rows and of what escapes add, at most 3 K dimensions
-    of the feature space, so a wider model is descended in that many.
+    balanced. For cross-entropy with d >= K they are also turned into the class-aligned gauge then, and if they are
+    nearly diagonal there, the pair metric serves: it costs no products and is better near the minimum. (With label
+    smoothing or squared error and small decays it is not.) All iterates stay in the span of the start's rows and of
+    what escapes add, at most 3 K dimensions of the feature space, so a wider model is descended in that many.
     """
     K, d = q.K, q.d
     if d > 3 * K:
@@ -32,7 +34,6 @@ def descend_from(q: ClassProblem, A: Array, B: Array, b: Array, tol: float, run:
         run.columns = lambda state: (state.A, state.B)
     objective, bounds = Objective(q, A.shape[1], run), Bounds(q, tol, run, first=1e-3)
     alignable = d >= K and q.loss.name == "cross_entropy" and q.loss.label_smoothing == 0
-    metric = PairMetric if alignable else KroneckerMetric
 
     def leap(state: State, decrease: float, stuck: bool, current: Metric) -> tuple[State, Metric] | None:
         escaped = escape(objective, state, decrease) if stuck else None
@@ -41,6 +42,14 @@ def descend_from(q: ClassProblem, A: Array, B: Array, b: Array, tol: float, run:
         turn = alignable and (escaped is not None or not isinstance(current, PairMetric))
         least = -np.inf if turn else max(decrease, 1e-13 * abs(state.loss))
         new = rebalance(objective, escaped or state, least, alignable) or escaped
-        return None if new is None else (new, metric(objective))
+        if new is None:
+            return None
+        aligned = alignable and diagonal_share(new.A) >= ALIGNED
+        return new, (PairMetric if aligned else KroneckerMetric)(objective)
 
     return descend(objective, objective.at(A, B, b), KroneckerMetric(objective), bounds, run, leap)
+
+
+def diagonal_share(A: Array) -> float:
+    """Share of the squared norm that is on the diagonal."""
+    return float(np.sum(np.diag(A) ** 2)) / max(float(np.vdot(A, A)), np.finfo(float).tiny)

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 import numpy as np
+from scipy.linalg.blas import daxpy
 
 from .bounds import Bounds
 from .objective import Array, Objective, State
@@ -45,13 +46,13 @@ class Memory:
         coefficients = []
         for s, y, curvature in reversed(self.pairs):
             coefficients.append((s @ r) / curvature)
-            r -= coefficients[-1] * y
+            r = daxpy(y, r, a=-coefficients[-1])
         r = apply(r)
         if self.scaled and self.pairs:
             s, y, curvature = self.pairs[-1]
             r *= curvature / (y @ apply(y))
         for (s, y, curvature), coefficient in zip(self.pairs, reversed(coefficients), strict=True):
-            r += (coefficient - (y @ r) / curvature) * s
+            r = daxpy(s, r, a=coefficient - (y @ r) / curvature)
         return -r
 
 
