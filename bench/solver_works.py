@@ -35,9 +35,8 @@ class Claim:
     holds: bool | None  # None: a peer's limit came too early to say
 
 
-@dataclass
+@dataclass(frozen=True)
 class Section:
-    title: str
     claims: list[Claim]
     parts: list[str]  # Markdown
 
@@ -176,7 +175,7 @@ def solve(scale: Scale) -> Section:
         f"Every peer has {limit:.0f} s; the two that came furthest without arriving then have {LONG_FACTOR} times our "
         f"time from the beginning. From our start each has {limit / 2:.0f} s."
     )
-    return Section(title, claims, [text, outcomes(rows, ours, least)])
+    return Section(claims, [text, outcomes(rows, ours, least)])
 
 
 def descend(scale: Scale) -> Section:
@@ -230,7 +229,7 @@ def descend(scale: Scale) -> Section:
         Claim(title, f"exactly at the {start}: SciPy's methods returning success there", "shown",
               f"{fooled} of {len(returned)}", fooled > 0)
     )  # fmt: skip
-    return Section(title, claims, parts)
+    return Section(claims, parts)
 
 
 def random_models(scale: Scale) -> Section:
@@ -244,7 +243,7 @@ def random_models(scale: Scale) -> Section:
         Claim(title, "bounds above a loss", "0", f"{wrong}", wrong == 0),
     ]
     text = "Evaluations of loss and gradient until certified; drawn and examined as `stress.py` says."
-    return Section(title, claims, [text, stress.summary(results), *stress.failures(results)])
+    return Section(claims, [text, stress.summary(results), *stress.failures(results)])
 
 
 def symmetry(scale: Scale) -> Section:
@@ -266,7 +265,7 @@ def symmetry(scale: Scale) -> Section:
         Claim(title, "certified relative gap", "<= 1e-8", f"{certificate.relative_gap:.1e}",
               certificate.relative_gap <= 1e-8),
     ]  # fmt: skip
-    return Section(title, claims, [])
+    return Section(claims, [])
 
 
 def _eigenvalues(found: list[Eigenvalues], ours: tuple[str, float, int], exact: np.ndarray) -> str:
@@ -330,7 +329,7 @@ def classify(scale: Scale) -> Section:
         ]  # fmt: skip
         ours = (f"ufm-fast `classify`: {exact[0]:.9g}", seconds, 1)
         parts += [f"{name[0].upper()}{name[1:]}; peers to a relative 1e-6:", _eigenvalues(found, ours, exact)]
-    return Section(f"classify a saddle, K = d = {K}", claims, parts)
+    return Section(claims, parts)
 
 
 def minimum_eigenpairs(scale: Scale) -> Section:
@@ -355,7 +354,7 @@ def minimum_eigenpairs(scale: Scale) -> Section:
         f"Asked for {null + k} pairs, the last {k} of which are shown:",
         _eigenvalues(wide, (f"ufm-fast `lowest_eigenpairs(k={k})`", seconds, pairs.products), exact),
     ]
-    return Section(title, claims, parts)
+    return Section(claims, parts)
 
 
 WORKS: dict[str, Callable[[Scale], Section]] = {

@@ -1,10 +1,10 @@
 """Time to a certified optimum and to a classified saddle against what people use, in the same run.
 
-    python bench/solvers.py                 print the tables (less than 20 minutes on two cores)
+    python bench/solvers.py                 print the tables (about 20 minutes on two cores)
     python bench/solvers.py --quick         about a tenth of every size and limit: a look, not a measurement
     python bench/solvers.py --only classify only this work (solve, descend, stress, symmetry, classify, eigenpairs)
     python bench/solvers.py --cpu-time      on a busy machine: one thread for all, and processor time for a clock
-    python bench/solvers.py --write         record them, and the machine they come from, in bench/README.md
+    python bench/solvers.py --write         record the tables, and the machine they come from, in bench/README.md
 
 Measured in one process, one run after another, on an otherwise idle machine.
 """
@@ -16,6 +16,7 @@ import os
 import sys
 import time
 import warnings
+from collections.abc import Iterator
 
 import clock
 import machine
@@ -31,49 +32,44 @@ def must_show(claims: list[Claim]) -> str:
     return report.table(["work", "what", "target", "measured", "holds"], rows)
 
 
+def conditions(quick: bool, cpu_time: bool) -> Iterator[str]:
+    """What a reader has to know before the numbers."""
+    load = os.getloadavg()[0]
+    if quick:
+        yield "**Not a measurement: with --quick sizes and limits are about a tenth.**"
+    if cpu_time:
+        yield "Measured with --cpu-time: every library has one thread, and times are processor times."
+    elif load > QUIET_LOAD:
+        yield (
+            f"**The machine was busy with something else when this began (load {load:.1f}): times and their ratios "
+            "cannot be trusted, counts can. See --cpu-time.**"
+        )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true")
-    parser.add_argument("--write", action="store_true")
     parser.add_argument("--cpu-time", action="store_true")
     parser.add_argument("--only", nargs="+", choices=list(WORKS), default=list(WORKS), metavar="WORK")
+    parser.add_argument("--write", action="store_true")
     options = parser.parse_args()
-    if options.write and (options.quick or options.only != list(WORKS)):
-        parser.error("--write records a whole run, without --quick or --only")
-
-    warnings.simplefilter("ignore")  # of peers
-    start, load = time.perf_counter(), os.getloadavg()[0]
-    description = machine.description()
-    notes = []
+    if options.write and options.quick:
+        parser.error("--write records a measurement, without --quick")
     if options.cpu_time:
         clock.use_cpu_time()
-        notes.append("Every library had one thread, and times are processor times.")
-    elif load > QUIET_LOAD:
-        notes.append(
-            f"**The machine was busy with something else when this run began (load {load:.1f}): times and their ratios "
-            "cannot be trusted, counts can. See --cpu-time.**"
-        )
-    if options.quick:
-        notes.append("**Not a measurement: with --quick sizes and limits are about a tenth.**")
-    claims, details = [], []
+
+    warnings.simplefilter("ignore")  # of peers
     for name in options.only:
         print(f"{name} ...", file=sys.stderr, flush=True)
+        start = time.perf_counter()
+        description = ", ".join(f"{key}: {value}" for key, value in machine.description().items())
+        notes = list(conditions(options.quick, options.cpu_time))
         section = WORKS[name](Scale(options.quick))
-        claims += section.claims
-        details += [f"#### {section.title}", *section.parts] if section.parts else []
-    parts = [
-        *notes,
-        "### Must show",
-        must_show(claims),
-        "### Every run",
-        *details,
-        "### Machine",
-        report.table(["", ""], [list(item) for item in description.items()]),
-        f"Measured in {(time.perf_counter() - start) / 60:.1f} minutes.",
-    ]
-    print(*parts, sep="\n\n")
-    if options.write:
-        report.record("solvers.py", parts)
+        minutes = (time.perf_counter() - start) / 60
+        parts = [*notes, must_show(section.claims), *section.parts, f"{minutes:.1f} minutes on {description}."]
+        print(f"### {name}", *parts, sep="\n\n", end="\n\n", flush=True)
+        if options.write:
+            report.record(f"solvers.py {name}", parts)
 
 
 if __name__ == "__main__":
