@@ -6,10 +6,11 @@ import warnings
 
 import numpy as np
 import pytest
+from rich.console import Console
 
 import ufm_fast as uf
 from oracle import Oracle
-from ufm_fast.cli import main
+from ufm_fast.cli import main, progress
 
 DECAYS = {"lambda_W": 1e-3, "lambda_H": 2e-4, "lambda_b": 1e-2}
 SMALL = ["census", "--K", 4, "--n", 20, "--runs", 4, "--jobs", 1]
@@ -105,6 +106,12 @@ def test_census_continues_its_file_and_draws(run, tmp_path):
     assert "census.jsonl" in err
 
 
+def test_census_shows_how_many_runs_are_done(run, monkeypatch):
+    monkeypatch.setattr(progress, "Console", lambda stderr: Console(stderr=stderr, force_terminal=True))
+    assert "8/8" in run(*SMALL, "--loss", "mse")[2]
+    assert run(*SMALL, "--loss", "mse", "--json")[2] == ""
+
+
 def test_census_says_where_the_theorem_was_not_met(run):
     code, out, err = run(*SMALL, "--max-evaluations", 3, "--loss", "mse", "--imbalance", 10)
     assert code == 1
@@ -145,7 +152,7 @@ def test_missing_joblib_is_named(run_python):
     script = """
 import contextlib, io, sys
 sys.modules["joblib"] = None
-from ufm_fast.cli import main
+from ufm_fast.cli import main, progress
 with contextlib.redirect_stderr(io.StringIO()) as err:
     code = main(["census", "--K", "3", "--runs", "2", "--jobs", "2"])
 print(code, err.getvalue(), end="")
