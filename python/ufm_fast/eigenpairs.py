@@ -211,11 +211,13 @@ def _in_empty_directions(
         branches = _all_branches(problem, p, *spaces)
     branches.sort(key=lambda branch: branch[0])
     pairs = []
-    for value, along_W, along_H, v, u in branches[: -(-k // width)]:
-        for direction in empty.T:
+    for value, along_W, along_H, v, u in branches:
+        for direction in empty.T[: k - len(pairs)]:
             vector = Point(along_W * np.outer(v, direction), along_H * np.outer(u, direction), np.zeros(problem.K))
             pairs.append(_Pair(value, vector))
-    return pairs[:k], norm
+        if len(pairs) == k:
+            break
+    return pairs, norm
 
 
 def _orthonormal(X: Array) -> Array:

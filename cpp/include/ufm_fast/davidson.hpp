@@ -112,12 +112,18 @@ EigenResult lowest_eigenpairs(const Operator& op, Matrix<T> start, Matrix<T> vec
 
   // Makes the rows of X orthonormal to the basis and to each other and takes them into it, with their products.
   const auto widen = [&](Matrix<T> X) {
-    for (int pass = 0; pass < 4 && X.rows > 0; ++pass) {
-      op.project(X, execution);
+    for (Index i = 0; i < X.rows; ++i) {
+      const double norm = std::sqrt(squared_norm(X.row(i), n));
+      if (norm > 0) Vector<T>(X.row(i), n) *= T(1 / norm);
+    }
+    double loss = 1;
+    for (int pass = 0; pass < 5 && X.rows > 0; ++pass) {
+      if (loss > 0.9) op.project(X, execution);
       detail::remove_components<T>(V.block(0, size), X, execution);
-      // From the second pass on the rows had norm one: those that lose most of it were rounding.
-      const auto [kept, loss] = detail::orthonormalize<T>(X, pass == 0 ? T(0) : T(0.5), execution);
-      X.rows = kept;
+      // Rows had norm one: those that lose all of it, or in a later pass much of it, were rounding.
+      const auto done = detail::orthonormalize<T>(X, pass == 0 ? T(1e-14) : T(0.5), execution);
+      X.rows = done.kept;
+      loss = done.largest_loss;
       if (pass > 0 && loss < 1e-3) break;
     }
     if (X.rows == 0) return false;
@@ -125,7 +131,6 @@ EigenResult lowest_eigenpairs(const Operator& op, Matrix<T> start, Matrix<T> vec
     const Matrix<T> fresh = V.block(size, X.rows), image = AV.block(size, X.rows);
     for (Index i = 0; i < X.rows; ++i) Vector<T>(fresh.row(i), n) = Vector<T>(X.row(i), n);
     op.apply(fresh, image, execution);
-    op.project(image, execution);
     size += X.rows;
     result.products += X.rows;
     const std::vector<T> block = inner_products<T>(image, V.block(0, size), execution);

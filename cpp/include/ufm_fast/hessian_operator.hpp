@@ -77,7 +77,7 @@ class HessianOperator {
       if (deflate_) {
         parallel_gemm<T>(Op::transpose, Op::none, 1, p_.W, r.W, 0, a, execution);
         parallel_gemm<T>(Op::transpose, Op::none, 1, p_.H, r.H, 0, h, execution);
-        solve_blocks(a, h, shift);
+        solve_blocks(a, h, shift, execution);
       }
       scale_columns(r.W, squares_H_, problem_.lambda_W + shift);
       scale_columns(r.H, squares_W_, problem_.ridges[0] + shift);
@@ -164,42 +164,48 @@ class HessianOperator {
 
   /// Given a = W^T R_W and h = H^T R_H: replaces them by what has to be added, through W a and H h, to the diagonal
   /// solution to make it the block solution.
-  void solve_blocks(Matrix<T> a, Matrix<T> h, T shift) const {
+  void solve_blocks(Matrix<T> a, Matrix<T> h, T shift, const Execution& execution) const {
+    const int workers = worker_count(d_ / 32 + 1, execution.threads);
+    parallel_ranges(workers, workers, execution.poll, [&](int, Index first, Index, Interruption&) {
+      for (Index i = first; i < d_; i += workers) solve_row(a, h, shift, i);
+    });
+  }
+
+  /// The blocks of columns i and j >= i.
+  void solve_row(Matrix<T> a, Matrix<T> h, T shift, Index i) const {
     using Block = Eigen::Matrix<T, 4, 4>;
     using Four = Eigen::Matrix<T, 4, 1>;
     const T ridge_W = problem_.lambda_W + shift, ridge_H = problem_.ridges[0] + shift;
     const T tau = std::sqrt(problem_.lambda_W * problem_.ridges[0]);
-    for (Index i = 0; i < d_; ++i) {
-      for (Index j = i; j < d_; ++j) {
-        const T wi = std::sqrt(squares_W_[i]), wj = std::sqrt(squares_W_[j]);
-        const T hi = std::sqrt(squares_H_[i]), hj = std::sqrt(squares_H_[j]);
-        if (!(wi * wj * hi * hj > T(0))) {
-          a.row(i)[j] = a.row(j)[i] = h.row(i)[j] = h.row(j)[i] = T(0);
-          continue;
-        }
-        // coordinates (W_ij, W_ji, H_ij, H_ji) in the bases U_W, U_H: logits move by w_i H_ji + h_j W_ij and so on
-        Block block;
-        block.setZero();
-        block.diagonal() << weight_ * hj * hj + ridge_W, weight_ * hi * hi + ridge_W, weight_ * wj * wj + ridge_H,
-            weight_ * wi * wi + ridge_H;
-        block(0, 2) = block(2, 0) = block(1, 3) = block(3, 1) = -tau;
-        block(0, 3) = block(3, 0) = weight_ * hj * wi;
-        block(1, 2) = block(2, 1) = weight_ * hi * wj;
-        const Four right(a.row(i)[j] / wi, a.row(j)[i] / wj, h.row(i)[j] / hi, h.row(j)[i] / hj);
-        Four x;
-        if (i == j) {
-          Eigen::Matrix<T, 2, 2> small;
-          small << block(0, 0), block(0, 3) - tau, block(0, 3) - tau, block(2, 2);
-          const Eigen::Matrix<T, 2, 1> y = small.llt().solve(Eigen::Matrix<T, 2, 1>(right[0], right[2]));
-          x << y[0], y[0], y[1], y[1];
-        } else {
-          x = block.llt().solve(right);
-        }
-        a.row(i)[j] = (x[0] - right[0] / block(0, 0)) / wi;
-        a.row(j)[i] = (x[1] - right[1] / block(1, 1)) / wj;
-        h.row(i)[j] = (x[2] - right[2] / block(2, 2)) / hi;
-        h.row(j)[i] = (x[3] - right[3] / block(3, 3)) / hj;
+    for (Index j = i; j < d_; ++j) {
+      const T wi = std::sqrt(squares_W_[i]), wj = std::sqrt(squares_W_[j]);
+      const T hi = std::sqrt(squares_H_[i]), hj = std::sqrt(squares_H_[j]);
+      if (!(wi * wj * hi * hj > T(0))) {
+        a.row(i)[j] = a.row(j)[i] = h.row(i)[j] = h.row(j)[i] = T(0);
+        continue;
       }
+      // coordinates (W_ij, W_ji, H_ij, H_ji) in the bases U_W, U_H: logits move by w_i H_ji + h_j W_ij and so on
+      Block block;
+      block.setZero();
+      block.diagonal() << weight_ * hj * hj + ridge_W, weight_ * hi * hi + ridge_W, weight_ * wj * wj + ridge_H,
+          weight_ * wi * wi + ridge_H;
+      block(0, 2) = block(2, 0) = block(1, 3) = block(3, 1) = -tau;
+      block(0, 3) = block(3, 0) = weight_ * hj * wi;
+      block(1, 2) = block(2, 1) = weight_ * hi * wj;
+      const Four right(a.row(i)[j] / wi, a.row(j)[i] / wj, h.row(i)[j] / hi, h.row(j)[i] / hj);
+      Four x;
+      if (i == j) {
+        Eigen::Matrix<T, 2, 2> small;
+        small << block(0, 0), block(0, 3) - tau, block(0, 3) - tau, block(2, 2);
+        const Eigen::Matrix<T, 2, 1> y = small.llt().solve(Eigen::Matrix<T, 2, 1>(right[0], right[2]));
+        x << y[0], y[0], y[1], y[1];
+      } else {
+        x = block.llt().solve(right);
+      }
+      a.row(i)[j] = (x[0] - right[0] / block(0, 0)) / wi;
+      a.row(j)[i] = (x[1] - right[1] / block(1, 1)) / wj;
+      h.row(i)[j] = (x[2] - right[2] / block(2, 2)) / hi;
+      h.row(j)[i] = (x[3] - right[3] / block(3, 3)) / hj;
     }
   }
 };
