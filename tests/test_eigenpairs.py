@@ -7,6 +7,7 @@ import pytest
 
 import ufm_fast as uf
 from oracle import Oracle
+from ufm_fast._core import singular_triplets
 
 BIASES = [{"lambda_b": 1e-2}, {"lambda_b": 0.0}, {"bias": False}]
 
@@ -133,7 +134,7 @@ def test_spurious_local_minimum():
 def test_stopping_short_warns():
     ufm = uf.UFM(20, 12, np.arange(1, 21), lambda_W=5e-4, lambda_H=5e-5, lambda_b=1e-2)
     p = ufm.random_point(seed=2)
-    with pytest.warns(uf.ConvergenceWarning, match="products used up at residuals"):
+    with pytest.warns(uf.ConvergenceWarning, match="stopped after 10 Hessian products"):
         found = uf.lowest_eigenpairs(ufm, p, 2, max_products=10)
     assert found.products == 12
     assert found.residuals.max() > 1e-8
@@ -159,3 +160,56 @@ def test_float32_points_are_treated_in_double():
     found = uf.lowest_eigenpairs(single, q, 2)
     assert found.vectors[0].W.dtype == np.float32
     np.testing.assert_allclose(found.eigenvalues, uf.lowest_eigenpairs(double, p, 2).eigenvalues, rtol=1e-5)
+
+
+def test_with_little_memory(monkeypatch):
+    """Without room for an M x K array the gradient matrix and the probabilities are made again in every product."""
+    ufm = model(12, 12, [5, 9, 2, 7] * 3, lambda_b=1e-2)
+    p = uf.saddle(ufm, 4)
+    expected = uf.lowest_eigenpairs(ufm, p, 60)
+    monkeypatch.setattr("ufm_fast._isometric._free_memory", lambda: 0)
+    found = check(ufm, p, 60)
+    np.testing.assert_allclose(found.eigenvalues, expected.eigenvalues, rtol=1e-9, atol=1e-15)
+
+
+@pytest.mark.parametrize("keep", [False, True])
+def test_singular_triplets_of_the_gradient_matrix(keep):
+    ufm = uf.UFM(30, 8, 3, lambda_W=1e-3, lambda_H=1e-3, collapse=False)
+    p = ufm.random_point(seed=4, scale=0.3)
+    G = Oracle.of(ufm).residuals(*p)
+    _, s, Vt = np.linalg.svd(G)
+    generator = np.random.default_rng(0)
+    for without in (0, 2):
+        squares, right, images, products = singular_triplets(
+            ufm._problem, *p, np.ascontiguousarray(Vt[:without]), generator.standard_normal((4, 30)), 4,
+            basis=30, tolerance=1e-12, max_products=1000, keep=keep, threads=2,
+        )  # fmt: skip
+        found = np.linalg.norm(images, axis=1)
+        np.testing.assert_allclose(found, s[without : without + 4], rtol=1e-12)
+        np.testing.assert_allclose(squares, -(found**2), rtol=1e-12)
+        np.testing.assert_allclose(images, right @ G.T, rtol=0, atol=1e-15)
+        np.testing.assert_allclose(abs(right @ Vt[without : without + 4].T), np.eye(4), rtol=0, atol=1e-6)
+        assert products < 200
+
+
+def test_can_be_interrupted(run_python):
+    run_python("""
+import signal
+import ufm_fast as uf
+
+class Alarm(Exception):
+    pass
+
+def ring(*_):
+    raise Alarm
+
+signal.signal(signal.SIGALRM, ring)
+ufm = uf.UFM(40, 30, 5, lambda_W=1e-4, lambda_H=1e-5, lambda_b=1e-2)
+signal.setitimer(signal.ITIMER_REAL, 1.0)
+try:
+    uf.lowest_eigenpairs(ufm, ufm.random_point(), tol=1e-17, max_products=10**9)
+except Alarm:
+    print("stopped")
+else:
+    raise AssertionError("not interrupted")
+""")

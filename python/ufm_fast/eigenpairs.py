@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from . import _core
+from ._blas import fitting_blas
 from ._isometric import IsometricProblem
 from ._newton import Array
 from ._warnings import ConvergenceWarning
@@ -57,6 +58,7 @@ class _Pair(NamedTuple):
     vector: Point  # in isometric coordinates
 
 
+@fitting_blas
 def lowest_eigenpairs(
     ufm: UFM,
     p: Point,
@@ -108,7 +110,7 @@ def lowest_eigenpairs(
     Warns
     -----
     ConvergenceWarning
-        If `max_products` ended the search.
+        If the search ended before all residuals were small enough, as by `max_products`.
 
     Notes
     -----
@@ -148,11 +150,14 @@ def lowest_eigenpairs(
     for value, v in pairs:
         image = Point(*problem.run(compiled.hvp, *point, *v))
         residuals.append(math.sqrt(sum(float(np.sum((x - value * y) ** 2)) for x, y in zip(image, v, strict=True))))
-    if products >= max_products and max(residuals) > 10 * tol * largest:
+    scale = max(largest, *(abs(value) for value, _ in pairs), ufm.lambda_W + ufm.lambda_H)
+    if max(residuals) > 10 * tol * scale:
         warnings.warn(
-            f"{products} Hessian products used up at residuals of up to {max(residuals):.1e}", ConvergenceWarning,
-            stacklevel=2,
-        )  # fmt: skip
+            f"stopped after {products} Hessian products at residuals of up to {max(residuals):.1e}, "
+            f"not {tol * scale:.1e}",
+            ConvergenceWarning,
+            stacklevel=3,
+        )
     spread = ufm.collapse_classes and bool((ufm.counts > 1).any())
     return Eigenpairs(
         eigenvalues=np.array([value for value, _ in pairs]),
@@ -210,7 +215,7 @@ def _in_empty_directions(
     else:
         branches = _all_branches(problem, p, *spaces)
     branches.sort(key=lambda branch: branch[0])
-    pairs = []
+    pairs: list[_Pair] = []
     for value, along_W, along_H, v, u in branches:
         for direction in empty.T[: k - len(pairs)]:
             vector = Point(along_W * np.outer(v, direction), along_H * np.outer(u, direction), np.zeros(problem.K))
