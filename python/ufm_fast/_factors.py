@@ -35,6 +35,7 @@ class Factors:
         )
         self.columns = columns
         self._half = q.K * columns
+        self._evaluated: tuple[Array | None, Array] = None, np.empty(0)
         self._at: tuple[Array, Array, Array, Array, Any, Any, Array]
 
     def split(self, x: Array) -> tuple[Array, Array, Array]:
@@ -56,6 +57,7 @@ class Factors:
         q = self.q
         A, B, b = self.split(x)
         value, G, grad_b = q.data_term(B @ A.T, b)
+        self._evaluated = x, G
         value += 0.5 * q.tau * float(np.vdot(A, A) + np.vdot(B, B)) + 0.5 * q.lambda_b * float(b @ b)
         return value, self.join(G.T @ B + q.tau * A, G @ A + q.tau * B, grad_b + q.lambda_b * b)
 
@@ -63,7 +65,9 @@ class Factors:
         """Keep the gradient matrix, the probabilities and the preconditioner of x."""
         q = self.q
         A, B, b = self.split(x)
-        _, G, _ = q.data_term(B @ A.T, b)
+        last, G = self._evaluated
+        if last is not x:
+            _, G, _ = q.data_term(B @ A.T, b)
         if q.loss.name == "mse":
             curvature = P = np.ones((q.K, q.K))
         else:

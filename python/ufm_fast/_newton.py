@@ -61,7 +61,8 @@ def newton(function: Smooth, x: Array, tolerance: float, steps: int = 300) -> tu
         step, step_length, promised = _step(
             function, gradient, radius, min(0.1, math.sqrt(length / first)) / 10**failures
         )
-        new_value, new_gradient = function.value_and_gradient(x + step)
+        new = x + step
+        new_value, new_gradient = function.value_and_gradient(new)
         rounding = _ROUNDING * abs(value)
         ratio = (value - new_value + rounding) / (promised + rounding)
         if ratio < 0.25:
@@ -73,7 +74,7 @@ def newton(function: Smooth, x: Array, tolerance: float, steps: int = 300) -> tu
             if failures == 6:
                 break
         elif ratio > 1e-3:
-            x, value, gradient = x + step, new_value, new_gradient
+            x, value, gradient = new, new_value, new_gradient
     return x, float(np.linalg.norm(gradient)) / max(function.scale(x), np.finfo(float).tiny)
 
 
