@@ -5,7 +5,7 @@ Eigenvalues are those of the full-sample Hessian: class means count sqrt(n_k) ti
 
 from __future__ import annotations
 
-import importlib.util
+import importlib
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -83,7 +83,12 @@ SOLVERS: dict[str, Callable[..., Array]] = {"ARPACK": arpack, "LOBPCG": scipy_lo
 
 
 def available() -> list[str]:
-    return [name for name in SOLVERS if name != "PRIMME" or importlib.util.find_spec("primme")]
+    """PRIMME only where it is installed; loaded before any threads are limited."""
+    try:
+        importlib.import_module("primme")
+    except ImportError:
+        return [name for name in SOLVERS if name != "PRIMME"]
+    return list(SOLVERS)
 
 
 @dataclass(frozen=True)

@@ -158,6 +158,7 @@ def solve(scale: Scale) -> Section:
         if LONG_FACTOR * seconds > limit:
             found[name] = peer(name, ufm, usual, target, LONG_FACTOR * seconds)
     best = _best(list(found.values()), _time)
+    scipy = _best([outcome for outcome in found.values() if outcome.name.startswith("SciPy")], _time)
     from_ours = [
         peer(name, ufm, ufm.pack(starts[0]), target, limit / 2)
         for name in ("SciPy L-BFGS-B", "SciPy trust-krylov", "SciPy Newton-CG", "PyTorch LBFGS")
@@ -170,6 +171,7 @@ def solve(scale: Scale) -> Section:
         Claim(title, "matrix products", "<= 60", f"{ours.products:.0f}", ours.products <= 60),
         Claim(title, "time", "<= 3 s", _seconds(seconds), seconds <= 3),
         _claimed(title, "time of the best peer, random start / ours", 50, best, ours, _time),
+        _claimed(title, "time of the best of SciPy, random start / ours", 50, scipy, ours, _time),
     ]
     text = (
         f"Every peer has {limit:.0f} s; the two that came furthest without arriving then have {LONG_FACTOR} times our "
