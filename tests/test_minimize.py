@@ -313,15 +313,17 @@ def test_callback_stops():
     assert ufm.loss(result.point) == pytest.approx(result.fun, rel=1e-14)
 
 
-@pytest.mark.parametrize("start", [False, True])
+@pytest.mark.parametrize("start", [None, "random", "zero"])
 @pytest.mark.parametrize("limit", [1, 2, 5])
-def test_evaluations_run_out(limit, start):
-    ufm = long_tail()
+@pytest.mark.parametrize("d", [4, 5])
+def test_evaluations_run_out(d, limit, start):
+    ufm = long_tail(d=d)
+    x0 = {None: None, "random": ufm.random_point(0), "zero": zero_point(ufm)}[start]
     with pytest.warns(uf.ConvergenceWarning, match="evaluations"):
-        result = uf.minimize(ufm, ufm.random_point(0) if start else None, max_evaluations=limit, tol=1e-12)
+        result = uf.minimize(ufm, x0, max_evaluations=limit, tol=1e-12)
     assert (result.success, result.status) == (False, 1)
     assert result.nfev <= limit
-    assert result.certificate.lower_bound <= global_minimum(Oracle.of(ufm))[1] <= result.fun
+    assert result.certificate.lower_bound <= global_minimum(Oracle.of(long_tail()))[1] <= result.fun
 
 
 def test_same_input_same_result():

@@ -104,7 +104,7 @@ def minimize(
     try:
         if x0 is None and q.d >= q.K - 1:
             state, status = solve(q, tol, run)
-            if q.d < q.K or status == STALLED:
+            if status == STALLED or (q.d < q.K and status == CERTIFIED):
                 run.charge(20, q.K)  # the singular value decomposition that fits the columns
                 state, status = descend_from(q, *run.columns(state), state.b, tol, run)
         else:

@@ -8,13 +8,15 @@ from .objective import Objective, State
 
 
 def rebalance(objective: Objective, state: State, least: float, aligned: bool) -> State | None:
-    """The state with A^T A = B^T B and the same Z, or None where that lowers the loss by no more than `least`.
+    """The state with A^T A = B^T B and the same Z; None where that gains no more than `least` or evaluations ran out.
 
     The least penalty of factors of Z is tau |Z|_* (two ridges make a nuclear norm). Steps in A and B bring them there
     very slowly where tau is small beside the curvature of the loss. The factors are turned so as to stay near the old
     ones or, aligned (which takes K columns), so that column k belongs to class k: A and B as near symmetric as may be.
     """
     q = objective.q
+    if objective.run.exhausted:
+        return None
     (QA, RA), (QB, RB) = np.linalg.qr(state.A), np.linalg.qr(state.B)
     U, s, Vt = np.linalg.svd(RB @ RA.T)
     rank = s.size
