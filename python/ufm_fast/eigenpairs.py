@@ -33,7 +33,7 @@ class Eigenpairs:
     vectors : list of Point
         Unit eigenvectors: ``|W|^2 + sum_i |h_i|^2 + |b|^2 = 1`` over all samples (a collapsed row counts n_k times).
     residuals : ndarray, shape (k,)
-        Norms of Hessian times vector less eigenvalue times vector.
+        Norms of Hessian times vector less eigenvalue times vector, across the rotations if these were left out.
     products : int
         Hessian products used.
     deflated : int
@@ -124,8 +124,8 @@ def lowest_eigenpairs(
     point = problem.coordinates(ufm._checked(p, ufm.M))
     if deflate is None:
         deflate = _is_critical(problem, point)
-    gram = point.W.T @ point.W + point.H.T @ point.H
-    turn = np.linalg.eigh(gram)[1][:, ::-1]
+    squares, turn = np.linalg.eigh(point.W.T @ point.W + point.H.T @ point.H)
+    squares, turn = squares[::-1], turn[:, ::-1]
     W, H = point.W @ turn, point.H @ turn
     sizes = np.hypot(np.linalg.norm(W, axis=0), np.linalg.norm(H, axis=0))
     rank = int(np.count_nonzero(sizes > _ABSENT * sizes[0])) if sizes[0] > 0 else 0
@@ -149,7 +149,10 @@ def lowest_eigenpairs(
     residuals = []
     for value, v in pairs:
         image = Point(*problem.run(compiled.hvp, *point, *v))
-        residuals.append(math.sqrt(sum(float(np.sum((x - value * y) ** 2)) for x, y in zip(image, v, strict=True))))
+        residual = Point(*(x - value * y for x, y in zip(image, v, strict=True)))
+        if deflate:
+            residual = _across_rotations(point, squares, turn, residual)
+        residuals.append(math.sqrt(sum(float(np.sum(part**2)) for part in residual)))
     scale = max(largest, *(abs(value) for value, _ in pairs), ufm.lambda_W + ufm.lambda_H)
     if max(residuals) > 10 * tol * scale:
         warnings.warn(
@@ -176,6 +179,18 @@ def _is_critical(problem: IsometricProblem, p: Point) -> bool:
     gradient = math.hypot(rho * float(np.linalg.norm(grad_W)), float(np.linalg.norm(grad_H)) / rho)
     size = math.hypot(float(np.linalg.norm(p.W)) / rho, rho * float(np.linalg.norm(p.H)))
     return gradient <= _CRITICAL * ufm.tau * size
+
+
+def _across_rotations(p: Point, squares: Array, turn: Array, v: Point) -> Point:
+    """Project v orthogonally to (W S, H S), S skew; `squares` and `turn` diagonalise M = W^T W + H^T H.
+
+    The component is the S with M S + S M = C - C^T, C = W^T V_W + H^T V_H.
+    """
+    C = turn.T @ (p.W.T @ v.W + p.H.T @ v.H) @ turn
+    sums = np.add.outer(squares, squares)
+    present = sums > _ABSENT**2 * squares[0]
+    S = turn @ np.where(present, (C - C.T) / np.where(present, sums, 1.0), 0.0) @ turn.T
+    return Point(v.W - p.W @ S, v.H - p.H @ S, v.b)
 
 
 def _lowest_branch(ufm: UFM, s: float) -> float:

@@ -12,8 +12,9 @@ namespace ufm_fast {
 /// are flat: W, H and, where there is a bias, b.
 ///
 /// Turning the features, W R and H R with R in O(d), does not change f, so at a critical point the tangents (W S, H S),
-/// S skew, are in the null space. They need no storage: with M = W^T W + H^T H diagonal (the caller turns the features
-/// so), the component of (V_W, V_H) along them has S_ij = (C_ij - C_ji) / (M_ii + M_jj), C = W^T V_W + H^T V_H.
+/// S skew, are in the null space; elsewhere the operator is the compression to their complement. They need no storage:
+/// with M = W^T W + H^T H diagonal (the caller turns the features so), the component of (V_W, V_H) along them has S_ij
+/// = (C_ij - C_ji) / (M_ii + M_jj), C = W^T V_W + H^T V_H.
 ///
 /// The preconditioner replaces the second derivative of the data term in the logits by a number w, its mean over wrong
 /// classes, and the gradient matrix by -tau U_H U_W^T, which it is on the column spaces of the factors of a critical
@@ -45,6 +46,7 @@ class HessianOperator {
       images.push_back(view(Y.row(i), no_bias.data()));
     }
     hessian_products(problem_, p_, directions, kept, images, execution);
+    project(Y, execution);  // changes something only where the point is not critical
   }
 
   void project(Matrix<T> X, const Execution& execution) const {
