@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 import zipfile
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import IO, Any
 
@@ -58,19 +60,20 @@ class StoredArray:
         return np.frombuffer(data, dtype=self.dtype).reshape(count, *self.shape[1:])
 
 
-def open_arrays(path: Path) -> dict[str, Any]:
-    """Return the arrays of a file by name; none is read before it is sliced (PyTorch's are memory-mapped).
+@contextmanager
+def open_arrays(*paths: Path) -> Iterator[dict[str, Any]]:
+    """Open files and give their arrays by name; none is read before it is sliced (PyTorch's are memory-mapped).
 
     Parameters
     ----------
-    path : Path
+    *paths : Path
         ``.npy`` (its one array is named like the file, without the suffix), ``.npz``, ``.safetensors`` (needs the
         package safetensors), or ``.pt`` or ``.pth`` (needs torch): a state dict, or any dict of tensors.
 
-    Returns
-    -------
+    Yields
+    ------
     dict of str to array-like
-        With ``shape`` and slices of rows.
+        With ``shape`` and slices of rows, until the context ends.
 
     Raises
     ------
@@ -81,19 +84,28 @@ def open_arrays(path: Path) -> dict[str, Any]:
     ModuleNotFoundError
         If the package that reads it is not installed.
     """
+    with ExitStack() as files:
+        arrays: dict[str, Any] = {}
+        for path in paths:
+            arrays |= _arrays(path, files)
+        yield arrays
+
+
+def _arrays(path: Path, files: ExitStack) -> dict[str, Any]:
     if path.suffix == ".npy":
-        return {path.stem: StoredArray(path.open("rb"), str(path))}
+        return {path.stem: StoredArray(files.enter_context(path.open("rb")), str(path))}
     if path.suffix == ".npz":
         try:
-            archive = zipfile.ZipFile(path)
+            archive = files.enter_context(zipfile.ZipFile(path))
         except zipfile.BadZipFile:
             raise ValueError(f"{path} must be an .npz archive") from None
         members = [name for name in archive.namelist() if name.endswith(".npy")]
-        return {name[:-4]: StoredArray(archive.open(name), f"{name[:-4]} in {path}") for name in members}
+        streams = {name[:-4]: files.enter_context(archive.open(name)) for name in members}
+        return {name: StoredArray(stream, f"{name} in {path}") for name, stream in streams.items()}
     if path.suffix == ".safetensors":
         from safetensors import safe_open
 
-        tensors = safe_open(str(path), framework="numpy")
+        tensors = files.enter_context(safe_open(str(path), framework="numpy"))
         return {name: _SafetensorsArray(tensors.get_slice(name)) for name in tensors.keys()}  # noqa: SIM118 - no mapping
     if path.suffix in (".pt", ".pth"):
         import torch

@@ -19,7 +19,7 @@ from ._threads import get_num_threads
 from .critical import CriticalPoint, classify
 from .losses import Loss, as_loss
 from .metrics import NCAccumulator
-from .model import UFM, Point
+from .model import UFM, Point, _decay
 from .optimize import ConvergenceWarning, global_minimum
 
 
@@ -29,7 +29,8 @@ class Decays:
 
     At a critical point of the UFM the gradient of the data term cancels the ridges, ``G^T H = -lambda_W W`` and
     ``G W = -lambda_H H`` (row i of G is the data term's gradient with respect to W h_i), and so
-    ``lambda_W W^T W = lambda_H H^T H``. Each decay that was not given is the least-squares solution of its equation.
+    ``lambda_W W^T W = lambda_H H^T H``. If neither lambda_W nor lambda_H is given, each is the least-squares solution
+    of its first equation; if one is, the other is that of the balance. lambda_b is fitted to ``G^T 1 = -lambda_b b``.
 
     Attributes
     ----------
@@ -42,8 +43,6 @@ class Decays:
         nothing.
     imbalance : float
         ``|lambda_W W^T W - lambda_H H^T H|`` over the larger of the two norms; 0 at a critical point.
-    ratio_of_balance : float
-        lambda_W / lambda_H by least squares from ``W^T W`` against ``H^T H`` alone.
     """
 
     lambda_W: float
@@ -54,7 +53,6 @@ class Decays:
     residual_H: float
     residual_b: float
     imbalance: float
-    ratio_of_balance: float
 
 
 @dataclass(frozen=True)
@@ -160,7 +158,8 @@ def inspect(
     Raises
     ------
     TypeError, ValueError
-        If an argument does not fit, a class has no samples, or no positive decay fits and none is given.
+        If an argument does not fit, a class has no samples, or neither lambda_W nor lambda_H is given and no positive
+        ones fit.
 
     Warns
     -----
@@ -283,27 +282,47 @@ class _Gradient:
     def decays(self, lambda_W: float | None, lambda_H: float | None, lambda_b: float | None) -> Decays:
         """Complete the decays given, and measure the fit of all."""
         W2, H2, b2 = self._norms
-        given = {"lambda_W": lambda_W, "lambda_H": lambda_H, "lambda_b": lambda_b if self.has_bias else 0.0}
-        inner = {"lambda_W": (self.to_W * self.W).sum(), "lambda_H": self.inner_H, "lambda_b": self.to_b @ self.b}
-        values = {}
-        for (name, value), square in zip(given.items(), (W2, H2, b2), strict=True):
-            fit = -float(inner[name]) / square if square > 0 else 0.0
-            if value is None and name != "lambda_b" and not fit > 0:
-                raise ValueError(f"{name} must be given: the data term pulls the other way, so no positive one fits")
-            values[name] = float(value) if value is not None else max(0.0, fit)
-        to_H = self.square_H + 2 * values["lambda_H"] * self.inner_H + values["lambda_H"] ** 2 * H2
-        left, right = values["lambda_W"] * (self.W.T @ self.W), values["lambda_H"] * self.squares
-        gram_W = self.W.T @ self.W
-        return Decays(
-            **values,
-            fitted=tuple(name for name, value in given.items() if value is None),
-            residual_W=_relative(self.to_W + values["lambda_W"] * self.W, self.to_W),
-            residual_H=math.sqrt(max(0.0, to_H) / self.square_H) if self.square_H > 0 else math.nan,
-            residual_b=_relative(self.to_b + values["lambda_b"] * self.b, self.to_b),
-            imbalance=float(np.linalg.norm(left - right))
-            / max(float(np.linalg.norm(left)), float(np.linalg.norm(right))),
-            ratio_of_balance=float(np.vdot(gram_W, self.squares)) / float(np.vdot(gram_W, gram_W)),
+        gram_W, gram_H = self.W.T @ self.W, self.squares
+        product = float(np.vdot(gram_W, gram_H))
+        fitted = tuple(
+            name
+            for name, value in (("lambda_W", lambda_W), ("lambda_H", lambda_H), ("lambda_b", lambda_b))
+            if value is None and (name != "lambda_b" or self.has_bias)
         )
+        if lambda_W is None and lambda_H is None:
+            if not self.inner_H < 0:
+                raise ValueError(
+                    "lambda_W or lambda_H must be given: the data term asks for larger logits, so none fit"
+                )
+            lambda_W, lambda_H = -self.inner_H / W2, -self.inner_H / H2
+        elif lambda_H is None:
+            lambda_W = _decay(lambda_W, "lambda_W", zero_allowed=False)
+            lambda_H = lambda_W * product / float(np.vdot(gram_H, gram_H))
+        elif lambda_W is None:
+            lambda_H = _decay(lambda_H, "lambda_H", zero_allowed=False)
+            lambda_W = lambda_H * product / float(np.vdot(gram_W, gram_W))
+        else:
+            lambda_W, lambda_H = float(lambda_W), float(lambda_H)
+        if lambda_b is None:
+            lambda_b = max(0.0, -float(self.to_b @ self.b) / b2) if b2 > 0 else 0.0
+        to_H2 = self._gradient_H2(lambda_H)
+        left, right = lambda_W * gram_W, lambda_H * gram_H
+        sizes = float(np.linalg.norm(left)), float(np.linalg.norm(right))
+        return Decays(
+            lambda_W=lambda_W,
+            lambda_H=lambda_H,
+            lambda_b=float(lambda_b),
+            fitted=fitted,
+            residual_W=_relative(self.to_W + lambda_W * self.W, self.to_W),
+            residual_H=math.sqrt(to_H2 / self.square_H) if self.square_H > 0 else math.nan,
+            residual_b=_relative(self.to_b + lambda_b * self.b, self.to_b),
+            imbalance=float(np.linalg.norm(left - right)) / max(sizes) if max(sizes) > 0 else math.nan,
+        )
+
+    def _gradient_H2(self, lambda_H: float) -> float:
+        """Return |G W + lambda_H H|^2."""
+        _, H2, _ = self._norms
+        return max(0.0, self.square_H + 2 * lambda_H * self.inner_H + lambda_H**2 * H2)
 
     def loss(self, decays: Decays) -> float:
         """Evaluate f."""
@@ -317,10 +336,9 @@ class _Gradient:
         to_W2, to_b2 = float((self.to_W**2).sum()), float(self.to_b @ self.to_b)
         data = rho2 * to_W2 + self.square_H / rho2 + to_b2
         ridge = rho2 * decays.lambda_W**2 * W2 + decays.lambda_H**2 * H2 / rho2 + decays.lambda_b**2 * b2
-        to_H2 = self.square_H + 2 * decays.lambda_H * self.inner_H + decays.lambda_H**2 * H2
         total = (
             rho2 * float(((self.to_W + decays.lambda_W * self.W) ** 2).sum())
-            + max(0.0, to_H2) / rho2
+            + self._gradient_H2(decays.lambda_H) / rho2
             + float(((self.to_b + decays.lambda_b * self.b) ** 2).sum())
         )
         return math.sqrt(total) / (math.sqrt(data) + math.sqrt(ridge)) if data + ridge > 0 else 0.0

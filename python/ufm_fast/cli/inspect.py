@@ -67,24 +67,21 @@ def inspect(
     Features are read in batches, twice, and may be larger than memory.
     """
     check_destinations(None, plot)
-    arrays: dict[str, Any] = {}
     try:
-        for file in files:
-            arrays |= open_arrays(file)
-        bias = b or ("b" if "b" in arrays else None)
-        wanted = [W, H, labels] + ([bias] if bias else [])
-        missing = [name for name in wanted if name not in arrays]
-        if missing:
-            raise ValueError(
-                f"no array {', '.join(missing)} in {', '.join(map(str, files))}: there is {', '.join(arrays)}"
-            )
-        with follow_count("batches", enabled=not as_json) as progress, warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always", RuntimeWarning)
-            found = uf.inspect(
-                arrays[W][:], arrays[H], arrays[labels][:], arrays[bias][:] if bias else None,
-                lambda_W=lambda_W, lambda_H=lambda_H, lambda_b=lambda_b, loss=loss.value, solve=not no_solve,
-                threads=threads, progress=progress,
-            )  # fmt: skip
+        with open_arrays(*files) as arrays, follow_count("batches", enabled=not as_json) as progress:
+            bias = b or ("b" if "b" in arrays else None)
+            wanted = [W, H, labels] + ([bias] if bias else [])
+            missing = [name for name in wanted if name not in arrays]
+            if missing:
+                raise ValueError(f"no array {', '.join(missing)} in the files: there is {', '.join(arrays) or 'none'}")
+            classifier = arrays[W][:]
+            with warnings.catch_warnings(record=True) as caught:
+                warnings.simplefilter("always", RuntimeWarning)
+                found = uf.inspect(
+                    classifier, arrays[H], arrays[labels][:], arrays[bias][:] if bias else None,
+                    lambda_W=lambda_W, lambda_H=lambda_H, lambda_b=lambda_b, loss=loss.value, solve=not no_solve,
+                    threads=threads, progress=progress,
+                )  # fmt: skip
     except ModuleNotFoundError as error:
         raise typer.BadParameter(f"{error.name} is missing, which reads such files", param_hint="FILE") from error
     except (ValueError, TypeError) as error:
@@ -98,7 +95,7 @@ def inspect(
     if plot is not None:
         from ..plotting_inspection import plot_inspection
 
-        save_figure(plot, plot_inspection(arrays[W][:], found))
+        save_figure(plot, plot_inspection(classifier, found))
 
 
 def _summarize(found: uf.Inspection) -> dict[str, Any]:

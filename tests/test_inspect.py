@@ -1,0 +1,324 @@
+"""inspect and ``ufm-fast inspect``: points whose truth is known, and files of every kind."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import ufm_fast as uf
+from oracle import Oracle
+from ufm_fast.cli import main
+from ufm_fast.feature_files import open_arrays
+
+K, D, N_CLASS = 6, 9, 25
+DECAYS = {"lambda_W": 5e-3, "lambda_H": 2e-4, "lambda_b": 1e-2}
+
+
+def network(loss="cross_entropy", noise=0.0, seed=0, counts=N_CLASS, **decays):
+    """A UFM, and W, H, labels, b at or near its global minimum, samples in random order."""
+    ufm = uf.UFM(K, D, counts, loss=loss, **(DECAYS | decays))
+    rng = np.random.default_rng(seed)
+    p = uf.global_minimum(ufm).point
+    labels = rng.permutation(np.repeat(np.arange(K), ufm.counts))
+    W, H, b = p.W, p.H[labels], p.b
+    return ufm, {
+        "W": W + noise * rng.standard_normal(W.shape),
+        "H": H + noise * rng.standard_normal(H.shape),
+        "labels": labels,
+        "b": b + noise * rng.standard_normal(b.shape),
+    }
+
+
+def in_class_order(arrays):
+    order = np.argsort(arrays["labels"], kind="stable")
+    return uf.Point(arrays["W"], np.ascontiguousarray(arrays["H"][order]), arrays["b"])
+
+
+@pytest.mark.parametrize("loss", ["cross_entropy", "mse"])
+@pytest.mark.parametrize("counts", [N_CLASS, [40, 30, 20, 10, 5, 5]])
+def test_the_global_minimum_is_recognised(loss, counts):
+    ufm, arrays = network(loss, counts=counts)
+    found = uf.inspect(**arrays, loss=loss, **DECAYS)
+    assert found.loss == pytest.approx(ufm.loss(uf.global_minimum(ufm).point), rel=1e-13)
+    assert 0 <= found.relative_gap < 1e-7
+    assert found.spectral_norm / found.threshold == pytest.approx(1, abs=1e-4)
+    assert found.near_critical
+    assert found.stationarity < 1e-3
+    assert found.critical.kind == "global_minimum"
+    assert found.mean_loss == pytest.approx(found.loss, rel=1e-13)
+
+
+@pytest.mark.parametrize("loss", ["cross_entropy", "mse"])
+@pytest.mark.parametrize("bias", [True, False])
+def test_against_the_oracle(loss, bias):
+    """Loss, |G|_2 and the gradient are those of the model with a row a sample."""
+    _, arrays = network(loss, noise=0.3)
+    if not bias:
+        arrays["b"] = None
+    found = uf.inspect(**arrays, loss=loss, **DECAYS)
+    p = in_class_order(arrays | {"b": np.zeros(K) if not bias else arrays["b"]})
+    full = uf.UFM(K, D, N_CLASS, loss=loss, collapse=False, bias=bias, **DECAYS)
+    oracle = Oracle.of(full)
+    assert found.loss == pytest.approx(oracle.loss(*p), rel=1e-13)
+    G = full._problem.gradient_matrix(*p, 1)
+    assert found.spectral_norm == pytest.approx(np.linalg.norm(G, 2), rel=1e-12)
+    gradient = uf.Point(*oracle.gradient(*p))
+    rho = (DECAYS["lambda_H"] / DECAYS["lambda_W"]) ** 0.25
+    data_W = gradient.W - DECAYS["lambda_W"] * p.W
+    data_H = gradient.H - DECAYS["lambda_H"] * p.H
+    data_b = gradient.b - DECAYS["lambda_b"] * p.b
+
+    def norm(W, H, b):
+        return np.sqrt(rho**2 * (W**2).sum() + (H**2).sum() / rho**2 + (b**2).sum() * bias)
+
+    ridge = norm(DECAYS["lambda_W"] * p.W, DECAYS["lambda_H"] * p.H, DECAYS["lambda_b"] * p.b)
+    expected = norm(gradient.W, gradient.H, gradient.b) / (norm(data_W, data_H, data_b) + ridge)
+    assert found.stationarity == pytest.approx(expected, rel=1e-10)
+    eigenvalues = np.linalg.eigvalsh(oracle.hessian(*p))
+    assert eigenvalues[0] >= min(found.lowest_eigenvalue_bound, DECAYS["lambda_b"] if bias else np.inf) - 1e-12
+    assert found.mean_loss < found.loss
+    assert found.gap == pytest.approx(found.loss - found.lower_bound, rel=1e-12)
+
+
+@given(noise=st.floats(0, 1), seed=st.integers(0, 10**6))
+def test_the_bound_lies_below_the_global_minimum(noise, seed):
+    ufm, arrays = network(noise=noise, seed=seed)
+    found = uf.inspect(**arrays, **DECAYS, solve=False)
+    tight = uf.inspect(**arrays, **DECAYS)
+    minimum = uf.global_minimum(ufm).value
+    assert found.lower_bound <= tight.lower_bound <= minimum * (1 + 1e-14)
+    assert tight.lower_bound == pytest.approx(minimum, rel=1e-7)
+    assert found.loss >= minimum * (1 - 1e-14)
+
+
+@pytest.mark.parametrize("loss", ["cross_entropy", "mse"])
+def test_decays_are_recovered_at_a_critical_point(loss):
+    _, arrays = network(loss, counts=[40, 30, 20, 10, 5, 5])
+    found = uf.inspect(**arrays, loss=loss).decays
+    assert found.fitted == ("lambda_W", "lambda_H", "lambda_b")
+    for name, value in DECAYS.items():
+        assert getattr(found, name) == pytest.approx(value, rel=1e-4), name
+    assert max(found.residual_W, found.residual_H, found.residual_b, found.imbalance) < 1e-3
+
+
+@pytest.mark.parametrize("given_name", ["lambda_W", "lambda_H"])
+def test_one_decay_follows_from_the_other_by_balance(given_name):
+    _, arrays = network()
+    found = uf.inspect(**arrays, **{given_name: DECAYS[given_name]}).decays
+    assert found.lambda_W == pytest.approx(DECAYS["lambda_W"], rel=1e-5)
+    assert found.lambda_H == pytest.approx(DECAYS["lambda_H"], rel=1e-5)
+
+
+def test_a_bad_fit_says_so():
+    rng = np.random.default_rng(0)
+    _, arrays = network()
+    with pytest.raises(ValueError, match="lambda_W or lambda_H must be given"):
+        uf.inspect(**(arrays | {"H": -arrays["H"]}))
+    arrays["H"] = arrays["H"] @ np.linalg.qr(rng.standard_normal((D, D)))[0]
+    found = uf.inspect(**arrays, lambda_W=5e-3).decays
+    assert found.imbalance > 0.1
+    assert found.residual_W > 0.1
+
+
+def test_a_saddle_has_its_direction_and_eigenvalue():
+    ufm = uf.UFM(K, D, N_CLASS, **DECAYS)
+    p = uf.saddle(ufm, 3, seed=1)
+    labels = np.repeat(np.arange(K), N_CLASS)
+    found = uf.inspect(p.W, p.H[labels], labels, p.b, **DECAYS)
+    exact = uf.classify(ufm, p)
+    assert found.critical.kind == "strict_saddle"
+    assert found.near_critical
+    assert found.lowest_eigenvalue_bound == pytest.approx(exact.lowest_eigenvalue, rel=1e-6)
+    v = found.critical.direction
+    Hv = ufm.hvp(p, v)
+    assert sum(np.vdot(a, b) for a, b in zip(v, Hv, strict=True)) < 0
+    assert found.spectral_norm > found.threshold
+    assert found.metrics.rank_W == found.metrics.rank_means == 3
+
+
+def test_every_class_needs_a_sample():
+    _, arrays = network()
+    keep = arrays["labels"] != 4
+    with pytest.raises(ValueError, match="class 4 has none"):
+        uf.inspect(arrays["W"], arrays["H"][keep], arrays["labels"][keep], **DECAYS)
+
+
+@pytest.mark.parametrize("name", ["lambda_W", "lambda_H"])
+def test_decays_must_be_positive(name):
+    _, arrays = network()
+    with pytest.raises(ValueError, match=f"{name} must be positive"):
+        uf.inspect(**arrays, **{name: -1.0})
+
+
+def test_progress_and_labels():
+    _, arrays = network(noise=0.1)
+    calls = []
+    H, labels = np.tile(arrays["H"], (60, 1)), np.tile(arrays["labels"], 60)
+    found = uf.inspect(arrays["W"], H, labels + 3, arrays["b"], **DECAYS, progress=lambda *call: calls.append(call))
+    assert calls == [(i, 6) for i in range(1, 7)]
+    assert found.metrics.nc1 == pytest.approx(uf.nc_metrics(**arrays).nc1, rel=1e-10)
+
+
+# The command line
+
+
+@pytest.fixture
+def run(capsys):
+    def run(*words):
+        code = main(["inspect", *map(str, words)])
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return run
+
+
+@pytest.fixture
+def arrays():
+    found = network(noise=0.05)[1]
+    return found | {"H": found["H"].astype(np.float32)}
+
+
+def values(run, *words):
+    code, out, err = run(*words, "--json")
+    assert (code, err) == (0, "")
+    return json.loads(out)
+
+
+def check(found, arrays, **decays):
+    expected = uf.inspect(**arrays, **decays)
+    assert found["metrics"]["nc1"] == expected.metrics.nc1
+    assert found["metrics"]["nc4_agreement"] == expected.metrics.nc4_agreement
+    assert found["loss"] == expected.loss
+    assert found["relative_gap"] == expected.relative_gap
+    assert found["decays"]["lambda_H"] == expected.decays.lambda_H
+
+
+@pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
+def test_npz(run, arrays, tmp_path, save):
+    save(tmp_path / "features.npz", **arrays)
+    check(values(run, tmp_path / "features.npz"), arrays)
+    decays = ["--lambda-W", "5e-3", "--lambda-H", "2e-4", "--lambda-b", "1e-2"]
+    check(values(run, tmp_path / "features.npz", *decays), arrays, **DECAYS)
+
+
+def test_npy_files(run, arrays, tmp_path):
+    for name, array in arrays.items():
+        np.save(tmp_path / f"{name}.npy", array)
+    files = [tmp_path / f"{name}.npy" for name in arrays]
+    check(values(run, *files), arrays)
+    check(values(run, *files[:3]), arrays | {"b": None})
+
+
+def test_safetensors(run, arrays, tmp_path):
+    numpy = pytest.importorskip("safetensors.numpy")
+    numpy.save_file({"fc.weight": arrays["W"], "fc.bias": arrays["b"]}, tmp_path / "model.safetensors")
+    np.savez(tmp_path / "data.npz", features=arrays["H"], y=arrays["labels"])
+    names = ["--W", "fc.weight", "--b", "fc.bias", "--H", "features", "--labels", "y"]
+    check(values(run, tmp_path / "model.safetensors", tmp_path / "data.npz", *names), arrays)
+
+
+def test_pytorch(run, arrays, tmp_path):
+    torch = pytest.importorskip("torch")
+    state = {"fc.weight": torch.tensor(arrays["W"]), "fc.bias": torch.tensor(arrays["b"]), "epoch": 3}
+    torch.save(state, tmp_path / "model.pt")
+    torch.save({"H": torch.tensor(arrays["H"]), "labels": torch.tensor(arrays["labels"])}, tmp_path / "data.pth")
+    files = tmp_path / "model.pt", tmp_path / "data.pth"
+    check(values(run, *files, "--W", "fc.weight", "--b", "fc.bias"), arrays)
+
+
+def test_table_and_figure(run, arrays, tmp_path):
+    np.savez(tmp_path / "features.npz", **arrays)
+    code, out, err = run(tmp_path / "features.npz", "--plot", tmp_path / "figure.png", "--no-solve")
+    assert (code, err) == (0, "")
+    for text in ("NC1", "NC4", "lambda_H", "lowest eigenvalue"):
+        assert text in out
+    assert (tmp_path / "figure.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_undefined_metrics_are_null_and_explained(run, arrays, tmp_path):
+    first = [np.flatnonzero(arrays["labels"] == k)[0] for k in range(K)]
+    np.savez(tmp_path / "few.npz", **(arrays | {"H": arrays["H"][first], "labels": arrays["labels"][first]}))
+    code, out, err = run(tmp_path / "few.npz", "--json")
+    assert code == 0
+    assert json.loads(out)["metrics"]["nc1"] is None
+    assert "one sample" in err
+
+
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        ({"a.npz": ["W", "H"]}, "no array labels"),
+        ({"a.txt": None}, "must be a .npy, .npz, .safetensors, .pt or .pth file"),
+        ({"b.npz": None}, "must be an .npz archive"),
+        ({}, "a.npz"),
+    ],
+)
+def test_refusals(run, arrays, tmp_path, files, message):
+    for name, wanted in files.items():
+        if wanted is None:
+            (tmp_path / name).write_text("text")
+        else:
+            np.savez(tmp_path / name, **{array: arrays[array] for array in wanted})
+    code, out, err = run(tmp_path / next(iter(files), "a.npz"))
+    assert (code, out) == (2, "")
+    assert err.startswith("ufm-fast: ")
+    assert err.count("\n") == 1
+    assert message in err
+
+
+def test_stored_arrays_are_read_by_slices(tmp_path):
+    array = np.arange(60.0).reshape(20, 3)
+    np.save(tmp_path / "x.npy", array)
+    np.savez_compressed(tmp_path / "y.npz", y=array)
+    with open_arrays(tmp_path / "x.npy", tmp_path / "y.npz") as stored:
+        for name in "xy":
+            assert stored[name].shape == (20, 3)
+            for rows in (slice(3, 8), slice(0, 5), slice(15, 99), slice(None)):
+                np.testing.assert_array_equal(stored[name][rows], array[rows])
+            with pytest.raises(ValueError, match="in order"):
+                stored[name][::2]
+
+
+def test_arrays_that_cannot_be_read(tmp_path):
+    array = np.arange(60.0).reshape(20, 3)
+    np.save(tmp_path / "fortran.npy", np.asfortranarray(array))
+    with pytest.raises(ValueError, match="C order"), open_arrays(tmp_path / "fortran.npy"):
+        pass
+    np.save(tmp_path / "cut.npy", array)
+    (tmp_path / "cut.npy").write_bytes((tmp_path / "cut.npy").read_bytes()[:-8])
+    with pytest.raises(ValueError, match="truncated"), open_arrays(tmp_path / "cut.npy") as stored:
+        stored["cut"][:]
+
+
+MEMORY = """
+import sys
+from ufm_fast.cli import main
+main(["inspect", "--no-solve", *sys.argv[1:], "--json"])
+with open("/proc/self/status") as status:
+    print(next(line.split()[1] for line in status if line.startswith("VmHWM")), file=sys.stderr)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_memory_does_not_grow_with_the_file(tmp_path):
+    d, peaks = 256, {}
+    rng = np.random.default_rng(0)
+    np.save(tmp_path / "W.npy", rng.standard_normal((K, d)))
+    for N in (10_000, 60_000):
+        labels = np.arange(N) % K
+        np.save(tmp_path / "labels.npy", labels)
+        H = np.lib.format.open_memmap(tmp_path / "H.npy", mode="w+", dtype=np.float32, shape=(N, d))
+        for first in range(0, N, 10_000):
+            H[first : first + 10_000] = rng.standard_normal((10_000, d), dtype=np.float32)
+        H.flush()
+        del H
+        files = [str(tmp_path / f"{name}.npy") for name in ("W", "H", "labels")]
+        command = [sys.executable, "-c", MEMORY, *files, "--lambda-W", "1e-3"]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=True)
+        peaks[N] = int(done.stderr.split()[-1]) / 1024
+    assert peaks[60_000] < peaks[10_000] + 20  # MiB; the files differ by 49
+    assert peaks[60_000] < 500
