@@ -15,7 +15,6 @@ import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from scipy.linalg import LinAlgError, cho_factor, cho_solve
 
 from . import _core
 from ._threads import get_num_threads
@@ -71,9 +70,8 @@ class ClassProblem:
 
     def point(self, A: NDArray[np.float64], B: NDArray[np.float64], b: NDArray[np.float64]) -> Point:
         """Return the model's point with these coordinates, in its dtype, with a row a sample if it has them."""
-        dtype = self.ufm.dtype
-        W, H = A * self.rho, B / (self.rho * self.root[:, None])
-        p = Point(W.astype(dtype), H.astype(dtype), b.astype(dtype))
+        parts = (A * self.rho, B / (self.rho * self.root[:, None]), b)
+        p = Point(*(np.ascontiguousarray(part, dtype=self.ufm.dtype) for part in parts))
         return p if self.ufm.collapse_classes else self.ufm.expand(p)
 
     def data_term(self, Z: NDArray[Any], b: NDArray[Any]) -> tuple[float, NDArray[np.float64], NDArray[np.float64]]:
@@ -92,8 +90,8 @@ class ClassProblem:
     def best_bias(self, Z: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return the bias that minimises F at fixed scores Z (K, K).
 
-        Squared error has a closed form. Cross-entropy takes damped Newton steps from b, each one K x K factorisation;
-        without decay the bias is determined up to a constant and comes back with mean zero.
+        Squared error has a closed form. Cross-entropy takes damped Newton steps from b, each a few products of a K x K
+        matrix with a vector; without decay the bias is determined up to a constant and comes back with mean zero.
         """
         if not self.bias:
             return np.zeros(self.K)
@@ -130,18 +128,25 @@ class ClassProblem:
         return value + 0.5 * self.lambda_b * (b @ b), G, gradient + self.lambda_b * b
 
     def _solve_bias_hessian(self, G: NDArray[np.float64], right: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Solve with the Hessian in b: diag(P^T p) - P^T diag(p) P + lambda_b I, its null vector 1 lifted."""
+        """Solve, to 1e-3, with the Hessian in b, diag(P^T p) - P^T diag(p) P + lambda_b I, by conjugate gradients.
+
+        It is the Laplacian of a dense graph, so its diagonal preconditions it well: two or three products with P.
+        """
         P = self.probabilities(G)
         marginal = self.weights @ P
-        hessian = -(P * self.weights[:, None]).T @ P
-        hessian[np.diag_indices(self.K)] += marginal + self.lambda_b
-        if self.lambda_b == 0:
-            hessian += marginal.mean() / self.K
-        for lift in (0.0, 1e-12, 1e-8):
-            try:
-                factor = cho_factor(hessian + lift * np.diag(np.maximum(marginal, marginal.mean())), lower=True)
-            except LinAlgError:
-                continue
-            solution: NDArray[np.float64] = cho_solve(factor, right)
-            return solution
-        return right / (marginal + self.lambda_b)
+        ridge = self.lambda_b + 1e-14 * marginal.mean()  # saturated rows have no curvature
+        diagonal = np.maximum(self.weights @ (P * (1 - P)), 0) + ridge
+        solution, residual = np.zeros_like(right), right.copy()
+        direction = residual / diagonal
+        square = first = residual @ direction
+        for _ in range(self.K):
+            image = (marginal + ridge) * direction - P.T @ (self.weights * (P @ direction))
+            curvature = direction @ image
+            if not (square > 1e-6 * first and curvature > 0):
+                break
+            solution += (square / curvature) * direction
+            residual -= (square / curvature) * image
+            scaled = residual / diagonal
+            square, last = residual @ scaled, square
+            direction = scaled + (square / last) * direction
+        return solution if solution.any() else right / diagonal
