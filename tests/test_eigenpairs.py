@@ -54,7 +54,8 @@ def check(ufm, p, k, residual=1e-7, **options):
     np.testing.assert_allclose(found.eigenvalues, eigenvalues[:k], rtol=0, atol=1e-13 * size)
     vectors = np.array([isometric(ufm, v) for v in found.vectors])
     np.testing.assert_allclose(vectors @ vectors.T, np.eye(k), rtol=0, atol=1e-7)
-    residuals = np.linalg.norm(vectors @ hessian - found.eigenvalues[:, None] * vectors, axis=1)
+    errors = vectors @ hessian - found.eigenvalues[:, None] * vectors
+    residuals = np.linalg.norm(errors @ across if found.deflated else errors, axis=1)
     np.testing.assert_allclose(found.residuals, residuals, rtol=1e-6, atol=1e-13 * size)
     assert residuals.max() <= residual * size
     return found
@@ -66,6 +67,7 @@ def check(ufm, p, k, residual=1e-7, **options):
 def test_saddles_minima_and_other_points(d, loss, bias):
     ufm = model(6, d, [7, 3, 9, 4, 5, 6], loss, **bias)
     assert check(ufm, ufm.random_point(seed=1, scale=0.5), 4).deflated == 0
+    assert check(ufm, ufm.random_point(seed=1, scale=0.5), 4, deflate=True).deflated > 0
     for rank in (0, 2, min(4, d - 1)):
         p = uf.saddle(ufm, rank)
         check(ufm, p, 5)
@@ -75,6 +77,11 @@ def test_saddles_minima_and_other_points(d, loss, bias):
     minimum = uf.global_minimum(balanced).point
     assert check(balanced, minimum, 5).deflated > 0
     check(balanced, minimum, 60)
+
+
+def test_rotations_left_out_off_critical_points_with_empty_directions():
+    ufm = model(2, 6, [4, 7], "mse", lambda_b=1e-3)
+    assert check(ufm, ufm.random_point(seed=1), 8, deflate=True).deflated == 14
 
 
 def test_more_than_there_are():

@@ -122,18 +122,23 @@ def lowest_eigenpairs(
         raise ValueError(f"tol must lie in (0, 1), not {tol!r}")
     problem = IsometricProblem(ufm)
     point = problem.coordinates(ufm._checked(p, ufm.M))
+    critical = _is_critical(problem, point)
     if deflate is None:
-        deflate = _is_critical(problem, point)
+        deflate = critical
     squares, turn = np.linalg.eigh(point.W.T @ point.W + point.H.T @ point.H)
     squares, turn = squares[::-1], turn[:, ::-1]
     W, H = point.W @ turn, point.H @ turn
     sizes = np.hypot(np.linalg.norm(W, axis=0), np.linalg.norm(H, axis=0))
     rank = int(np.count_nonzero(sizes > _ABSENT * sizes[0])) if sizes[0] > 0 else 0
     active = max(rank, 1)
+    if deflate and not critical:  # rotations couple empty directions with the others
+        W[:, rank:], H[:, rank:], active = 0, 0, ufm.d
     W, H = np.ascontiguousarray(W[:, :active]), np.ascontiguousarray(H[:, :active])
 
     empty = turn[:, active:]
-    pairs, norm = _in_empty_directions(problem, Point(W, H, point.b), empty, k, rank if deflate else 0, seed)
+    pairs, norm = _in_empty_directions(
+        problem, Point(W, H, point.b), empty, k, rank if deflate and critical else 0, seed
+    )
     lowest = _lowest_branch(ufm, norm)
     bound = min(lowest, ufm.lambda_b) if ufm.bias else lowest
     products, largest = 0, 0.0
