@@ -159,17 +159,20 @@ def _lower_dimension(ufm: UFM, rank: int, generator: np.random.Generator) -> _Cr
     """Minimise with d = rank."""
     function = Factors(ufm, rank)
     q = function.q
+    found = 0
     for _ in range(_ATTEMPTS):
         x, error = newton(function, descend(function, _start(function, generator), _DESCENT), _TOLERANCE)
-        _check_accuracy(ufm, rank, error)
+        if error > _ACCEPTED:
+            continue
         A, B, b = function.split(x)
         singular = np.linalg.svd(A, compute_uv=False)
-        full = singular[-1] > _NEGLIGIBLE * singular[0]
-        if full and _exceeds(q.data_term(B @ A.T, b)[1], q.tau * (1 + 1e-9)):
+        found = int(np.count_nonzero(singular > _NEGLIGIBLE * singular[0]))
+        if found == rank and _exceeds(q.data_term(B @ A.T, b)[1], q.tau * (1 + 1e-9)):
             return _Critical(A, B, b)
-    found = np.count_nonzero(singular > _NEGLIGIBLE * singular[0])
+    if found == 0:
+        _check_accuracy(ufm, rank, error)
     raise ValueError(
-        f"no saddle of rank {rank} found: {_ATTEMPTS} descents in {rank} feature dimensions all ended at the global "
+        f"no saddle of rank {rank} found: {_ATTEMPTS} descents in {rank} feature dimensions ended at the global "
         f"minimum of {ufm!r}, whose rank is {found}"
     )
 
