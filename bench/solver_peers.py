@@ -183,6 +183,13 @@ DEFAULTS: dict[str, Solver] = {
 }
 
 
+def warm_up() -> None:
+    """Let PyTorch load what it loads at its first derivatives."""
+    objective = Objective(uf.UFM(2, 2, lambda_W=0.1, lambda_H=0.1), curvature=True)
+    x = np.ones(objective.ufm.size)
+    objective.hessp(x, x)
+
+
 @dataclass(frozen=True)
 class Outcome:
     """Where a solver came to."""

@@ -21,6 +21,7 @@ from collections.abc import Iterator
 import clock
 import machine
 import report
+from solver_peers import warm_up
 from solver_works import WORKS, Claim, Scale
 
 QUIET_LOAD = 0.7
@@ -59,6 +60,7 @@ def main() -> None:
         clock.use_cpu_time()
 
     warnings.simplefilter("ignore")  # of peers
+    warm_up()
     for name in options.only:
         print(f"{name} ...", file=sys.stderr, flush=True)
         start = time.perf_counter()
@@ -66,7 +68,12 @@ def main() -> None:
         notes = list(conditions(options.quick, options.cpu_time))
         section = WORKS[name](Scale(options.quick))
         minutes = (time.perf_counter() - start) / 60
-        parts = [*notes, must_show(section.claims), *section.parts, f"{minutes:.1f} minutes on {description}."]
+        parts = [
+            *notes,
+            must_show(section.claims),
+            *section.parts,
+            f"Measured in {minutes:.1f} minutes; {description}.",
+        ]
         print(f"### {name}", *parts, sep="\n\n", end="\n\n", flush=True)
         if options.write:
             report.record(f"solvers.py {name}", parts)
