@@ -16,7 +16,7 @@ from ._newton import Array
 from ._warnings import ConvergenceWarning
 from .model import UFM, Point, _whole_number
 
-_ABSENT = 1e-9  # relative size of a direction of the feature space that counts as absent from W and H
+_ABSENT = 1e-6  # relative size of a direction of the feature space that counts as absent from W and H
 _CRITICAL = 1e-6
 _VANISHING = 1e-7  # relative size of a singular value that counts as zero
 _PRODUCTS = 20_000
