@@ -28,14 +28,18 @@ def train(epochs: int, folder: Path) -> list[Path]:
     digits = load_digits()
     images = torch.tensor(digits.data / 16, dtype=torch.float32)
     labels = torch.tensor(digits.target)
-    body = nn.Sequential(nn.Linear(64, 128), nn.ReLU(), nn.Linear(128, 128), nn.ReLU(), nn.Linear(128, D))
+    layers: list[nn.Module] = []
+    for size in (64, 128, 128, 128):
+        layers += [nn.Linear(size, 128), nn.BatchNorm1d(128), nn.ReLU()]
+    body = nn.Sequential(*layers, nn.Linear(128, D))
     head = nn.Linear(D, K)
     parameters = [*body.parameters(), *head.parameters()]
     optimizer = torch.optim.SGD(parameters, lr=0.1, momentum=0.9, weight_decay=WEIGHT_DECAY)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs, eta_min=1e-3)
+    schedule = torch.optim.lr_scheduler.MultiStepLR(optimizer, [epochs // 3, epochs * 2 // 3], gamma=0.1)
     wanted = set(np.unique(np.geomspace(1, epochs, 20).astype(int)))
     snapshots = []
     for epoch in range(1, epochs + 1):
+        body.train()
         for rows in torch.randperm(len(images)).split(128):
             loss = nn.functional.cross_entropy(head(body(images[rows])), labels[rows])
             optimizer.zero_grad()
@@ -43,6 +47,7 @@ def train(epochs: int, folder: Path) -> list[Path]:
             optimizer.step()
         schedule.step()
         if epoch in wanted:
+            body.eval()
             with torch.no_grad():
                 arrays = {"W": head.weight, "H": body(images), "b": head.bias, "labels": labels}
             snapshots.append(folder / f"epoch{epoch:04d}.npz")
@@ -81,7 +86,7 @@ def draw(epochs: list[int], found: list[uf.Inspection]) -> Figure:
 def main() -> None:
     """Train, inspect, print, draw."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--epochs", type=int, default=1000)
+    parser.add_argument("--epochs", type=int, default=300)
     parser.add_argument("--folder", type=Path, default=Path("snapshots"), help="where the snapshots go")
     parser.add_argument("--figure", type=Path, help="png, pdf or svg")
     options = parser.parse_args()

@@ -1,0 +1,39 @@
+"""The examples run, and what they show is true."""
+
+import importlib.util
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import ufm_fast as uf
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+
+
+def test_train_and_inspect(tmp_path):
+    """On digits, with weight decay: the training data end fitted, and collapse and the UFM gap have progressed."""
+    torch = pytest.importorskip("torch")
+    pytest.importorskip("sklearn")
+    spec = importlib.util.spec_from_file_location("train_and_inspect", EXAMPLES / "train_and_inspect.py")
+    example = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(example)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        snapshots = example.train(60, tmp_path)
+    finally:
+        torch.set_num_threads(threads)
+    first, last = (example.inspect(snapshot) for snapshot in (snapshots[0], snapshots[-1]))
+    with np.load(snapshots[-1]) as arrays:
+        logits = arrays["H"] @ arrays["W"].T + arrays["b"]
+        assert np.mean(logits.argmax(axis=1) == arrays["labels"]) > 0.97
+        assert last.metrics.nc1 == uf.nc_metrics(**arrays).nc1
+    assert last.metrics.nc1 < first.metrics.nc1 / 2
+    assert last.metrics.nc2_means < first.metrics.nc2_means
+    assert last.metrics.nc3_product < first.metrics.nc3_product
+    assert last.metrics.nc4_agreement > max(0.97, first.metrics.nc4_agreement)
+    assert last.relative_gap < first.relative_gap
+    assert last.stationarity < first.stationarity
+    epochs = [int(snapshot.stem[5:]) for snapshot in snapshots]
+    example.draw(epochs, [example.inspect(snapshot) for snapshot in snapshots]).savefig(tmp_path / "figure.png")
