@@ -3,7 +3,7 @@
 Needs torch, scikit-learn and matplotlib. Saves the last layer's features, classifier and bias now and then (any of the
 files can be given to ``ufm-fast inspect``), inspects each, prints a table and draws it:
 
-    python examples/train_and_inspect.py --folder snapshots --figure collapse.png
+    python examples/train_and_inspect.py --folder snapshots --plot collapse.png
 """
 
 from __future__ import annotations
@@ -88,8 +88,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--epochs", type=int, default=300)
     parser.add_argument("--folder", type=Path, default=Path("snapshots"), help="where the snapshots go")
-    parser.add_argument("--figure", type=Path, help="png, pdf or svg")
+    parser.add_argument("--plot", type=Path, metavar="FILE", help="draw it: png, pdf or svg")
     options = parser.parse_args()
+    torch.set_num_threads(1)  # so small a network gains nothing from more
     options.folder.mkdir(parents=True, exist_ok=True)
     snapshots = train(options.epochs, options.folder)
     found = [inspect(snapshot) for snapshot in snapshots]
@@ -101,8 +102,8 @@ def main() -> None:
             f"{epoch:5d} {m.nc1:8.1e} {m.nc2_means:10.4f} {m.nc2_W:8.4f} {m.nc3_product:8.4f} {m.nc4_agreement:8.4f} "
             f"{one.relative_gap:8.1e} {one.spectral_norm / one.threshold:8.3f}"
         )
-    if options.figure:
-        draw(epochs, found).savefig(options.figure)
+    if options.plot:
+        draw(epochs, found).savefig(options.plot)
 
 
 if __name__ == "__main__":
