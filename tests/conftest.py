@@ -33,3 +33,16 @@ def run_python():
         return done.stdout
 
     return run
+
+
+@pytest.fixture
+def run(capsys):
+    """Run the program in this process; return exit code, standard output and standard error."""
+    from ufm_fast.cli import main
+
+    def run(*words):
+        code = main([str(word) for word in words])
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return run

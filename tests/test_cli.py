@@ -21,18 +21,6 @@ REPORTED = {"loss", "lower_bound", "relative_gap", "escapes", "rank", "seconds",
 
 
 @pytest.fixture
-def run(capsys):
-    """Run the program in this process; return exit code, standard output and standard error."""
-
-    def run(*words):
-        code = main([str(word) for word in words])
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return run
-
-
-@pytest.fixture
 def solve(run):
     """Run ``ufm-fast solve --json``; return the object it prints. It must succeed."""
 

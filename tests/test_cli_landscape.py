@@ -10,22 +10,10 @@ from rich.console import Console
 
 import ufm_fast as uf
 from oracle import Oracle
-from ufm_fast.cli import main, progress
+from ufm_fast.cli import progress
 
 DECAYS = {"lambda_W": 1e-3, "lambda_H": 2e-4, "lambda_b": 1e-2}
 SMALL = ["census", "--K", 4, "--n", 20, "--runs", 4, "--jobs", 1]
-
-
-@pytest.fixture
-def run(capsys):
-    """Run the program in this process; return exit code, standard output and standard error."""
-
-    def run(*words):
-        code = main([str(word) for word in words])
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return run
 
 
 @pytest.fixture

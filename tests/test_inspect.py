@@ -1,5 +1,6 @@
 """inspect and ``ufm-fast inspect``: points whose truth is known, and files of every kind."""
 
+import functools
 import json
 import subprocess
 import sys
@@ -11,7 +12,6 @@ from hypothesis import strategies as st
 
 import ufm_fast as uf
 from oracle import Oracle
-from ufm_fast.cli import main
 from ufm_fast.feature_files import open_arrays
 
 K, D, N_CLASS = 6, 9, 25
@@ -167,13 +167,8 @@ def test_progress_and_labels():
 
 
 @pytest.fixture
-def run(capsys):
-    def run(*words):
-        code = main(["inspect", *map(str, words)])
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return run
+def run(run):
+    return functools.partial(run, "inspect")
 
 
 @pytest.fixture
