@@ -19,9 +19,7 @@ class IsometricProblem:
 
     def __init__(self, ufm: UFM) -> None:
         self.ufm, self.K, self.M, self.bias = ufm, ufm.K, ufm.M, ufm.bias
-        labels = np.arange(ufm.K)
-        self.labels = labels if ufm.collapse_classes else np.repeat(labels, ufm.counts)
-        self.samples: Array = ufm.counts.astype(float) if ufm.collapse_classes else np.ones(ufm.M)
+        self.samples: Array = ufm._samples
         self.threads = ufm.threads or get_num_threads()
         self.keeps = _free_memory() // 4 >= 8 * ufm.M * ufm.K
 
@@ -41,7 +39,7 @@ class IsometricProblem:
         return _core.Problem64(
             ufm.K,
             columns,
-            labels=self.labels,
+            labels=ufm._labels,
             weights=self.samples / ufm.N,
             scales=1 / np.sqrt(self.samples),
             ridges=np.full(ufm.M, ufm.lambda_H),

@@ -120,7 +120,7 @@ def classify(ufm: UFM, p: Point, *, gradient_tol: float = 1e-6, certificate_tol:
     dtype = ufm.dtype
     ufm, p = in_double(ufm, p)
     _, gradient = ufm.loss_and_grad(p)
-    samples = _samples_per_row(ufm)
+    samples = ufm._samples
     rho = (ufm.lambda_H / ufm.lambda_W) ** 0.25
     A, B = p.W / rho, p.H * (rho * np.sqrt(samples))[:, None]
     gradient_norm = math.hypot(
@@ -191,10 +191,6 @@ def _search(ufm: UFM, p: Point, margin: float) -> tuple[Kind, float, Point] | No
     return "local_minimum" if found.eigenvalues[-1] > margin else "undecided", lowest, vector
 
 
-def _samples_per_row(ufm: UFM) -> Array:
-    return ufm.counts.astype(np.float64) if ufm.collapse_classes else np.ones(ufm.N)
-
-
 def _descent_pair(ufm: UFM, p: Point, a: Array) -> tuple[float, Point]:
     """Return |G|_2 and the unit direction (alpha u a^T, beta a v^T, 0) of least curvature for a null direction a."""
     if ufm.collapse_classes:
@@ -213,7 +209,7 @@ def _descent_pair(ufm: UFM, p: Point, a: Array) -> tuple[float, Point]:
         v[0] = 1.0
     _, mixture = np.linalg.eigh([[ufm.lambda_W, spectral_norm], [spectral_norm, ufm.lambda_H]])
     alpha, beta = mixture[:, 0]
-    rows = v / np.sqrt(_samples_per_row(ufm))
+    rows = v / np.sqrt(ufm._samples)
     return spectral_norm, Point(alpha * np.outer(vectors[:, -1], a), beta * np.outer(rows, a), np.zeros(ufm.K))
 
 

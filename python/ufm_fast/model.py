@@ -158,13 +158,15 @@ class UFM:
         self.threads = None if threads is None else checked_threads(threads, "threads")
         self.size = (self.K + self.M) * self.d + (self.K if self.bias else 0)
 
-        labels = np.arange(self.K, dtype=np.int64)
-        samples_per_row = self.counts.astype(self.dtype) if collapse else np.ones(self.N, self.dtype)
+        classes = np.arange(self.K, dtype=np.int64)
+        self._labels = classes if collapse else np.repeat(classes, self.counts)
+        self._samples = self.counts.astype(np.float64) if collapse else np.ones(self.N)  # that each row of H stands for
+        samples_per_row = self._samples.astype(self.dtype)
         problem = _core.Problem64 if self.dtype == np.float64 else _core.Problem32
         self._problem = problem(
             self.K,
             self.d,
-            labels=labels if collapse else np.repeat(labels, self.counts),
+            labels=self._labels,
             weights=samples_per_row / self.N,
             scales=np.ones(self.M, self.dtype),
             ridges=samples_per_row * self.lambda_H,

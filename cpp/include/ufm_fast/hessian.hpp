@@ -116,11 +116,4 @@ void hessian_products(const Problem<T>& problem, PointView<const T> p, const std
   for (detail::ClassifierSum<T>& sum : sums) sum.finish(execution);
 }
 
-/// One direction of hessian_products.
-template <class T>
-void hessian_product(const Problem<T>& problem, PointView<const T> p, PointView<const T> v, Matrix<const T> kept,
-                     PointView<T> out, const Execution& execution) {
-  hessian_products<T>(problem, p, {v}, kept, {out}, execution);
-}
-
 }  // namespace ufm_fast
