@@ -249,6 +249,50 @@ def test_bounds_hold_anywhere(K, d, counts, loss, bias, collapse, scale, seed):
     check(ufm, p, found, found.kind)
 
 
+@pytest.mark.parametrize(("loss", "lambda_b"), [("cross_entropy", 1e-2), ("mse", 0.0)])
+def test_large_saddle(loss, lambda_b):
+    """Against a singular value decomposition of the gradient matrix, written out here."""
+    K, rank = 300, 120
+    counts = np.full(K, 100) if loss == "cross_entropy" else np.round(np.geomspace(500, 5, K)).astype(int)
+    ufm = uf.UFM(K, K, counts, loss=loss, lambda_W=2e-4, lambda_H=2e-4 / counts.mean(), lambda_b=lambda_b)
+    p = uf.saddle(ufm, rank)
+    found = uf.classify(ufm, p)
+    logits = p.H @ p.W.T + p.b
+    residual = logits - np.eye(K)
+    if loss == "cross_entropy":
+        residual = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True) - np.eye(K)
+    s = np.linalg.svd(np.sqrt(counts)[:, None] / ufm.N * residual, compute_uv=False)[0]
+    mean, half = (ufm.lambda_W + ufm.lambda_H) / 2, (ufm.lambda_W - ufm.lambda_H) / 2
+    assert (found.kind, found.rank) == ("strict_saddle", rank)
+    assert found.lowest_eigenvalue == pytest.approx(mean - np.hypot(half, s), rel=1e-10)
+    assert found.certificate.spectral_norm == pytest.approx(s, rel=1e-11)
+    image, v = ufm.hvp(p, found.direction), found.direction
+    weights = (1, counts[:, None], 1)
+    for part, Hv, w in zip(v, image, weights, strict=True):
+        assert Hv == pytest.approx(w * found.lowest_eigenvalue * part, abs=1e-8 * abs(found.lowest_eigenvalue))
+    least = uf.global_minimum(ufm).certificate.loss
+    assert found.certificate.lower_bound <= least
+    assert found.certificate.loss == pytest.approx(ufm.loss(p), rel=1e-12)
+
+
+@pytest.mark.parametrize("loss", LOSSES, ids=str)
+@pytest.mark.parametrize("bias", BIASES, ids=str)
+@pytest.mark.parametrize("collapse", [True, False])
+def test_the_cheap_certificate_is_taken_only_where_the_full_one_could_not_decide(loss, bias, collapse):
+    ufm = uf.UFM(4, 4, [6, 3, 2, 1], loss=loss, lambda_W=5e-3, lambda_H=2e-3, collapse=collapse, **bias)
+    p = as_point(global_minimum(Oracle.of(ufm))[0])
+    rng = np.random.default_rng(0)
+    for size in 10.0 ** np.arange(-8, 1):
+        b = p.b + size * rng.standard_normal(4) if ufm.bias else p.b
+        moved = uf.Point(*(x + size * rng.standard_normal(x.shape) for x in p[:2]), b)
+        full = uf.certify(ufm, moved)
+        for tol in (1e-12, 1e-8, 1e-4, 1e-1):
+            found = uf.classify(ufm, moved, certificate_tol=tol)
+            assert found.certificate.is_global(tol) == full.is_global(tol)
+            assert found.certificate.lower_bound <= full.lower_bound * (1 + 1e-12)
+            assert found.certificate.spectral_norm == pytest.approx(full.spectral_norm, rel=1e-12)
+
+
 def test_tolerances():
     ufm = uf.UFM(3, 3, 2, lambda_W=1e-2, lambda_H=1e-2)
     p = ufm.random_point(0)

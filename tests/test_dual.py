@@ -30,7 +30,7 @@ def all_bounds(q, A, B, b):
     Z = B @ A.T
     _, G, _ = q.data_term(Z, q.best_bias(Z, b))
     return {
-        "scaled": dual.scaled_bound(G),
+        "scaled": dual.scaled_bound(G, dual.norm(G)),
         "newton_schulz": dual.newton_schulz_bound(G),
         "polar": dual.polar_bound(G),
         "prox": dual.prox_bound(Z, G),

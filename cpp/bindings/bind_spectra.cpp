@@ -4,6 +4,7 @@
 #include <ufm_fast/gradient_operator.hpp>
 #include <ufm_fast/hessian_operator.hpp>
 #include <ufm_fast/lanczos.hpp>
+#include <ufm_fast/symmetric_operator.hpp>
 
 #include "bind_problem.hpp"
 
@@ -74,6 +75,14 @@ py::tuple singular_triplets(const Bound& bound, py::handle W, py::handle H, py::
   return py::make_tuple(solution[0], vectors, images, solution[3]);
 }
 
+py::tuple leading_eigenpairs(py::handle matrix, py::handle start, Index count, Index basis, double tolerance,
+                             Index max_products, int threads) {
+  const Index n = row_count(matrix);
+  const Matrix<const double> S = matrix_argument<double>(matrix, "matrix", n, n);
+  return solve(n, start, {count, basis, tolerance, max_products}, threads,
+               [&](const Execution&) { return NegatedSymmetric<double>(S); });
+}
+
 py::tuple hessian_lanczos(const Bound& bound, py::handle W, py::handle H, py::handle b, py::handle start, Index steps,
                           bool keep, bool features_only, int threads) {
   const auto p = bound.finite_point(W, H, b);
@@ -106,6 +115,8 @@ void bind_spectra(py::module_& module) {
   module.def("singular_triplets", &singular_triplets, arg("problem"), arg("W"), arg("H"), arg("b"), arg("deflated"),
              arg("start"), arg("count"), arg("basis"), arg("tolerance"), arg("max_products"), arg("keep"),
              arg("threads"));
+  module.def("leading_eigenpairs", &leading_eigenpairs, arg("matrix"), arg("start"), arg("count"), arg("basis"),
+             arg("tolerance"), arg("max_products"), arg("threads"));
   module.def("hessian_lanczos", &hessian_lanczos, arg("problem"), arg("W"), arg("H"), arg("b"), arg("start"),
              arg("steps"), arg("keep"), arg("features_only"), arg("threads"));
 }

@@ -64,8 +64,8 @@ class ClassProblem:
     def coordinates(self, p: Point) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
         """Return A (K, d), B (K, d) and b of a point of the model; its class means if it has a row a sample."""
         W, H, b = self.ufm._checked(p, self.ufm.M) if self.ufm.collapse_classes else self.ufm.collapse(p)
-        A = W.astype(np.float64) / self.rho
-        B = H.astype(np.float64) * (self.rho * self.root[:, None])
+        A = np.divide(W, self.rho, dtype=np.float64)
+        B = np.multiply(H, self.rho * self.root[:, None], dtype=np.float64)
         return A, B, b.astype(np.float64)
 
     def point(self, A: NDArray[np.float64], B: NDArray[np.float64], b: NDArray[np.float64]) -> Point:

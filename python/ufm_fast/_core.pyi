@@ -93,6 +93,9 @@ def hessian_eigenpairs(
     deflate: bool,
     threads: int,
 ) -> tuple[_Array, _Array, _Array, int, float]: ...
+def leading_eigenpairs(
+    matrix: _Array, start: _Array, count: int, basis: int, tolerance: float, max_products: int, threads: int
+) -> tuple[_Array, _Array, _Array, int, float]: ...
 def singular_triplets(
     problem: Problem64,
     W: _Array,

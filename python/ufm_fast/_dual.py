@@ -38,6 +38,8 @@ import scipy.linalg
 from numpy.typing import NDArray
 from scipy.special import xlog1py
 
+from ._grams import norm_rounding
+
 if TYPE_CHECKING:
     from ._classes import ClassProblem
 
@@ -49,6 +51,7 @@ NORM_PRODUCTS, EIGH_PRODUCTS, SVD_PRODUCTS = 4, 8, 20
 _UNIT = np.finfo(float).eps
 _TINY = np.finfo(float).tiny
 _ACTIVE = 0.8  # singular values above this fraction of tau are taken to be tau at the optimum (polar bound)
+_NEGLIGIBLE = 1e-6
 _MIXTURES = (0.2, 0.5, 0.9, 0.99, 0.999)
 
 
@@ -70,7 +73,7 @@ class Dual:
         self._entropic = q.loss.name == "cross_entropy"
         self._free = q.bias and q.lambda_b == 0  # e = 0 is a constraint
         self._rounding = (32 + q.K / 4) * _UNIT
-        self._norm_rounding = (64 + 4 * q.K) * _UNIT
+        self._norm_rounding = norm_rounding(q.K)
         self._floor = max(0.0, self.value(np.zeros((q.K, q.K))))
 
     def feasible(self, G: Array) -> Array:
@@ -126,10 +129,15 @@ class Dual:
             value -= float(imbalance @ imbalance) / (2 * q.lambda_b)
         return float(value - excess_norm * max(value, 0))
 
-    def scaled_bound(self, G: Array) -> float:
-        """Return certificate A: the gradient scaled into the ball. First order in the error. Cost: a norm."""
+    def scaled_bound(self, G: Array, norm: float) -> float:
+        """Return certificate A: the gradient, with norm |G|_2, scaled into the ball. First order in the error.
+
+        Cost O(K^2), and a norm where the bias has no decay and is far from its best.
+        """
         F = self.feasible(G)
-        return max(self._floor, self.value(self._scaled(F, self.norm(F))))
+        change = float(np.linalg.norm(F - G)) if self._free else 0.0
+        norm = norm + change if change <= _NEGLIGIBLE * norm else self.norm(F)
+        return max(self._floor, self.value(self._scaled(F, norm)))
 
     def newton_schulz_bound(self, G: Array) -> float:
         """Second-order bound from one Newton-Schulz step towards the polar factor. Cost: 2 products, no spectrum.

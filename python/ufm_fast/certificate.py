@@ -90,8 +90,6 @@ def certify(ufm: UFM, p: Point) -> Certificate:
     Always in float64, also for float32 models. Costs about 30 products of two K x K matrices (a norm and two
     eigendecompositions) and holds a dozen K x K arrays.
     """
-    if not ufm.loss_function.convex:
-        raise ValueError(f"loss {ufm.loss_function} cannot be certified: it is not convex in the logits")
     ufm, p = in_double(ufm, p)
     loss = ufm.loss(p)
     q = ClassProblem(ufm)
@@ -99,7 +97,7 @@ def certify(ufm: UFM, p: Point) -> Certificate:
     A, B, b = q.coordinates(p)
     _, G, _ = q.data_term(B @ A.T, b)
     norm = dual.norm(G)
-    bounds = [dual.scaled_bound(G)]
+    bounds = [dual.scaled_bound(G, norm)]
     B, b = dual.polish(A, B, b)
     Z = B @ A.T
     _, G, _ = q.data_term(Z, b)
@@ -115,7 +113,9 @@ def certificate_of(loss: float, lower_bound: float, spectral_norm: float, tau: f
 
 
 def in_double(ufm: UFM, p: Point) -> tuple[UFM, Point]:
-    """Check p and return the same model and point in float64."""
+    """Check that p is a point of a model with a convex loss, and return both in float64."""
+    if not ufm.loss_function.convex:
+        raise ValueError(f"loss {ufm.loss_function} cannot be certified: it is not convex in the logits")
     p = ufm._checked(p, ufm.M)
     if ufm.dtype == np.float64:
         return ufm, p

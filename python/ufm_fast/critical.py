@@ -5,15 +5,18 @@ from __future__ import annotations
 import math
 import warnings
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import Literal, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ._blas import fitting_blas
 from ._classes import ClassProblem
+from ._dual import Dual
+from ._grams import leading_pair, leading_pairs, rank_and_least
+from ._threads import get_num_threads
 from ._warnings import ConvergenceWarning
-from .certificate import Certificate, certify, in_double
+from .certificate import Certificate, certificate_of, certify, in_double
 from .eigenpairs import lowest_eigenpairs
 from .model import UFM, Point
 
@@ -23,6 +26,9 @@ Kind: TypeAlias = Literal["global_minimum", "strict_saddle", "local_minimum", "n
 _RANK_TOLERANCE = 1e-6
 _AGREEMENT = 1e-6
 _CURVATURE_FACTOR = 100
+_LARGEST_TOLERANCE = 1e-3
+_NEGLIGIBLE = 1e-12
+_CURVATURE = {"cross_entropy": 0.5, "mse": 1.0}  # the largest of one sample's loss in its logits
 
 
 @dataclass(frozen=True)
@@ -51,6 +57,8 @@ class CriticalPoint:
         samples (a collapsed row counts n_k times). Where it is not from an eigen-solver, the logits do not move along
         it to first order.
     certificate : Certificate
+        That of `certify`, or where |G|_2 is so far above tau that p cannot be within certificate_tol of the global
+        minimum, only the cheapest of its bounds.
     """
 
     kind: Kind
@@ -65,7 +73,7 @@ class CriticalPoint:
 
 @fitting_blas
 def classify(ufm: UFM, p: Point, *, gradient_tol: float = 1e-6, certificate_tol: float = 1e-8) -> CriticalPoint:
-    """Say what kind of point p is: mostly from one gradient, one Hessian product and a few small eigenproblems.
+    """Say what kind of point p is: mostly from one gradient and a few factorisations.
 
     With a convex loss and d >= K - 1 (squared error with a decayed or no bias: d >= K) every critical point is a global
     minimum or a strict saddle (Gu & Shen 2024, arXiv:2407.10702, for d = K), and the spectral norm of the gradient
@@ -110,34 +118,42 @@ def classify(ufm: UFM, p: Point, *, gradient_tol: float = 1e-6, certificate_tol:
     that direction (a the least common singular vector), of a rotation of the features and, for cross-entropy, of a
     common shift of the bias bound the lowest eigenvalue from above.
 
-    Always in float64. Costs a `certify`, ten K x d x M products, and eigenproblems of sizes d and K; no M x K array
-    is formed where H has a row a sample. `lowest_eigenpairs` takes up to thousands of Hessian products.
+    Always in float64. No full eigendecomposition is needed where p is clearly no global minimum, which a lower bound
+    N (s - tau)^2 / (2 c) on the gap shows (c/N bounds the curvature of the data term in the logits; c = 1/2 for
+    cross-entropy, 1 for squared error): s comes from Lanczos and a Cholesky factorisation that confirms it, the rank
+    and a from an indefinite factorisation. That costs about eight K x d x M products; elsewhere `certify` is added,
+    and a Hessian product where there is no null direction. No M x K array is formed where H has a row a sample.
+    `lowest_eigenpairs` takes up to thousands of Hessian products.
     """
     for name, tol in (("gradient_tol", gradient_tol), ("certificate_tol", certificate_tol)):
         if not tol > 0:
             raise ValueError(f"{name} must be positive, not {tol!r}")
-    certificate = certify(ufm, p)
     dtype = ufm.dtype
     ufm, p = in_double(ufm, p)
-    _, gradient = ufm.loss_and_grad(p)
-    samples = ufm._samples
+    loss, gradient = ufm.loss_and_grad(p)
+    samples, threads = ufm._samples, ufm.threads or get_num_threads()
     rho = (ufm.lambda_H / ufm.lambda_W) ** 0.25
-    A, B = p.W / rho, p.H * (rho * np.sqrt(samples))[:, None]
     gradient_norm = math.hypot(
         float(np.linalg.norm(gradient.W)) * rho,
         float(np.linalg.norm(gradient.H / np.sqrt(samples)[:, None])) / rho,
         float(np.linalg.norm(gradient.b)),
     )
-    squares, common = np.linalg.eigh(A.T @ A + B.T @ B)
-    largest = math.sqrt(max(0.0, squares[-1]))
-    threshold = _RANK_TOLERANCE * max(largest, (ufm.N / ufm.K) ** 0.25)
-    spectral_norm, pair = _descent_pair(ufm, p, common[:, 0])
+    gradients = _gradient_matrix(ufm, p, threads)
+    spectral_norm = gradients.norm
+    certificate = _certificate(ufm, p, loss, gradients, certificate_tol)
 
-    size = max(spectral_norm, ufm.tau) * math.sqrt(max(0.0, float(squares.sum())) + ufm.N)
+    factors = np.concatenate([p.W / rho, p.H * (rho * np.sqrt(samples))[:, None]])  # A on top of B
+    gram = factors.T @ factors
+    squares, plane, _ = leading_pairs(gram, min(2, ufm.d), _LARGEST_TOLERANCE, threads)
+    threshold = _RANK_TOLERANCE * max(math.sqrt(max(0.0, squares[0])), (ufm.N / ufm.K) ** 0.25)
+    rank, null = rank_and_least(gram, threshold**2)
+
+    size = max(spectral_norm, ufm.tau) * math.sqrt(float(np.trace(gram)) + ufm.N)
     unit = 2 * ufm.lambda_W * ufm.lambda_H / (ufm.lambda_W + ufm.lambda_H)
-    curvature = sum(float(np.vdot(v, Hv)) for v, Hv in zip(pair, ufm.hvp(p, pair), strict=True))
-    lower = _lower_bound(ufm, spectral_norm, math.hypot(rho * np.linalg.norm(A), np.linalg.norm(B) / rho))
-    upper = min(curvature, _rotation_curvature(p, gradient, samples, common[:, -2:]))
+    curvature, pair = _descent(ufm, p, gradients, null, _NEGLIGIBLE * unit)
+    length = math.hypot(rho * np.linalg.norm(factors[: ufm.K]), np.linalg.norm(factors[ufm.K :]) / rho)
+    lower = _lower_bound(ufm, spectral_norm, length)
+    upper = min(curvature, _rotation_curvature(p, gradient, samples, plane.T))
     if ufm.bias and ufm.loss_function.name == "cross_entropy":
         upper = min(upper, ufm.lambda_b)
 
@@ -158,10 +174,10 @@ def classify(ufm: UFM, p: Point, *, gradient_tol: float = 1e-6, certificate_tol:
         kind=kind,
         gradient_norm=gradient_norm,
         relative_gradient_norm=gradient_norm / size,
-        rank=int((squares > threshold**2).sum()),
+        rank=rank,
         lowest_eigenvalue=exact,
         lowest_eigenvalue_bounds=(lower, upper),
-        direction=Point(*(part.astype(dtype) for part in pair)) if kind == "strict_saddle" else None,
+        direction=Point(*(part.astype(dtype, copy=False) for part in pair)) if kind == "strict_saddle" else None,
         certificate=certificate,
     )
 
@@ -191,33 +207,74 @@ def _search(ufm: UFM, p: Point, margin: float) -> tuple[Kind, float, Point] | No
     return "local_minimum" if found.eigenvalues[-1] > margin else "undecided", lowest, vector
 
 
-def _descent_pair(ufm: UFM, p: Point, a: Array) -> tuple[float, Point]:
-    """Return |G|_2 and the unit direction (alpha u a^T, beta a v^T, 0) of least curvature for a null direction a."""
+class _Gradients(NamedTuple):
+    """The gradient matrix G of a point: |G|_2, its singular vectors, and the matrix (K, K) of the class means."""
+
+    norm: float
+    right: Array
+    left: Array
+    of_classes: Array
+    class_norm: float
+
+
+def _gradient_matrix(ufm: UFM, p: Point, threads: int) -> _Gradients:
+    q = ClassProblem(ufm)
+    A, B, b = q.coordinates(p)
+    _, of_classes, _ = q.data_term(B @ A.T, b)
+    square, right = leading_pair(of_classes.T @ of_classes, threads)
+    class_norm = norm = math.sqrt(square)
     if ufm.collapse_classes:
-        q = ClassProblem(ufm)
-        A, B, b = q.coordinates(p)
-        _, G, _ = q.data_term(B @ A.T, b)
-        squares, vectors = np.linalg.eigh(G.T @ G)
-        v = G @ vectors[:, -1]
+        left = of_classes @ right
     else:
-        squares, vectors = np.linalg.eigh(ufm._run(ufm._problem.gradient_gram, *p))
-        v = ufm._run(ufm._problem.gradient_product, *p, np.ascontiguousarray(vectors[:, -1:]))[:, 0]
-    spectral_norm = math.sqrt(max(0.0, squares[-1]))
-    if (length := np.linalg.norm(v)) > 0:
-        v = v / length
+        square, right = leading_pair(ufm._run(ufm._problem.gradient_gram, *p), threads)
+        left = ufm._run(ufm._problem.gradient_product, *p, np.ascontiguousarray(right[:, None]))[:, 0]
+        norm = math.sqrt(square)
+    if (length := np.linalg.norm(left)) > 0:
+        left = left / length
     else:  # G = 0
-        v[0] = 1.0
-    _, mixture = np.linalg.eigh([[ufm.lambda_W, spectral_norm], [spectral_norm, ufm.lambda_H]])
+        left[0] = 1.0
+    return _Gradients(norm, right, left, of_classes, class_norm)
+
+
+def _certificate(ufm: UFM, p: Point, loss: float, gradients: _Gradients, tol: float) -> Certificate:
+    """Certify a point, at the least cost if it cannot be within tol of the global minimum.
+
+    A step along the leading pair of G, singular value (s - tau) N / c, lowers the convex problem in the logits by
+    N (s - tau)^2 / (2 c), where c / N bounds the curvature of the data term.
+    """
+    s, c = gradients.class_norm, _CURVATURE[ufm.loss_function.name]
+    if ufm.N * max(0.0, s - ufm.tau) ** 2 / (2 * c) <= tol * abs(loss):
+        return certify(ufm, p)
+    lower_bound = Dual(ClassProblem(ufm)).scaled_bound(gradients.of_classes, s)
+    return certificate_of(loss, lower_bound, s, ufm.tau)
+
+
+def _descent(ufm: UFM, p: Point, gradients: _Gradients, a: Array, negligible: float) -> tuple[float, Point]:
+    """Return the unit direction (alpha u a^T, beta v a^T, 0) of least curvature for a null direction a.
+
+    And a bound from above on its curvature. Where a is not quite null, logits move to first order: what that adds is
+    bounded if it is negligible, otherwise a Hessian product tells.
+    """
+    s, root = gradients.norm, np.sqrt(ufm._samples)
+    _, mixture = np.linalg.eigh([[ufm.lambda_W, s], [s, ufm.lambda_H]])
     alpha, beta = mixture[:, 0]
-    rows = v / np.sqrt(ufm._samples)
-    return spectral_norm, Point(alpha * np.outer(vectors[:, -1], a), beta * np.outer(rows, a), np.zeros(ufm.K))
+    pair = Point(np.outer(alpha * gradients.right, a), np.outer(beta * gradients.left / root, a), np.zeros(ufm.K))
+    moved = abs(alpha) * np.linalg.norm(root * (p.H @ a)) + abs(beta) * np.linalg.norm(p.W @ a)
+    first_order = _CURVATURE[ufm.loss_function.name] / ufm.N * float(moved) ** 2
+    if first_order <= negligible:
+        return _least(ufm, s) + first_order, pair
+    return sum(float(np.vdot(v, Hv)) for v, Hv in zip(pair, ufm.hvp(p, pair), strict=True)), pair
+
+
+def _least(ufm: UFM, s: float) -> float:
+    """Return the lower eigenvalue of [[lambda_W, s], [s, lambda_H]], without cancellation."""
+    mean, half = (ufm.lambda_W + ufm.lambda_H) / 2, (ufm.lambda_W - ufm.lambda_H) / 2
+    return (ufm.tau - s) * (ufm.tau + s) / (mean + math.hypot(half, s))
 
 
 def _lower_bound(ufm: UFM, spectral_norm: float, length: float) -> float:
     """Return a lower bound on the Hessian's lowest eigenvalue at a point with |(W, H)| = length: see `classify`."""
-    mean, half = (ufm.lambda_W + ufm.lambda_H) / 2, (ufm.lambda_W - ufm.lambda_H) / 2
-    # L, without cancellation:
-    least = (ufm.tau - spectral_norm) * (ufm.tau + spectral_norm) / (mean + math.hypot(half, spectral_norm))
+    least = _least(ufm, spectral_norm)
     if not ufm.bias:
         return least
     if ufm.loss_function.name == "cross_entropy":

@@ -16,6 +16,7 @@ from ._blas import single_threaded_blas
 from ._features import as_classifier, as_features, as_labels, classes_of, row_slices, rows_of_classes
 from ._nc_metrics import NCMetrics
 from ._threads import get_num_threads
+from .certificate import certify
 from .critical import CriticalPoint, classify
 from .losses import Loss, as_loss
 from .metrics import NCAccumulator
@@ -196,7 +197,7 @@ def inspect(
     )  # fmt: skip
     p = Point(classifier, metrics.class_means, bias)
     critical = classify(ufm, p)
-    lower_bound = critical.certificate.lower_bound
+    lower_bound = certify(ufm, p).lower_bound
     if solve:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)  # its bound is valid all the same

@@ -1,0 +1,79 @@
+"""What is asked of Gram matrices, at the cost of a factorisation; full eigendecompositions only where that fails."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from scipy.linalg import lapack
+
+from . import _core
+from ._blas import single_threaded_blas
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+_BASIS = 30
+_RESIDUAL = 1e-9
+_BLOCK = 8
+
+
+def norm_rounding(K: int) -> float:
+    """Relative error allowed for in spectral norms of K x K matrices: see `_dual`."""
+    return float((64 + 4 * K) * np.finfo(float).eps)
+
+
+def leading_pairs(
+    gram: NDArray[np.float64], count: int, tolerance: float, threads: int
+) -> tuple[NDArray[np.float64], NDArray[np.float64], bool]:
+    """Return largest eigenvalues, descending, unit vectors in rows, and whether the residuals are small enough.
+
+    By thick-restart Lanczos; up to K/4 + 50 products of the matrix with a vector, about the time of an `eigh`.
+    """
+    K = len(gram)
+    start = np.random.default_rng(0).standard_normal((count, K))
+    with single_threaded_blas():
+        values, vectors, residuals, _, norm = _core.leading_eigenpairs(
+            gram, start, count, basis=_BASIS, tolerance=tolerance, max_products=50 + K // 4, threads=threads
+        )
+    return -values, vectors, bool((residuals <= tolerance * norm).all())
+
+
+def leading_pair(gram: NDArray[np.float64], threads: int) -> tuple[float, NDArray[np.float64]]:
+    """Return the largest eigenvalue of a Gram matrix and its vector, as accurate as from LAPACK.
+
+    Lanczos; that no eigenvalue is larger (by more than a relative `norm_rounding`), a Cholesky factorisation shows.
+    """
+    K = len(gram)
+    values, vectors, converged = leading_pairs(gram, 1, _RESIDUAL, threads)
+    if converged and values[0] > 0:
+        above = -gram
+        above.flat[:: K + 1] += values[0] * (1 + norm_rounding(K))
+        _, info = lapack.dpotrf(above.T, lower=1, clean=0, overwrite_a=1)
+        if info == 0:
+            return float(values[0]), vectors[0]
+    values, vectors = np.linalg.eigh(gram)
+    return max(0.0, float(values[-1])), vectors[:, -1]
+
+
+def rank_and_least(gram: NDArray[np.float64], threshold: float) -> tuple[int, NDArray[np.float64]]:
+    """Return how many eigenvalues exceed a positive threshold, and a unit vector near the least of them all.
+
+    The count is that of positive eigenvalues of gram - threshold I = L D L^T (Sylvester's law of inertia; the 2 x 2
+    blocks of a Bunch-Kaufman D have one each); the vector, by a step of inverse iteration and a Rayleigh-Ritz step.
+    Its quotient is below the threshold wherever an eigenvalue is.
+    """
+    size = len(gram)
+    shifted = gram.copy()
+    shifted.flat[:: size + 1] -= threshold
+    block = np.random.default_rng(0).standard_normal((size, min(_BLOCK, size)))
+    work, _ = lapack.dsysv_lwork(size, lower=1)
+    factors, pivots, block, info = lapack.dsysv(shifted.T, block, lwork=int(work), lower=1, overwrite_a=1)
+    rank = int((np.diag(factors)[pivots > 0] > 0).sum() + (pivots < 0).sum() // 2)
+    if info == 0 and np.isfinite(block).all():
+        block, _ = np.linalg.qr(block)
+        values, vectors = np.linalg.eigh(block.T @ (gram @ block))
+        if rank == size or values[0] <= threshold:
+            return rank, block @ vectors[:, 0]
+    values, vectors = np.linalg.eigh(gram)
+    return int((values > threshold).sum()), vectors[:, 0]
