@@ -13,7 +13,7 @@ import pytest
 import ufm_fast as uf
 from oracle import Oracle
 from ufm_fast.cli import main
-from ufm_fast.cli.neural_collapse import neural_collapse_summary
+from ufm_fast.cli.report import neural_collapse
 
 CIFAR100_LT = [math.floor(500 * 100 ** (-k / 99)) for k in range(100)]
 CIFAR100_LT_MINIMUM = 0.35651390425835  # certified to 5e-12 by an independent NumPy solver
@@ -83,9 +83,10 @@ def test_balanced_closed_form(solve, smoothing):
     assert result["loss"] == pytest.approx(expected, rel=1e-12)
     assert result["rank"] == 6
     measures = result["neural_collapse"]
-    for name in ("norm_spread_W", "norm_spread_means", "cosine_spread_W", "cosine_spread_means", "duality"):
+    for name in ("equinorm_W_centred", "equinorm_means", "cosine_std_W_centred", "cosine_std_means"):
         assert measures[name] < 1e-7, name
-    assert measures["cosine_mean_W"] == pytest.approx(-1 / 6, abs=1e-7)
+    assert measures["nc3_duality_centred"] < 1e-7
+    assert measures["cosine_mean_W_centred"] == pytest.approx(-1 / 6, abs=1e-7)
 
 
 def test_rank_of_imbalanced_squared_error_is_known_exactly(solve, tmp_path):
@@ -104,7 +105,7 @@ def test_zero_optimum(run):
     assert code == 0
     assert result["loss"] == pytest.approx(math.log(4), rel=1e-14)
     assert result["rank"] == 0
-    assert result["neural_collapse"]["duality"] is None
+    assert result["neural_collapse"]["nc3_duality_centred"] is None
     assert "undefined" in run("solve", "--K", 4, "--lambda-W", 1, "--lambda-H", 1)[1]
 
 
@@ -407,25 +408,12 @@ def test_progress_on_a_terminal_only(run):
     assert run("solve", "--counts", "cifar10-lt")[2] == ""
 
 
-def test_neural_collapse_summary():
+def test_neural_collapse_is_that_of_nc_metrics():
+    """At points with a row a sample, weighted by class counts; NaN where there is nothing to measure."""
     rng = np.random.default_rng(0)
-    K, counts = 4, np.array([9, 5, 2, 1])
-    etf = np.eye(K) - 1 / K
-    perfect = neural_collapse_summary(etf + 3, 2 * etf + rng.normal(size=K), np.ones(K, int))
-    assert perfect["cosine_mean_W"] == pytest.approx(-1 / 3)
-    assert perfect["cosine_mean_means"] == pytest.approx(-1 / 3)
-    for name in ("norm_spread_W", "norm_spread_means", "cosine_spread_W", "cosine_spread_means", "duality"):
-        assert perfect[name] == pytest.approx(0, abs=1e-14)
-
-    W, means = rng.normal(size=(K, 6)), rng.normal(size=(K, 6))
-    measured = neural_collapse_summary(W, means, counts)
-    M = means - np.repeat(means, counts, axis=0).mean(axis=0)
-    norms = [math.sqrt(row @ row) for row in M]
-    cosines = [M[j] @ M[k] / (norms[j] * norms[k]) for j in range(K) for k in range(j)]
-    assert measured["norm_spread_means"] == pytest.approx(np.std(norms) / np.mean(norms))
-    assert measured["cosine_mean_means"] == pytest.approx(np.mean(cosines))
-    assert measured["cosine_spread_means"] == pytest.approx(np.std(cosines))
-    centred = W - W.mean(axis=0)
-    cosine = np.vdot(centred, M) / (np.linalg.norm(centred) * np.linalg.norm(M))
-    assert measured["duality"] == pytest.approx(2 - 2 * cosine)
-    assert all(map(math.isnan, neural_collapse_summary(0 * W, 0 * W, counts).values()))
+    ufm = uf.UFM(4, 6, [9, 5, 2, 1], lambda_W=1e-2, lambda_H=1e-2)
+    p = uf.Point(rng.normal(size=(4, 6)), rng.normal(size=(4, 6)), np.zeros(4))
+    with pytest.warns(RuntimeWarning, match="one sample"):
+        full = uf.nc_metrics(p.W, np.repeat(p.H, ufm.counts, axis=0), np.repeat(np.arange(4), ufm.counts))
+    assert neural_collapse(ufm, p) == pytest.approx({name: getattr(full, name) for name in neural_collapse(ufm, p)})
+    assert all(map(math.isnan, neural_collapse(ufm, uf.Point(0 * p.W, 0 * p.H, p.b)).values()))

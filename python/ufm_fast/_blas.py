@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 _F = TypeVar("_F", bound=Callable[..., Any])
 
 _PARAMETERS = {"dgemm": 13, "sgemm": 13, "dsyrk": 10, "ssyrk": 10}  # of the functions that the core calls
-_SMALL_K = 256  # up to here K x K work in NumPy and LAPACK loses more by waking BLAS threads than it gains
+_SMALL_K = 256  # up to here K x K work loses more by waking threads than it gains
 
 _lock = threading.Lock()
 _callers = 0
@@ -81,13 +81,17 @@ def single_threaded_blas() -> Iterator[None]:
                 _open_limits_to_all_threads()
 
 
+def fitting_threads(ufm: UFM) -> int:
+    """Return how many threads work on K x K arrays of a model is worth."""
+    return 1 if ufm.K <= _SMALL_K else ufm.threads or get_num_threads()
+
+
 def fitting_blas(function: _F) -> _F:
     """Decorate a function of a model that works on K x K arrays: one BLAS thread for a small or one-threaded model."""
 
     @wraps(function)
     def fitted(ufm: UFM, *args: Any, **kwargs: Any) -> Any:
-        alone = ufm.K <= _SMALL_K or (ufm.threads or get_num_threads()) == 1
-        with single_threaded_blas() if alone else nullcontext():
+        with single_threaded_blas() if fitting_threads(ufm) == 1 else nullcontext():
             return function(ufm, *args, **kwargs)
 
     return cast("_F", fitted)

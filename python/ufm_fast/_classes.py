@@ -17,13 +17,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from . import _core
-from ._threads import get_num_threads
+from ._blas import fitting_threads
 from .model import UFM, Point
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-_SMALL_K = 256  # a pass over K x K numbers this few is done before a second thread has started
 _NEWTON_STEPS = 60
 _LARGEST_STEP = 4.0
 
@@ -77,9 +76,7 @@ class ClassProblem:
     def data_term(self, Z: NDArray[Any], b: NDArray[Any]) -> tuple[float, NDArray[np.float64], NDArray[np.float64]]:
         """Return the data term at scores Z (K, K) and b, its gradient G with respect to Z, and that to b."""
         value, G, grad_b = self._problem.data_term(
-            np.ascontiguousarray(Z),
-            np.ascontiguousarray(b),
-            1 if self.K <= _SMALL_K else self.threads or get_num_threads(),
+            np.ascontiguousarray(Z), np.ascontiguousarray(b), fitting_threads(self.ufm)
         )
         return value, G, grad_b
 

@@ -10,11 +10,10 @@ from typing import Literal, NamedTuple, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from ._blas import fitting_blas
+from ._blas import fitting_blas, fitting_threads
 from ._classes import ClassProblem
 from ._dual import Dual
 from ._grams import leading_pair, leading_pairs, rank_and_least
-from ._threads import get_num_threads
 from ._warnings import ConvergenceWarning
 from .certificate import Certificate, certificate_of, certify, in_double
 from .eigenpairs import lowest_eigenpairs
@@ -131,7 +130,7 @@ def classify(ufm: UFM, p: Point, *, gradient_tol: float = 1e-6, certificate_tol:
     dtype = ufm.dtype
     ufm, p = in_double(ufm, p)
     loss, gradient = ufm.loss_and_grad(p)
-    samples, threads = ufm._samples, ufm.threads or get_num_threads()
+    samples, threads = ufm._samples, fitting_threads(ufm)
     rho = (ufm.lambda_H / ufm.lambda_W) ** 0.25
     gradient_norm = math.hypot(
         float(np.linalg.norm(gradient.W)) * rho,

@@ -5,14 +5,15 @@ from __future__ import annotations
 from math import isnan
 from typing import Any
 
+import numpy as np
 from rich.console import Group
 from rich.table import Table
 from scipy.optimize import OptimizeResult
 
 import ufm_fast as uf
 
+from .. import _geometry
 from ..landscape import visible_rank
-from .neural_collapse import neural_collapse_summary
 
 
 def summarize(ufm: uf.UFM, result: OptimizeResult, tol: float) -> dict[str, Any]:
@@ -21,7 +22,7 @@ def summarize(ufm: uf.UFM, result: OptimizeResult, tol: float) -> dict[str, Any]
     The rank counts the singular values s of W that matter to the loss at the tolerance: ``lambda_W s^2 > tol |loss|``.
     """
     certificate = result.certificate
-    collapse = neural_collapse_summary(result.point.W, result.point.H, ufm.counts)
+    collapse = neural_collapse(ufm, result.point)
     return {
         "loss": certificate.loss,
         "lower_bound": certificate.lower_bound,
@@ -37,6 +38,21 @@ def summarize(ufm: uf.UFM, result: OptimizeResult, tol: float) -> dict[str, Any]
         "nfev": int(result.nfev),
         "products": float(result.products),
     }
+
+
+def neural_collapse(ufm: uf.UFM, p: uf.Point) -> dict[str, float]:
+    """Give those of `ufm_fast.NCMetrics` that can differ at a critical point, where features of a class coincide."""
+    W = np.asarray(p.W - p.W.mean(axis=0), dtype=np.float64)
+    means = np.asarray(p.H - ufm.counts @ p.H / ufm.N, dtype=np.float64)
+    measures = {"nc3_duality_centred": _geometry.duality(W, means)}
+    for name, rows in (("W_centred", W), ("means", means)):
+        angles = _geometry.angles(rows)
+        measures |= {
+            f"equinorm_{name}": _geometry.norm_spread(rows),
+            f"cosine_mean_{name}": angles.mean,
+            f"cosine_std_{name}": angles.std,
+        }
+    return measures
 
 
 def tables(ufm: uf.UFM, summary: dict[str, Any], tol: float) -> Group:
@@ -78,12 +94,12 @@ def _result_table(ufm: uf.UFM, summary: dict[str, Any], tol: float) -> Table:
 def _collapse_table(K: int, measures: dict[str, float | None]) -> Table:
     table = Table("", "W", "class means", "simplex ETF", title="Neural collapse", title_justify="left")
     for label, name, ideal in (
-        ("std / mean of norms", "norm_spread", 0.0),
+        ("std / mean of norms", "equinorm", 0.0),
         ("mean cosine", "cosine_mean", -1 / (K - 1)),
-        ("std of cosines", "cosine_spread", 0.0),
+        ("std of cosines", "cosine_std", 0.0),
     ):
-        table.add_row(label, _short(measures[f"{name}_W"]), _short(measures[f"{name}_means"]), _short(ideal))
-    table.add_row("|W/|W| - M/|M||^2", _short(measures["duality"]), "", _short(0.0))
+        table.add_row(label, _short(measures[f"{name}_W_centred"]), _short(measures[f"{name}_means"]), _short(ideal))
+    table.add_row("|W/|W| - M/|M||^2", _short(measures["nc3_duality_centred"]), "", _short(0.0))
     return table
 
 
