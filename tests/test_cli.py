@@ -208,7 +208,7 @@ def test_saved_result_is_complete_and_a_start(solve, tmp_path):
     assert len({len(values) for values in history.values()}) == 1
     again = solve("--counts", "cifar10-lt", "--start", path)
     assert again["loss"] <= result["loss"] * (1 + 1e-14)
-    assert again["nfev"] < result["nfev"]
+    assert again["nfev"] == 1
 
 
 @pytest.mark.parametrize(("suffix", "signature"), [(".png", b"\x89PNG"), (".pdf", b"%PDF"), (".svg", b"<?xml")])

@@ -19,6 +19,8 @@ from scipy.linalg import cho_factor, cho_solve
 
 from ._newton import Array
 
+_BIAS_STEPS, _LARGEST_BIAS_STEP = 30, 4.0
+
 
 class Types(NamedTuple):
     """What distinguishes types: samples a class, blocks, and classes a block; arrays of shape (m,)."""
@@ -45,7 +47,10 @@ class Flow(NamedTuple):
 
 
 class SymmetricProblem:
-    """F in the variables a (m,), A (m, m), B (m, m) and, where there is a bias, sqrt(M) b (m,), in one vector."""
+    """F in the variables a (m,), A (m, m), B (m, m) and, where there is a bias, sqrt(M) b (m,), in one vector.
+
+    `products` counts the work in products of two m x m matrices.
+    """
 
     def __init__(self, types: Types, *, tau: float, smoothing: float, lambda_b: float, bias: bool) -> None:
         self.types, self.tau, self.smoothing, self.lambda_b, self.bias = types, tau, smoothing, lambda_b, bias
@@ -62,6 +67,7 @@ class SymmetricProblem:
         with np.errstate(divide="ignore"):
             self.log_multiplicity: Array = np.log(self.multiplicity)
         self.freedom: Array = np.maximum(blocks - 1, 1)
+        self.products = 0
         self._least_scale = 0.0
         self._least_scale = 1e-3 * self.scale(self.start())
         self._at: tuple[Any, ...]
@@ -120,6 +126,7 @@ class SymmetricProblem:
         return max(self.tau * float(np.linalg.norm(x[: x.size - self.m * self.bias])), self._least_scale)
 
     def value_and_gradient(self, x: Array) -> tuple[float, Array]:
+        self.products += 3
         a, A, B, b = self.split(x)
         value, flow, _ = self.flow(self.contrasts(a), B @ A.T, b)
         gamma, Gamma, grad_b = self.pull_back(flow)
@@ -145,6 +152,7 @@ class SymmetricProblem:
         self._at = a, A, B, gamma, Gamma, P, (for_a, for_A, for_B, for_b)
 
     def product(self, v: Array) -> Array:
+        self.products += 6
         a, A, B, gamma, Gamma, P, _ = self._at
         va, VA, VB, vb = self.split(v)
         others, own = self.logits(2 * a * va / self.freedom, VB @ A.T + B @ VA.T, vb)
@@ -164,7 +172,11 @@ class SymmetricProblem:
         return self.join(ga / for_a, cho_solve(for_A, gA.T).T, cho_solve(for_B, gB.T).T, gb / for_b)
 
     def start(self) -> Array:
-        """Every block with the margin it would have on its own; the exact minimum where there is one type."""
+        """Every block with the margin it would have on its own; the exact minimum where there is one type.
+
+        In balanced factors, at the best bias and, where the bias has no decay, with the part of the features that acts
+        as one at zero: else Newton's method would have to follow the curved valley between that part and the bias.
+        """
         n, blocks, size = self.types
         K = float(blocks.sum())
         miss = self.tau * self.M / self.weights * np.sqrt(n) * (1 - 1 / K) + self.smoothing * (1 - 1 / K)
@@ -174,4 +186,45 @@ class SymmetricProblem:
         shift = np.sqrt(self.M / self.K)
         idle = shift / diagonal / np.linalg.norm(shift / diagonal)  # A idle = 0
         A = np.diag(diagonal) - np.outer(shift, shift * diagonal)
-        return self.join(a, A, np.diag(diagonal) - np.outer(diagonal * idle, idle), np.zeros(self.m))
+        B = np.diag(diagonal) - np.outer(diagonal * idle, idle)
+        if self.bias and self.lambda_b == 0:
+            common = np.sqrt(self.weights)
+            B -= np.outer(common, common @ B)
+        A, B = aligned_factors(B @ A.T)
+        return self.join(a, A, B, self._best_bias(self.contrasts(a), B @ A.T))
+
+    def _best_bias(self, contrast: Array, C: Array) -> Array:
+        """Nearly the best sqrt(M) b at fixed scores: damped Newton steps from zero."""
+        root = np.sqrt(self.M)
+        b = np.zeros(self.m)
+        value, flow, P = self.flow(contrast, C, b)
+        for _ in range(_BIAS_STEPS if self.bias else 0):
+            gradient = flow.imbalance / root + self.lambda_b * b
+            P = P + np.diag(1 - P.sum(axis=1))  # now with one's own block
+            hessian = np.diag(self.weights @ P) - P.T @ (self.weights[:, None] * P)
+            hessian = hessian / np.outer(root, root) + self.lambda_b * np.eye(self.m)
+            step = np.linalg.lstsq(hessian, -gradient, rcond=1e-13)[0]
+            step *= min(1.0, _LARGEST_BIAS_STEP / max(abs(step / root).max(), 1e-300))
+            slope = float(gradient @ step)
+            if -slope <= 1e-10 * value:
+                break
+            trial, length = value, 1.0
+            while length > 1e-3:
+                new = b + length * step
+                trial, flow, P = self.flow(contrast, C, new)
+                trial += 0.5 * self.lambda_b * float(new @ new)
+                if trial <= value + 1e-4 * length * slope:
+                    break
+                length /= 2
+            else:
+                break
+            b, value = new, trial
+        return b
+
+
+def aligned_factors(Z: Array) -> tuple[Array, Array]:
+    """The factors of Z with the least penalty, turned into the class-aligned gauge (as near symmetric as may be)."""
+    U, s, Vt = np.linalg.svd(Z)
+    left, _, right = np.linalg.svd(U.T + Vt)
+    turn = np.sqrt(s)[:, None] * (left @ right)
+    return Vt.T @ turn, U @ turn

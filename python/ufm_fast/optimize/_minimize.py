@@ -38,13 +38,15 @@ def minimize(
 ) -> OptimizeResult:
     """Minimise a model to a certified relative gap.
 
-    Without a start and with ``d >= K - 1`` the solver is free to choose its path: it starts from closed-form factors
-    (the exact optimum for balanced cross-entropy; for squared error a convex problem in the bias alone gives it) and
-    takes quasi-Newton steps in a metric that inverts the Hessian over every pair of classes. With a start it descends
-    from there: quasi-Newton steps in a rotation-invariant metric, now and then a balancing of W and H that leaves their
-    product as it is, and where the gradient vanishes short of the global minimum a step along all escape directions at
-    once. With ``d >= K - 1`` all critical points of cross-entropy are global minima or strict saddles (Gu and Shen,
-    arXiv:2407.10702, for d = K), so both end at a certified global minimum, also from exactly ``W = H = 0``.
+    Without a start and with ``d >= K - 1`` the solver is free to choose its path: cross-entropy starts from the minimum
+    for up to 24 groups of classes with similar counts, found by symmetry reduction and interpolated to all classes (the
+    minimum itself where there are no more distinct counts), squared error from the minimum, which a convex problem in
+    the bias alone gives; then come quasi-Newton steps in a metric that inverts the Hessian over every pair of classes.
+    With a start it descends from there: quasi-Newton steps in a rotation-invariant metric, now and then a balancing of
+    W and H that leaves their product as it is, and where the gradient vanishes short of the global minimum a step along
+    all escape directions at once. With ``d >= K - 1`` all critical points of cross-entropy are global minima or strict
+    saddles (Gu and Shen, arXiv:2407.10702, for d = K), so both end at a certified global minimum, also from exactly
+    ``W = H = 0``.
 
     Parameters
     ----------
@@ -71,7 +73,8 @@ def minimize(
     scipy.optimize.OptimizeResult
         point, x (packed), fun, certificate (of point), success (certified to tol), status (0 certified, 1 evaluations
         used up, 2 stationary or stalled without a certificate, 3 stopped by the callback), message, nfev, nhev, nit,
-        escapes (saddles left), products (work in units of a K x d x K matrix product), seconds, and history: arrays
+        escapes (saddles left), products (work, that on groups of classes included, in units of a K x d x K matrix
+        product), seconds, and history: arrays
         "seconds", "evaluations", "loss", "lower_bound", "gradient_norm" (in full-sample isometric coordinates) and
         "escaped", one entry an iteration, the start included.
 

@@ -1,16 +1,18 @@
-"""Minimise with no given start: closed-form start, pair metric, square class-aligned factors."""
+"""Minimise with no given start: a start near the minimum, pair metric, square class-aligned factors."""
 
 from __future__ import annotations
 
 import numpy as np
 
 from .._classes import ClassProblem
+from .._symmetric import aligned_factors
 from .bounds import Bounds
+from .grouped import grouped_factors
 from .lbfgs import descend
 from .objective import Array, Objective, State
 from .preconditioners import PairMetric
 from .run import Run
-from .start import balanced_factors, closed_form_factors, squared_error_logits, zero_is_optimal
+from .start import squared_error_logits, zero_is_optimal
 
 
 def solve(q: ClassProblem, tol: float, run: Run) -> tuple[State, int]:
@@ -18,18 +20,17 @@ def solve(q: ClassProblem, tol: float, run: Run) -> tuple[State, int]:
     K = q.K
     run.columns = lambda state: fit_columns(state, q.d)
     objective, bounds = Objective(q, K, run), Bounds(q, tol, run, first=tol)
+    b = np.zeros(K)
     if q.loss.name == "mse":
         Z, decompositions = squared_error_logits(q)
-        A, B = balanced_factors(Z)
+        A, B = aligned_factors(Z)
         run.charge(20 * (decompositions + 2), K)
     elif zero_is_optimal(q):
         A = B = np.zeros((K, K))
+        b = q.best_bias(A, b)
     else:
-        A, B = closed_form_factors(q)
-        if q.loss.label_smoothing > 0:
-            A, B = balanced_factors(B @ A.T)
-            run.charge(41, K)
-    b = q.best_bias(B @ A.T, np.zeros(K))
+        A, B, b, cost = grouped_factors(q)
+        run.charge(cost, K)
     return descend(objective, objective.at(A, B, b), PairMetric(objective), bounds, run, lambda *_: None)
 
 

@@ -1,4 +1,4 @@
-"""Where the solver starts when the user gives no point."""
+"""Where the solver starts when the user gives no point: what does not need groups of classes."""
 
 from __future__ import annotations
 
@@ -20,21 +20,6 @@ def zero_is_optimal(q: ClassProblem) -> bool:
     zero = np.zeros((q.K, q.K))
     _, G, _ = q.data_term(zero, q.best_bias(zero, np.zeros(q.K)))
     return bool(np.linalg.norm(G, 2) <= q.tau)
-
-
-def closed_form_factors(q: ClassProblem) -> tuple[Array, Array]:
-    """Square factors in the class-aligned gauge; the exact optimum of cross-entropy if all counts are equal."""
-    K = q.K
-    miss = q.tau * q.N * (1 - 1 / K) / q.root + q.loss.label_smoothing * (1 - 1 / K)
-    miss = np.clip(miss, 1e-12, (1 - 1 / K) * (1 - 1e-3))
-    a = np.sqrt(np.log((1 - miss) * (K - 1) / miss) * q.root)
-    A = np.diag(a) - a / K
-    u = 1 / a / np.linalg.norm(1 / a)
-    B = np.diag(a) - np.outer(a * u, u)
-    if q.bias and q.lambda_b == 0:
-        s = q.root / np.sqrt(q.N)
-        B -= np.outer(s, s @ B)
-    return A, B
 
 
 def squared_error_logits(q: ClassProblem) -> tuple[Array, int]:
@@ -64,11 +49,3 @@ def squared_error_logits(q: ClassProblem) -> tuple[Array, int]:
         b, count = best.x, 1 + best.nfev
     U, s, Vt = decompose(b)
     return (U * np.maximum(s - threshold, 0.0)) @ Vt, count
-
-
-def balanced_factors(Z: Array) -> tuple[Array, Array]:
-    """The factors of Z with the least penalty, turned into the class-aligned gauge (as near symmetric as may be)."""
-    U, s, Vt = np.linalg.svd(Z)
-    left, _, right = np.linalg.svd(U.T + Vt)
-    turn = np.sqrt(s)[:, None] * (left @ right)
-    return Vt.T @ turn, U @ turn

@@ -1,0 +1,81 @@
+"""The solver's start for cross-entropy: the minimum for a few groups of classes, interpolated to all classes.
+
+At the minimum the score of a class for another one, or for itself, is a smooth function of their counts. So the problem
+in which similar counts are replaced by their mean (symmetry reduction: a few numbers a pair of groups, whatever K is)
+gives that function at the groups' counts, and cubic splines in the logarithm of the count give it everywhere. Where no
+counts were merged the start is the minimum, to the tolerance of the reduced problem.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.interpolate import CubicSpline
+
+from .._classes import ClassProblem
+from .._newton import newton
+from .._symmetric import SymmetricProblem, Types, aligned_factors
+from .objective import Array
+
+GROUPS = 24
+_TOLERANCE, _STEPS = 1e-6, 50  # of Newton's method
+
+
+def grouped_factors(q: ClassProblem) -> tuple[Array, Array, Array, float]:
+    """Return A and B (K, K) in the class-aligned gauge, b, and the cost in products of K x K matrices."""
+    samples, kind = np.unique(q.counts, return_inverse=True)
+    group = _groups(samples, np.bincount(kind))[kind]
+    M = np.bincount(group).astype(float)
+    mean = np.bincount(group, q.counts) / M
+    problem = SymmetricProblem(
+        Types(mean, M, np.ones_like(M)),
+        tau=q.tau,
+        smoothing=q.loss.label_smoothing,
+        lambda_b=q.lambda_b,
+        bias=q.bias,
+    )
+    x, _ = newton(problem, problem.start(), _TOLERANCE, _STEPS)
+    a, *factors, b = problem.split(x)
+    contrast = np.sqrt(problem.contrasts(a))
+    to_classes = _spline(np.log(mean), np.log(samples))[kind]
+
+    def expanded(mean_part: Array) -> Array:
+        others = mean_part / np.sqrt(np.outer(M, M))
+        own = others.diagonal() + contrast * (1 - 1 / M)
+        np.fill_diagonal(others, np.where(M > 1, others.diagonal() - contrast / M, _beside_diagonal(others)))
+        full: Array = to_classes @ others @ to_classes.T
+        full[np.diag_indices(q.K)] += to_classes @ (own - others.diagonal())
+        return full
+
+    A, B = (expanded(part) for part in aligned_factors(factors[1] @ factors[0].T))
+    cost = problem.products * (problem.m / q.K) ** 3 + 2 * problem.m / q.K
+    return A, B, to_classes @ (b / np.sqrt(M)), cost
+
+
+def _groups(samples: Array, classes: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Group of each count, ascending: at most GROUPS of them, spread over the classes and over the logarithm alike."""
+    if len(samples) <= GROUPS:
+        return np.arange(len(samples))
+    rank = (np.cumsum(classes) - classes / 2) / classes.sum()
+    level = np.log(samples / samples[0]) / np.log(samples[-1] / samples[0])
+    position = np.minimum((0.5 * (rank + level) * GROUPS).astype(np.int64), GROUPS - 1)
+    group: NDArray[np.int64] = np.unique(position, return_inverse=True)[1]
+    return group
+
+
+def _spline(nodes: Array, at: Array) -> Array:
+    """The matrix that takes values at the nodes to those of their cubic spline; a single node's to a constant."""
+    if len(nodes) == 1:
+        return np.ones((len(at), 1))
+    matrix: Array = CubicSpline(nodes, np.eye(len(nodes)))(at)
+    return matrix
+
+
+def _beside_diagonal(M: Array) -> Array:
+    """The mean of each diagonal entry's neighbours: what a class alone in its group would have with one like it."""
+    if len(M) == 1:
+        return M.diagonal()
+    padded = np.pad(M, 1, mode="reflect")
+    i = np.arange(1, len(M) + 1)
+    mean: Array = (padded[i - 1, i] + padded[i + 1, i] + padded[i, i - 1] + padded[i, i + 1]) / 4
+    return mean
