@@ -39,7 +39,7 @@ def minimize(
     """Minimise a model to a certified relative gap.
 
     Without a start and with ``d >= K - 1`` the solver is free to choose its path: cross-entropy starts from the minimum
-    for up to 24 groups of classes with similar counts, found by symmetry reduction and interpolated to all classes (the
+    for up to 32 groups of classes with similar counts, found by symmetry reduction and interpolated to all classes (the
     minimum itself where there are no more distinct counts), squared error from the minimum, which a convex problem in
     the bias alone gives; then come quasi-Newton steps in a metric that inverts the Hessian over every pair of classes.
     With a start it descends from there: quasi-Newton steps in a rotation-invariant metric, now and then a balancing of

@@ -17,7 +17,7 @@ from .._newton import newton
 from .._symmetric import SymmetricProblem, Types, aligned_factors
 from .objective import Array
 
-GROUPS = 24
+GROUPS = 32
 _TOLERANCE, _STEPS = 1e-6, 50  # of Newton's method
 
 
