@@ -2,6 +2,7 @@
 
 #include <ufm_fast/blas.hpp>
 
+#include "bind_passes.hpp"
 #include "bind_spectra.hpp"
 #include "bind_statistics.hpp"
 
@@ -40,6 +41,7 @@ PYBIND11_MODULE(UFM_FAST_MODULE, m) {
   m.def("set_ssyrk", &set<ufm_fast::syrk_function<float>>, py::arg("capsule"), py::arg("integer_bytes"));
   bind_problem_double(m);
   bind_problem_float(m);
+  bind_passes(m);
   bind_spectra(m);
   bind_statistics(m);
 }

@@ -51,7 +51,7 @@ function(ufm_fast_add_module level)
   set(module _core_${level})
   pybind11_add_module(${module} MODULE NO_EXTRAS
     cpp/bindings/module.cpp cpp/bindings/problem_double.cpp cpp/bindings/problem_float.cpp
-    cpp/bindings/bind_spectra.cpp cpp/bindings/bind_statistics.cpp)
+    cpp/bindings/bind_passes.cpp cpp/bindings/bind_spectra.cpp cpp/bindings/bind_statistics.cpp)
   target_include_directories(${module} PRIVATE cpp/include)
   target_link_libraries(${module} PRIVATE Eigen3::Eigen Threads::Threads)
   target_compile_definitions(${module} PRIVATE

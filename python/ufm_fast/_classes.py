@@ -12,7 +12,7 @@ original problem.
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -27,6 +27,15 @@ _NEWTON_STEPS = 60
 _LARGEST_STEP = 4.0
 
 
+class Curvature(NamedTuple):
+    """Sums of diagonal second derivatives of the data term: with respect to Z, (K, K), and b, (K,)."""
+
+    total: float
+    at_labels: float
+    largest: float
+    bias: NDArray[np.float64]
+
+
 class ClassProblem:
     """The collapsed problem of a UFM, in float64. Row k of B, Z, G, P and of the targets belongs to class k."""
 
@@ -39,8 +48,7 @@ class ClassProblem:
         self.tau, self.lambda_b, self.bias = ufm.tau, ufm.lambda_b, ufm.bias
         self.rho = math.sqrt(math.sqrt(ufm.lambda_H / ufm.lambda_W))
         self.loss = ufm.loss_function
-        self.threads = ufm.threads
-        self._problem = _core.Problem64(
+        self.core = _core.Problem64(
             self.K,
             self.d,
             labels=np.arange(self.K, dtype=np.int64),
@@ -53,6 +61,11 @@ class ClassProblem:
             lambda_b=self.lambda_b,
             bias=self.bias,
         )
+
+    @property
+    def workers(self) -> int:
+        """Threads for passes over K x K numbers."""
+        return fitting_threads(self.ufm)
 
     @property
     def targets(self) -> NDArray[np.float64]:
@@ -75,10 +88,12 @@ class ClassProblem:
 
     def data_term(self, Z: NDArray[Any], b: NDArray[Any]) -> tuple[float, NDArray[np.float64], NDArray[np.float64]]:
         """Return the data term at scores Z (K, K) and b, its gradient G with respect to Z, and that to b."""
-        value, G, grad_b = self._problem.data_term(
-            np.ascontiguousarray(Z), np.ascontiguousarray(b), fitting_threads(self.ufm)
-        )
+        value, G, grad_b = self.core.data_term(np.ascontiguousarray(Z), np.ascontiguousarray(b), self.workers)
         return value, G, grad_b
+
+    def curvature(self, G: NDArray[np.float64]) -> Curvature:
+        """Return sums of the diagonal second derivatives of the data term at a gradient matrix."""
+        return Curvature(*_core.curvature_sums(self.core, G, self.workers))
 
     def probabilities(self, G: NDArray[np.float64]) -> NDArray[np.float64]:
         """Recover the softmax rows from a gradient matrix of the cross-entropy."""
@@ -125,19 +140,17 @@ class ClassProblem:
         return value + 0.5 * self.lambda_b * (b @ b), G, gradient + self.lambda_b * b
 
     def _solve_bias_hessian(self, G: NDArray[np.float64], right: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Solve, to 1e-3, with the Hessian in b, diag(P^T p) - P^T diag(p) P + lambda_b I, by conjugate gradients.
+        """Solve, to 1e-3, with the Hessian in b by conjugate gradients.
 
-        It is the Laplacian of a dense graph, so its diagonal preconditions it well: two or three products with P.
+        It is the Laplacian of a dense graph, so its diagonal preconditions it well: two or three passes over G.
         """
-        P = self.probabilities(G)
-        marginal = self.weights @ P
-        ridge = self.lambda_b + 1e-14 * marginal.mean()  # saturated rows have no curvature
-        diagonal = np.maximum(self.weights @ (P * (1 - P)), 0) + ridge
+        ridge = self.lambda_b + 1e-14 / self.K  # saturated rows have no curvature
+        diagonal = np.maximum(self.curvature(G).bias, 0) + ridge
         solution, residual = np.zeros_like(right), right.copy()
         direction = residual / diagonal
         square = first = residual @ direction
         for _ in range(self.K):
-            image = (marginal + ridge) * direction - P.T @ (self.weights * (P @ direction))
+            image = _core.bias_curvature_product(self.core, G, direction, self.workers) + ridge * direction
             curvature = direction @ image
             if not (square > 1e-6 * first and curvature > 0):
                 break

@@ -1,3 +1,4 @@
+from collections.abc import Sequence
 from typing import Any, Generic, TypeAlias, TypeVar, type_check_only
 
 import numpy as np
@@ -79,6 +80,25 @@ class ClassStatistics:
 
 _Array: TypeAlias = NDArray[np.float64]
 
+def inner_products(X: Sequence[_Array], Y: Sequence[_Array], threads: int) -> _Array: ...
+def combination(coefficients: Sequence[float], X: Sequence[_Array], threads: int) -> _Array: ...
+def curvature_sums(problem: Problem64, G: _Array, threads: int) -> tuple[float, float, float, _Array]: ...
+def bias_curvature_product(problem: Problem64, G: _Array, v: _Array, threads: int) -> _Array: ...
+def pair_metric(
+    problem: Problem64,
+    G: _Array,
+    a: _Array,
+    b: _Array,
+    e: _Array,
+    o: _Array,
+    least_curvature: float,
+    gradient: _Array,
+    columns: int,
+    threads: int,
+) -> _Array: ...
+def dual_sums(
+    problem: Problem64, Y: _Array, threads: int
+) -> tuple[_Array, _Array, _Array, _Array, _Array, _Array, _Array, _Array]: ...
 def hessian_eigenpairs(
     problem: Problem64,
     W: _Array,

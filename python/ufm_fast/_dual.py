@@ -31,13 +31,14 @@ label's probability is 1 - x with x their sum (its entropy by log1p). What remai
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 import numpy as np
 import scipy.linalg
 from numpy.typing import NDArray
 from scipy.special import xlog1py
 
+from . import _core
 from ._grams import norm_rounding
 
 if TYPE_CHECKING:
@@ -53,6 +54,22 @@ _TINY = np.finfo(float).tiny
 _ACTIVE = 0.8  # singular values above this fraction of tau are taken to be tau at the optimum (polar bound)
 _NEGLIGIBLE = 1e-6
 _MIXTURES = (0.2, 0.5, 0.9, 0.99, 0.999)
+
+
+class OffDiagonal(NamedTuple):
+    """Sums over the off-diagonal entries of a dual point, one a class: of rows but for `received` and `doubt`.
+
+    Those are root @ Y and root @ abs(Y). Q are the probabilities of the wrong classes.
+    """
+
+    rows: Array
+    absolute_rows: Array
+    received: Array
+    doubt: Array
+    least: Array  # Q
+    wrong: Array  # sum of Q
+    entropy: Array  # -sum of Q log Q
+    logarithms: Array  # sum of log Q
 
 
 class Dual:
@@ -108,17 +125,14 @@ class Dual:
         q = self.q
         excess_norm = self._norm_rounding
         if self._entropic:
-            diagonal, Y = np.diag(Y).copy(), Y.copy()
-            np.fill_diagonal(Y, 0)
-            rows = Y.sum(axis=1)
-            excess_norm += float(abs(diagonal + rows).max()) / q.tau
-            received, given = q.root @ Y, q.root * rows
-            imbalance = received - given
-            doubt = received + given if q.loss.label_smoothing == 0 else q.root @ abs(Y) + q.root * abs(Y).sum(axis=1)
+            sums = OffDiagonal(*_core.dual_sums(q.core, np.ascontiguousarray(Y), q.workers))
+            excess_norm += float(abs(np.diag(Y) + sums.rows).max()) / q.tau
+            imbalance, doubt = sums.received - q.root * sums.rows, sums.doubt + q.root * sums.absolute_rows
+            value, own = self._entropies(sums)
         else:
             imbalance, doubt = q.root @ Y, q.root @ abs(Y)
+            value, own = self._quadratic(Y), np.ones(q.K)
         imbalance = abs(imbalance) + self._rounding * doubt
-        value, own = self._entropies(Y) if self._entropic else (self._quadratic(Y), np.ones(q.K))
         if self._free:
             if self._entropic:
                 excess_norm += float(np.linalg.norm(imbalance / q.root)) / q.tau
@@ -151,7 +165,7 @@ class Dual:
         gram = X.T @ X
         norm = max(_TINY, np.sqrt(abs(gram).sum(axis=1).max()))
         scale = min(1.0, 1.99 / norm)
-        Y = F * (1.5 * scale) - (F @ gram) * (0.5 * scale**3)
+        Y = self._combination([1.5 * scale, -0.5 * scale**3], [F, F @ gram])
         return self._towards(Y, F, float(norm) * self.q.tau)
 
     def polar_bound(self, G: Array) -> float:
@@ -173,16 +187,14 @@ class Dual:
         With 0 < lambda_b < tau, `polish` the point first. Cost: one eigendecomposition, 3 products.
         """
         q = self.q
-        curvature = 1.0
+        sums = q.curvature(G)
+        curvature = max(0.0, sums.total - sums.at_labels) / (q.K * max(1, q.K - 1))
         if self._entropic:
-            P = q.probabilities(G)
-            P *= 1 - P
-            curvature = max(0.0, float(P.sum() - np.trace(P))) / (q.K * max(1, q.K - 1))
             Z = Z - Z.mean(axis=1, keepdims=True)
         if self._free:
             Z = Z - np.outer(q.root / q.N, q.root @ Z)
         F = self.feasible(G)
-        step, _ = self._remapped(F - Z * (curvature / q.N), lambda s: np.minimum(1.0, q.tau / s))
+        step, _ = self._remapped(self._combination([1.0, -curvature], [F, Z]), lambda s: np.minimum(1.0, q.tau / s))
         return self._towards(step, F)
 
     def polish(self, A: Array, B: Array, b: Array) -> tuple[Array, Array]:
@@ -212,22 +224,21 @@ class Dual:
         X = F / size
         return size * float(np.sqrt(np.linalg.eigvalsh(X.T @ X)[-1]))
 
-    def _entropies(self, Y: Array) -> tuple[float, Array]:
-        """Sum of (n_k/N) entropy(Q_k) less its rounding, and the probabilities Q_kk; Y has a zero diagonal."""
-        q = self.q
+    def _combination(self, coefficients: list[float], matrices: list[Array]) -> Array:
+        flat = [np.ascontiguousarray(matrix).ravel() for matrix in matrices]
+        return _core.combination(coefficients, flat, self.q.workers).reshape(matrices[0].shape)
+
+    def _entropies(self, sums: OffDiagonal) -> tuple[float, Array]:
+        """Sum of (n_k/N) entropy(Q_k) less its rounding, and the probabilities Q_kk."""
+        q, wrong = self.q, sums.wrong
         base = q.loss.label_smoothing / q.K
-        Q = Y * (q.N / q.root)[:, None] + base
-        np.fill_diagonal(Q, 0)
-        wrong = Q.sum(axis=1)
         own = 1 - wrong
-        if not (Q.min() >= 0 and own.min() >= 0):
+        if not (sums.least.min() >= 0 and own.min() >= 0):
             return -np.inf, own
-        logs = np.log(np.maximum(Q, _TINY))
-        spread = -(Q * logs).sum(axis=1)
-        entropy = spread - xlog1py(own, -wrong)
-        terms = spread + wrong * (2 - np.log(np.maximum(own, _UNIT)))
+        entropy = sums.entropy - xlog1py(own, -wrong)
+        terms = sums.entropy + wrong * (2 - np.log(np.maximum(own, _UNIT)))
         if base > 0:
-            terms += 2 * base * (q.K - logs.sum(axis=1) + np.log(_TINY))  # the diagonal of logs is log(_TINY)
+            terms += 2 * base * (q.K - sums.logarithms)
         return float(q.weights @ (entropy - self._rounding * (terms + entropy))), own
 
     def _quadratic(self, Y: Array) -> float:

@@ -12,10 +12,13 @@ from typing import Protocol, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from ._quasi_newton import Memory
+
 Array: TypeAlias = NDArray[np.float64]
 
 _ROUNDING = 10 * float(np.finfo(float).eps)
 _INNER_STEPS = 500
+_PAIRS = 10
 _NO_CURVATURE = 1e-11  # relative to the preconditioner: a symmetry of the function, along which only rounding pushes
 
 
@@ -111,43 +114,23 @@ def _step(function: Smooth, gradient: Array, radius: float, forcing: float) -> t
     return step, math.sqrt(max(0.0, length)), -float(gradient @ step + 0.5 * (step @ image))
 
 
-def descend(function: Smooth, x: Array, tolerance: float, evaluations: int = 5000, memory: int = 10) -> Array:
+def descend(function: Smooth, x: Array, tolerance: float, evaluations: int = 5000) -> Array:
     """Limited-memory quasi-Newton steps (L-BFGS) in the preconditioner's metric, for the way into Newton's reach."""
     value, gradient = function.value_and_gradient(x)
-    pairs: list[tuple[Array, Array, float]] = []
+    memory = Memory(gradient, length=_PAIRS, scaled=True, threads=1)
     while evaluations > 0 and np.linalg.norm(gradient) > tolerance * function.scale(x):
         function.linearize(x)
-        direction = _quasi_newton_direction(function, gradient, pairs)
-        slope = float(gradient @ direction)
+        direction, slope = memory.direction(function.precondition)
         length = 1.0
         while True:
             new = x + length * direction
-            new_value, new_gradient = function.value_and_gradient(new)
+            new_value, gradient = function.value_and_gradient(new)
             evaluations -= 1
             if new_value <= value + 1e-4 * length * slope + 1e-15 * abs(value):
                 break
             length *= float(np.clip(-length * slope / (2 * (new_value - value - length * slope)), 0.1, 0.5))
             if length < 1e-10:
                 return x
-        s, y = new - x, new_gradient - gradient
-        curvature = float(s @ y)
-        if curvature > 1e-10 * float(np.linalg.norm(s)) * float(np.linalg.norm(y)):
-            pairs = [*pairs, (s, y, curvature)][-memory:]
-        x, value, gradient = new, new_value, new_gradient
+        memory.add(length * direction, gradient)
+        x, value = new, new_value
     return x
-
-
-def _quasi_newton_direction(function: Smooth, gradient: Array, pairs: list[tuple[Array, Array, float]]) -> Array:
-    """Two-loop recursion (Nocedal and Wright, Numerical Optimization, 2006, algorithm 7.4)."""
-    r = gradient.copy()
-    shares = []
-    for s, y, curvature in reversed(pairs):
-        shares.append(float(s @ r) / curvature)
-        r -= shares[-1] * y
-    r = function.precondition(r)
-    if pairs:
-        _, y, curvature = pairs[-1]
-        r *= curvature / float(y @ function.precondition(y))
-    for (s, y, curvature), share in zip(pairs, reversed(shares), strict=True):
-        r += (share - float(y @ r) / curvature) * s
-    return -r

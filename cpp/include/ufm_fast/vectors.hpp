@@ -77,4 +77,56 @@ void combine_in_place(Matrix<const T> C, Matrix<T> X, const Execution& execution
   });
 }
 
+namespace detail {
+
+/// Numbers of each vector that a pass over several vectors takes at a time.
+constexpr Index stretch = 1024;
+
+}  // namespace detail
+
+/// X_i . Y_j (x, y) of two lists of vectors of n numbers, in one pass over all.
+template <class T>
+std::vector<double> inner_products(const std::vector<const T*>& X, const std::vector<const T*>& Y, Index n,
+                                   const Execution& execution) {
+  const int workers = detail::column_workers(n, execution);
+  const std::size_t size = X.size() * Y.size();
+  std::vector<std::vector<double>> parts(workers, std::vector<double>(size, 0.0));
+  parallel_ranges(n, workers, execution.poll, [&](int worker, Index first, Index last, Interruption&) {
+    std::vector<double> sums(size, 0.0);
+    for (Index begin = first; begin < last; begin += detail::stretch) {
+      const Index count = std::min(detail::stretch, last - begin);
+      for (std::size_t i = 0; i < X.size(); ++i) {
+        const ConstVector<T> x(X[i] + begin, count);
+        for (std::size_t j = 0; j < Y.size(); ++j) {
+          sums[i * Y.size() + j] += double((x * ConstVector<T>(Y[j] + begin, count)).sum());
+        }
+      }
+    }
+    parts[worker] = std::move(sums);
+  });
+  for (int worker = 1; worker < workers; ++worker) {
+    for (std::size_t i = 0; i < size; ++i) parts[0][i] += parts[worker][i];
+  }
+  return parts[0];
+}
+
+/// out = sum_i coefficients_i X_i of vectors of n numbers, in one pass over all; out may be one of them.
+template <class T>
+void combine(const std::vector<T>& coefficients, const std::vector<const T*>& X, Index n, T* out,
+             const Execution& execution) {
+  parallel_ranges(n, detail::column_workers(n, execution), execution.poll,
+                  [&](int, Index first, Index last, Interruption&) {
+                    Eigen::Array<T, detail::stretch, 1> buffer;
+                    for (Index begin = first; begin < last; begin += detail::stretch) {
+                      const Index count = std::min(detail::stretch, last - begin);
+                      Vector<T> sum(buffer.data(), count);
+                      sum.setZero();
+                      for (std::size_t i = 0; i < X.size(); ++i) {
+                        sum += coefficients[i] * ConstVector<T>(X[i] + begin, count);
+                      }
+                      Vector<T>(out + begin, count) = sum;
+                    }
+                  });
+}
+
 }  // namespace ufm_fast

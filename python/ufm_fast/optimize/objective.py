@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from .. import _core
 from .._classes import ClassProblem
 from .._dual import Dual
 from .run import Run
@@ -59,11 +60,10 @@ class Objective:
         gradient = np.empty_like(x)
         gA, gB, gradient_b = self.split(gradient)
         np.matmul(G.T, B, out=gA)
-        gA += q.tau * A
         np.matmul(G, A, out=gB)
-        gB += q.tau * B
         if gradient_b is not None:
-            gradient_b[:] = gb + q.lambda_b * b
+            gradient_b[:] = gb + (q.lambda_b - q.tau) * b
+        gradient = _core.combination([1.0, q.tau], [gradient, x], q.workers)
         self.run.evaluations += 1
         self.run.charge(3, self.columns)
         return State(x, A, B, b, Z, value + regularizer(q, A, B, b), G, gradient)

@@ -4,18 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from .._classes import ClassProblem
+from .. import _core
 from .objective import Array, Objective, State
 
 RENEWAL = 20  # iterations
-
-
-def logit_curvature(q: ClassProblem, G: Array) -> Array:
-    """Diagonal second derivatives of the data term with respect to Z, (K, K)."""
-    if q.loss.name == "mse":
-        return np.full((q.K, q.K), 1 / q.N)
-    P = q.probabilities(G)
-    return P * (1 - P) / q.N
 
 
 class PairMetric:
@@ -35,33 +27,33 @@ class PairMetric:
 
     def update(self, state: State) -> None:
         q = self.objective.q
-        curvature = logit_curvature(q, state.G)
-        w = np.maximum(curvature.T, 1e-8 * curvature.max())  # row: logit, column: class of the sample
+        self.G, curvature = state.G, q.curvature(state.G)
+        self.least_curvature = 1e-8 * curvature.largest
         self.a, self.b = (np.sqrt(np.einsum("ij,ij->i", X, X)) + 1e-30 for X in (state.A, state.B))
         c, m = np.clip(np.diag(state.G) / q.tau, -0.5, 0.0), 1 + self.damping
         determinant = q.tau * (m * m - c * c)
-        self.e, self.o = (m / determinant)[:, None], (-c / determinant)[:, None]
-        self.D = 1 / w + self.e * self.b**2 + self.e.T * (self.a**2)[:, None]
-        cross = self.o * (self.a * self.b)
-        self.O = cross + cross.T
-        self.determinant = self.D * self.D.T - self.O**2
-        self.bias = (curvature * q.counts[:, None]).sum(0) + q.lambda_b
+        self.e, self.o = m / determinant, -c / determinant
+        self.bias = curvature.bias + q.lambda_b
 
     def adapt(self, unit_step_rejected: bool) -> None:
         self.damping = max(4 * self.damping, 1.0) if unit_step_rejected else 0.9 * self.damping
 
     def apply(self, gradient: Array) -> Array:
-        out = np.zeros_like(gradient)
-        X, Y, gb = self.objective.split(gradient)
-        outA, outB, outb = self.objective.split(out)
-        X, Y, outA, outB = (part[:, : self.objective.q.K] for part in (X, Y, outA, outB))
-        a, b, e, o = self.a[:, None], self.b, self.e, self.o
-        t = (e * X + o * Y) * b + a * (e * Y + o * X).T
-        t = (self.D.T * t - self.O * t.T) / self.determinant
-        X, Y = X - b * t, Y - (a * t).T
-        outA[:] = e * X + o * Y
-        outB[:] = e * Y + o * X
-        if outb is not None and gb is not None:
+        objective, q = self.objective, self.objective.q
+        out = _core.pair_metric(
+            q.core,
+            self.G,
+            self.a,
+            self.b,
+            self.e,
+            self.o,
+            self.least_curvature,
+            gradient,
+            objective.columns,
+            q.workers,
+        )
+        gb, outb = objective.split(gradient)[2], objective.split(out)[2]
+        if gb is not None and outb is not None:
             outb[:] = gb / self.bias
         return out
 
@@ -87,11 +79,11 @@ class KroneckerMetric:
 
     def _renew(self, state: State) -> None:
         objective, q = self.objective, self.objective.q
-        curvature = logit_curvature(q, state.G)
-        w, ridge = curvature.mean(), q.tau * np.eye(objective.columns)
+        curvature = q.curvature(state.G)
+        w, ridge = curvature.total / q.K**2, q.tau * np.eye(objective.columns)
         self.for_A = np.linalg.inv(w * (state.B.T @ state.B) + ridge)
         self.for_B = np.linalg.inv(w * (state.A.T @ state.A) + ridge)
-        self.bias = (curvature * q.counts[:, None]).sum(0) + q.lambda_b
+        self.bias = curvature.bias + q.lambda_b
         ratio = objective.columns / q.K
         objective.run.charge(2 * ratio + 2 * ratio**2, objective.columns)
 

@@ -1,0 +1,142 @@
+#include "bind_passes.hpp"
+
+#include <pybind11/stl.h>
+
+#include <ufm_fast/curvature.hpp>
+#include <ufm_fast/dual_sums.hpp>
+#include <ufm_fast/pair_metric.hpp>
+#include <ufm_fast/vectors.hpp>
+
+#include "bind_problem.hpp"
+
+namespace ufm_fast::bindings {
+
+namespace {
+
+using Bound = BoundProblem<double>;
+using Array = py::array_t<double>;
+
+Array copied(const std::vector<double>& numbers) {
+  return Array(static_cast<py::ssize_t>(numbers.size()), numbers.data());
+}
+
+/// The length of a flat array.
+Index length(py::handle vector, const char* name) {
+  if (!py::isinstance<py::array>(vector)) refuse_array<double>(vector, name, {0});
+  return static_cast<Index>(py::len(vector));
+}
+
+std::vector<const double*> vectors_of(const py::sequence& list, const char* name, Index n) {
+  std::vector<const double*> pointers;
+  for (py::handle vector : list) pointers.push_back(array_argument<double>(vector, name, {n}));
+  return pointers;
+}
+
+Array inner_products_of(const py::sequence& X, const py::sequence& Y, int threads) {
+  if (py::len(X) == 0 || py::len(Y) == 0) throw py::value_error("X and Y must hold at least one vector each");
+  const Index n = length(py::object(X[0]), "X");
+  const auto x = vectors_of(X, "X", n), y = vectors_of(Y, "Y", n);
+  const std::vector<double> values =
+      Bound::run_released(threads, [&](const Execution& e) { return inner_products<double>(x, y, n, e); });
+  Array out = new_array<double>({static_cast<py::ssize_t>(x.size()), static_cast<py::ssize_t>(y.size())});
+  std::copy(values.begin(), values.end(), out.mutable_data());
+  return out;
+}
+
+Array combination(const std::vector<double>& coefficients, const py::sequence& X, int threads) {
+  if (py::len(X) == 0 || py::len(X) != coefficients.size()) {
+    throw py::value_error("X must hold at least one vector, and as many as there are coefficients");
+  }
+  const Index n = length(py::object(X[0]), "X");
+  const auto x = vectors_of(X, "X", n);
+  Array out = new_array<double>({n});
+  double* data = out.mutable_data();
+  Bound::run_released(threads, [&](const Execution& e) {
+    combine<double>(coefficients, x, n, data, e);
+    return 0;
+  });
+  return out;
+}
+
+Matrix<const double> square(const Bound& bound, py::handle matrix, const char* name) {
+  return matrix_argument<double>(matrix, name, bound.problem().K, bound.problem().K);
+}
+
+void require_a_sample_a_class(const Problem<double>& problem) {
+  bool each = problem.M == problem.K;
+  for (Index m = 0; each && m < problem.M; ++m) each = problem.labels[m] == m;
+  if (!each) throw py::value_error("problem must have one sample a class, in order");
+}
+
+py::tuple curvature_sums_of(const Bound& bound, py::handle G, int threads) {
+  const Problem<double>& problem = bound.problem();
+  const Matrix<const double> matrix = matrix_argument<double>(G, "G", problem.M, problem.K);
+  const auto sums =
+      Bound::run_released(threads, [&](const Execution& e) { return curvature_sums<double>(problem, matrix, e); });
+  return py::make_tuple(sums.total, sums.at_labels, sums.largest, copied(sums.bias));
+}
+
+Array bias_curvature_product_of(const Bound& bound, py::handle G, py::handle v, int threads) {
+  const Problem<double>& problem = bound.problem();
+  const Matrix<const double> matrix = matrix_argument<double>(G, "G", problem.M, problem.K);
+  const double* direction = array_argument<double>(v, "v", {problem.K});
+  Array out = new_array<double>({problem.K});
+  double* data = out.mutable_data();
+  Bound::run_released(threads, [&](const Execution& e) {
+    bias_curvature_product<double>(problem, matrix, direction, data, e);
+    return 0;
+  });
+  return out;
+}
+
+/// X and Y, and the two results, are halves of `gradient` and of the result, (K, columns) each; zero beyond the K-th
+/// column and beyond the halves.
+Array pair_metric(const Bound& bound, py::handle G, py::handle a, py::handle b, py::handle e, py::handle o,
+                  double least_curvature, py::handle gradient, Index columns, int threads) {
+  const Problem<double>& problem = bound.problem();
+  require_a_sample_a_class(problem);
+  const Index K = problem.K, half = K * columns, n = length(gradient, "gradient");
+  if (columns < K || n < 2 * half) throw py::value_error("gradient must hold two matrices of at least K columns");
+  const auto vector = [K](py::handle argument, const char* name) {
+    return array_argument<double>(argument, name, {K});
+  };
+  const PairMetric<double> metric{vector(a, "a"), vector(b, "b"), vector(e, "e"), vector(o, "o"), least_curvature};
+  const Matrix<const double> matrix = square(bound, G, "G");
+  const double* in = array_argument<double>(gradient, "gradient", {n});
+  Array out = new_array<double>({n});
+  double* data = out.mutable_data();
+  if (columns > K || n > 2 * half) std::fill(data, data + n, 0.0);
+  Bound::run_released(threads, [&](const Execution& execution) {
+    metric.apply(problem, matrix, {in, K, K, columns}, {in + half, K, K, columns}, {data, K, K, columns},
+                 {data + half, K, K, columns}, execution);
+    return 0;
+  });
+  return out;
+}
+
+py::tuple dual_sums_of(const Bound& bound, py::handle Y, int threads) {
+  const Problem<double>& problem = bound.problem();
+  require_a_sample_a_class(problem);
+  if (!std::holds_alternative<CrossEntropy<double>>(problem.loss)) {
+    throw py::value_error("problem must have the cross-entropy loss");
+  }
+  const Matrix<const double> matrix = square(bound, Y, "Y");
+  const DualSums sums = Bound::run_released(threads, [&](const Execution& e) { return dual_sums(problem, matrix, e); });
+  return py::make_tuple(copied(sums.rows), copied(sums.absolute_rows), copied(sums.received), copied(sums.doubt),
+                        copied(sums.least), copied(sums.wrong), copied(sums.entropy), copied(sums.logarithms));
+}
+
+}  // namespace
+
+void bind_passes(py::module_& module) {
+  using py::arg;
+  module.def("inner_products", &inner_products_of, arg("X"), arg("Y"), arg("threads"));
+  module.def("combination", &combination, arg("coefficients"), arg("X"), arg("threads"));
+  module.def("curvature_sums", &curvature_sums_of, arg("problem"), arg("G"), arg("threads"));
+  module.def("bias_curvature_product", &bias_curvature_product_of, arg("problem"), arg("G"), arg("v"), arg("threads"));
+  module.def("pair_metric", &pair_metric, arg("problem"), arg("G"), arg("a"), arg("b"), arg("e"), arg("o"),
+             arg("least_curvature"), arg("gradient"), arg("columns"), arg("threads"));
+  module.def("dual_sums", &dual_sums_of, arg("problem"), arg("Y"), arg("threads"));
+}
+
+}  // namespace ufm_fast::bindings

@@ -1,0 +1,74 @@
+"""The memory of limited-memory quasi-Newton methods (L-BFGS): the last steps and the inverse Hessian they imply."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from . import _core
+
+Array = NDArray[np.float64]
+
+
+class Memory:
+    """The last few pairs (s, y) of steps and changes of the gradient, up to the point with the present gradient.
+
+    The two-loop recursion (Nocedal and Wright, Numerical Optimization, 2006, alg. 7.4) is carried out on inner products
+    so that `add` and `direction` read each vector twice in all.
+
+    Parameters
+    ----------
+    gradient : ndarray of shape (n,)
+    length : int
+        Largest number of pairs.
+    scaled : bool
+        Whether the last pair sets the scale of the initial inverse Hessian.
+    threads : int
+    """
+
+    def __init__(self, gradient: Array, *, length: int, scaled: bool, threads: int) -> None:
+        self.gradient = gradient
+        self.length, self.scaled, self.threads = length, scaled, threads
+        self.s: list[Array] = []
+        self.y: list[Array] = []
+        self._s_gradient = np.empty(0)
+        self._s_y = np.empty((0, 0))  # used on and above the diagonal: s_i . y_j for j not before i
+
+    def add(self, s: Array, gradient: Array) -> None:
+        """Take a step s to a point with this gradient; the pair is left out where it shows no positive curvature."""
+        y = _core.combination([1.0, -1.0], [gradient, self.gradient], self.threads)
+        products = _core.inner_products([*self.s, s, y], [s, y, gradient], self.threads)
+        self.gradient, count = gradient, len(self.s)
+        self._s_gradient = products[:count, 2]
+        if products[count, 1] <= 1e-10 * np.sqrt(products[count, 0] * products[count + 1, 1]):
+            return
+        first = max(0, count + 1 - self.length)
+        self.s, self.y = [*self.s, s][first:], [*self.y, y][first:]
+        self._s_gradient = products[first : count + 1, 2]
+        self._s_y = np.pad(self._s_y, (0, 1))
+        self._s_y[:, count] = products[: count + 1, 1]
+        self._s_y = self._s_y[first:, first:]
+
+    def direction(self, apply: Callable[[Array], Array]) -> tuple[Array, float]:
+        """Return minus the inverse Hessian times the gradient, and its inner product with the gradient.
+
+        `apply` multiplies by the initial inverse Hessian.
+        """
+        count, curvature = len(self.s), self._s_y.diagonal()
+        first, second = np.zeros(count), np.zeros(count)
+        for i in reversed(range(count)):
+            first[i] = (self._s_gradient[i] - self._s_y[i, i + 1 :] @ first[i + 1 :]) / curvature[i]
+        r = self.gradient
+        if count > 0:
+            r = _core.combination([1.0, *-first], [r, *self.y], self.threads)
+        r, scale = apply(r), 1.0
+        if self.scaled and count > 0:
+            image = apply(self.y[-1])
+            scale = curvature[-1] / float(_core.inner_products([self.y[-1]], [image], self.threads)[0, 0])
+        y_r = scale * _core.inner_products([*self.y, self.gradient], [r], self.threads)[:, 0]
+        for i in range(count):
+            second[i] = first[i] - (y_r[i] + self._s_y[:i, i] @ second[:i]) / curvature[i]
+        direction = _core.combination([-scale, *-second], [r, *self.s], self.threads)
+        return direction, -float(y_r[-1] + second @ self._s_gradient)

@@ -1,0 +1,146 @@
+"""The core's passes over K x K and flat arrays against dense NumPy; the quasi-Newton memory against its formula."""
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+import scipy.special
+
+import ufm_fast as uf
+from ufm_fast import _core
+from ufm_fast._classes import ClassProblem
+from ufm_fast._newton import descend
+from ufm_fast._quasi_newton import Memory
+
+LOSSES = [uf.CrossEntropy(), uf.CrossEntropy(0.1), uf.MSE()]
+
+
+def at_random(K, loss="cross_entropy", seed=0, threads=1):
+    """A class problem, scores and a bias, the gradient matrix there, and the softmax."""
+    rng = np.random.default_rng(seed)
+    q = ClassProblem(uf.UFM(K, K, rng.integers(1, 50, K), loss=loss, lambda_W=1e-3, lambda_H=1e-4, threads=threads))
+    Z, b = 3 * rng.standard_normal((K, K)), rng.standard_normal(K)
+    return q, Z, b, q.data_term(Z, b)[1], scipy.special.softmax(Z / q.root[:, None] + b, axis=1)
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3])
+@pytest.mark.parametrize(("K", "loss"), [(2, LOSSES[0]), (70, LOSSES[0]), (130, LOSSES[1]), (130, LOSSES[2])], ids=str)
+def test_curvature(K, loss, threads):
+    q, _, _, G, P = at_random(K, loss)
+    second = np.ones((K, K)) if loss == uf.MSE() else P * (1 - P)
+    total, at_labels, largest, bias = _core.curvature_sums(q.core, G, threads)
+    assert total == pytest.approx(second.sum() / q.N, rel=1e-12)
+    assert at_labels == pytest.approx(np.trace(second) / q.N, rel=1e-11)
+    assert largest == pytest.approx(second.max() / q.N, rel=1e-12)
+    np.testing.assert_allclose(bias, q.weights @ second, rtol=1e-11)
+    v = np.random.default_rng(1).standard_normal(K)
+    image = v if loss == uf.MSE() else (q.weights @ P) * v - P.T @ (q.weights * (P @ v))
+    product = _core.bias_curvature_product(q.core, G, v, threads)
+    np.testing.assert_allclose(product, image, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize(("K", "loss"), [(2, LOSSES[0]), (3, LOSSES[1]), (70, LOSSES[0]), (131, LOSSES[1])], ids=str)
+def test_dual_sums(K, loss, threads):
+    q, *_ = at_random(K, loss)
+    Y = np.random.default_rng(2).standard_normal((K, K)) * 10.0 ** np.random.default_rng(3).uniform(-300, 0, (K, K))
+    Y[0, 1] = 0.0
+    others = [[j for j in range(K) if j != k] for k in range(K)]
+    Q = loss.label_smoothing / K + Y * (q.N / q.root)[:, None]
+    logs = np.log(np.maximum(Q, np.finfo(float).tiny))
+    rows = [
+        [math.fsum(Y[k, others[k]]) for k in range(K)],
+        [math.fsum(abs(Y[k, others[k]])) for k in range(K)],
+        [math.fsum(q.root[others[j]] * Y[others[j], j]) for j in range(K)],
+        [math.fsum(q.root[others[j]] * abs(Y[others[j], j])) for j in range(K)],
+        [Q[k, others[k]].min() for k in range(K)],
+        [math.fsum(Q[k, others[k]]) for k in range(K)],
+        [-math.fsum(Q[k, others[k]] * logs[k, others[k]]) for k in range(K)],
+        [math.fsum(logs[k, others[k]]) for k in range(K)],
+    ]
+    for found, expected in zip(_core.dual_sums(q.core, Y, threads), rows, strict=True):
+        np.testing.assert_allclose(found, expected, rtol=1e-13, atol=1e-13 * np.abs(expected).max())
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3])
+@pytest.mark.parametrize("n", [1, 1023, 1024, 50_001])
+def test_vectors(n, threads):
+    rng = np.random.default_rng(4)
+    X, Y = list(rng.standard_normal((3, n))), list(rng.standard_normal((2, n)))
+    np.testing.assert_allclose(_core.inner_products(X, Y, threads), np.array(X) @ np.array(Y).T, atol=1e-13 * n)
+    expected = 2 * X[0] - 0.5 * X[1] + X[2]
+    np.testing.assert_allclose(_core.combination([2.0, -0.5, 1.0], X, threads), expected, rtol=1e-13, atol=1e-15)
+
+
+def test_refused_arguments():
+    q, _, _, G, _ = at_random(4)
+    x = np.ones(3)
+    for call, error in (
+        (lambda: _core.inner_products([], [x], 1), ValueError),
+        (lambda: _core.inner_products([x], [np.ones(4)], 1), ValueError),
+        (lambda: _core.combination([1.0], [x, x], 1), ValueError),
+        (lambda: _core.combination([1.0], [[1.0, 2.0]], 1), TypeError),
+        (lambda: _core.combination([1.0], [np.ones(6)[::2]], 1), ValueError),
+        (lambda: _core.curvature_sums(q.core, G.astype(np.float32), 1), TypeError),
+        (lambda: _core.bias_curvature_product(q.core, G, np.ones(5), 1), ValueError),
+        (lambda: _core.dual_sums(q.core, G[:3], 1), ValueError),
+        (lambda: _core.dual_sums(at_random(4, "mse")[0].core, G, 1), ValueError),
+        (lambda: _core.pair_metric(q.core, G, x, x, x, x, 0.0, np.ones(32), 4, 1), ValueError),
+        (lambda: _core.pair_metric(q.core, G, *np.ones((4, 4)), 0.0, np.ones(31), 4, 1), ValueError),
+        (lambda: _core.pair_metric(q.core, G, *np.ones((4, 4)), 0.0, np.ones(32), 3, 1), ValueError),
+    ):
+        with pytest.raises(error):
+            call()
+
+
+@pytest.mark.parametrize("scaled", [False, True])
+@pytest.mark.parametrize("pairs", [0, 1, 4, 9])
+def test_memory_is_the_limited_memory_inverse_hessian(pairs, scaled):
+    """The BFGS update of the inverse Hessian, dense, over the last six pairs (Nocedal and Wright, eq. 7.16)."""
+    rng, n = np.random.default_rng(5), 12
+    hessian, inverse = np.cov(rng.standard_normal((n, 40))), np.diag(rng.uniform(1, 2, n))
+    points = rng.standard_normal((pairs + 1, n))
+    memory = Memory(hessian @ points[0], length=6, scaled=scaled, threads=1)
+    for old, new in itertools.pairwise(points):
+        memory.add(new - old, hessian @ new)
+    kept = list(itertools.pairwise(points))[-6:]
+    H, gradient = inverse.copy(), hessian @ points[-1]
+    if scaled and kept:
+        s = kept[-1][1] - kept[-1][0]
+        H *= (s @ hessian @ s) / (hessian @ s @ inverse @ hessian @ s)
+    for old, new in kept:
+        s, y = new - old, hessian @ (new - old)
+        V = np.eye(n) - np.outer(y, s) / (s @ y)
+        H = V.T @ H @ V + np.outer(s, s) / (s @ y)
+    direction, slope = memory.direction(lambda v: inverse @ v)
+    np.testing.assert_allclose(direction, -H @ gradient, rtol=1e-9, atol=1e-11)
+    assert slope == pytest.approx(-gradient @ H @ gradient, rel=1e-9)
+
+
+def test_memory_leaves_out_pairs_without_curvature():
+    memory = Memory(np.array([1.0, 2.0]), length=3, scaled=False, threads=1)
+    memory.add(np.array([1.0, 0.0]), np.array([0.5, 2.0]))
+    direction, slope = memory.direction(lambda v: v)
+    np.testing.assert_array_equal(direction, [-0.5, -2.0])
+    assert slope == -4.25
+
+
+def test_descend_on_a_quadratic():
+    class Quadratic:
+        diagonal = np.geomspace(1e-3, 1, 30)
+
+        def value_and_gradient(self, x):
+            return 0.5 * float(x @ (self.diagonal * x)), self.diagonal * x
+
+        def linearize(self, x):
+            pass
+
+        def precondition(self, gradient):
+            return gradient / self.diagonal**0.5
+
+        def scale(self, x):
+            return 1.0
+
+    x = descend(Quadratic(), np.ones(30), 1e-8)
+    assert np.linalg.norm(Quadratic.diagonal * x) <= 1e-8
