@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 _NEWTON_STEPS = 60
 _LARGEST_STEP = 4.0
+_ROUNDING = 1e-14  # of a data term, relative
 
 
 class Curvature(NamedTuple):
@@ -127,7 +128,7 @@ class ClassProblem:
             while length > 1e-3:
                 trial = b + length * step
                 trial_value, trial_G, trial_gradient = self._ridged_data_term(Z, trial)
-                if trial_value <= value + 1e-4 * length * slope + 4e-16 * abs(value):
+                if trial_value <= value + 1e-4 * length * slope + _ROUNDING * abs(value):
                     break
                 length /= 2
             else:
