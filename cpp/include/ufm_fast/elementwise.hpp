@@ -4,21 +4,17 @@
 #include <cmath>
 #include <limits>
 
-#include "matrix.hpp"
+#include "packets.hpp"
 
 namespace ufm_fast::elementwise {
 
-// One pass each over a row of numbers, vectorised with Eigen's packets (SSE, AVX, AVX-512, NEON, ... as compiled).
+// One pass each over a row of numbers, vectorised with Eigen's packets.
 // Reductions run in four independent chains, so that they wait for memory and not for the previous addition.
 
 namespace detail {
 
-namespace packet = Eigen::internal;
-
-template <class T>
-using Packet = typename packet::packet_traits<T>::type;
-template <class T>
-constexpr Index lanes = packet::unpacket_traits<Packet<T>>::size;
+using packet::lanes;
+using packet::Packet;
 constexpr int chains = 4;
 
 /// Calls body(position, chain) for all full packets of [0, size) and returns where the remainder starts.

@@ -1,10 +1,8 @@
 #pragma once
 
-#include <memory>
 #include <variant>
 
-#include "blas.hpp"
-#include "parallel.hpp"
+#include "operand.hpp"
 #include "problem.hpp"
 
 namespace ufm_fast {
@@ -17,21 +15,6 @@ Index tile_rows(Index K) {
   return std::min<Index>(768, std::max<Index>(192, cached / 16 * 16));
 }
 
-/// An uninitialised, aligned array of numbers: the worker that writes it first places its pages.
-template <class T>
-class Workspace {
- public:
-  explicit Workspace(Index size) : data_(Eigen::internal::aligned_new<T>(static_cast<std::size_t>(size)), Free{size}) {}
-  T* data() const { return data_.get(); }
-
- private:
-  struct Free {
-    Index size;
-    void operator()(T* p) const { Eigen::internal::aligned_delete(p, static_cast<std::size_t>(size)); }
-  };
-  std::unique_ptr<T, Free> data_;
-};
-
 /// Workers for the M rows of a problem.
 template <class T>
 int row_workers(const Problem<T>& problem, const Execution& execution) {
@@ -43,12 +26,10 @@ int row_workers(const Problem<T>& problem, const Execution& execution) {
 template <class T, class Body>
 void for_each_tile(const Problem<T>& problem, Index first, Index last, int worker, Interruption& interruption,
                    Body&& body) {
-  const Index rows = last - first;
-  const Index tiles = (rows + tile_rows<T>(problem.K) - 1) / tile_rows<T>(problem.K);
-  for (Index tile = 0; tile < tiles; ++tile) {
+  const packed::Cut tiles(last - first, tile_rows<T>(problem.K), packed::height);
+  for (Index tile = 0; tile < tiles.count(); ++tile) {
     interruption.check(worker);
-    const Index begin = first + rows * tile / tiles;
-    body(begin, first + rows * (tile + 1) / tiles - begin);
+    body(first + tiles.begin(tile), tiles.length(tile));
   }
 }
 
