@@ -26,34 +26,6 @@ double ridge_of_features(const Problem<T>& problem, Index first, Matrix<const T>
   return value;
 }
 
-/// out = factor X + the sum of the transposed matrices.
-template <class T>
-void add_transposed(T factor, Matrix<const T> X, const std::vector<Matrix<const T>>& transposed, Matrix<T> out) {
-  constexpr Index side = packet::lanes<T>;
-  EIGEN_ALIGN_MAX T square[side * side];
-  for (Index i = 0; i < X.rows; i += side) {
-    const Index rows = std::min(side, X.rows - i);
-    for (Index j = 0; j < X.cols; j += side) {
-      const Index cols = std::min(side, X.cols - j);
-      for (Index row = i; row < i + rows; ++row) {
-        Vector<T>(out.row(row) + j, cols) = factor * ConstVector<T>(X.row(row) + j, cols);
-      }
-      for (const Matrix<const T>& part : transposed) {
-        if (rows == side && cols == side) {
-          packet::transpose_square(part.row(j) + i, part.stride, square, side);
-        } else {
-          for (Index row = 0; row < rows; ++row) {
-            for (Index col = 0; col < cols; ++col) square[row * side + col] = part.row(j + col)[i + row];
-          }
-        }
-        for (Index row = 0; row < rows; ++row) {
-          Vector<T>(out.row(i + row) + j, cols) += ConstVector<T>(square + row * side, cols);
-        }
-      }
-    }
-  }
-}
-
 /// out = ridges[m] h_m, row by row
 template <class T>
 void scaled_rows(const Problem<T>& problem, Index first, Matrix<const T> H, Matrix<T> out) {
@@ -79,61 +51,45 @@ void write_bias_gradient(const Problem<T>& problem, const double* sum, T* b) {
   }
 }
 
-/// Sums over the samples, gathered by several workers: the classifier's part, G^T H, and the bias's. Every worker has
-/// sums of its own, the classifier's transposed, (d, K); they are added in order at the end, so that the same number of
-/// workers gives the same bits.
+/// The gradient with respect to the classifier and the bias: sums over the samples, gathered by several workers. Every
+/// worker has sums of its own; they are added in order at the end, so that the same number of workers gives the same
+/// bits.
 template <class T>
-class ClassifierSum {
+class ClassifierGradient {
  public:
-  ClassifierSum(const Problem<T>& problem, int workers) : problem_(problem), parts_(workers) {}
-
   /// The sums of one worker.
-  class Part {
-   public:
-    void start(const Problem<T>& problem) {
-      W_.emplace(problem.K * problem.d);
-      b_.assign(static_cast<std::size_t>(problem.K), 0.0);
-    }
-    /// Adds G^T H.
-    void add(Matrix<const T> G, Matrix<const T> H) {
-      multiply_tiles<T>(H, G, begun_, Matrix<T>(W_->data(), H.cols, G.cols));
-      begun_ = true;
-    }
-    double* b() { return b_.data(); }
-    const T* W() const { return W_->data(); }
+  struct Part {
+    ClassifierSum<T> W;
+    std::vector<double> b;
 
-   private:
-    std::optional<Workspace<T>> W_;
-    std::vector<double> b_;
-    bool begun_ = false;
+    explicit Part(const Problem<T>& problem) : W(problem.K, problem.d), b(static_cast<std::size_t>(problem.K), 0.0) {}
   };
 
-  Part& start(int worker) {
-    parts_[worker].start(problem_);
-    return part(worker);
-  }
-  Part& part(int worker) { return parts_[worker]; }
+  ClassifierGradient(const Problem<T>& problem, int workers) : problem_(problem), parts_(workers) {}
 
-  /// out.W = lambda_W W + the sum, out.b likewise.
+  Part& start(int worker) { return parts_[worker].emplace(problem_); }
+  Part& part(int worker) { return *parts_[worker]; }
+
+  /// out.W = lambda_W p.W + the sum, out.b likewise.
   void finish(PointView<const T> p, PointView<T> out, const Execution& execution) {
     const Index K = problem_.K, d = problem_.d;
     std::vector<double> b(static_cast<std::size_t>(K), 0.0);
     for (Index k = 0; problem_.bias && k < K; ++k) b[k] = double(problem_.lambda_b) * double(p.b[k]);
-    for (Part& part : parts_) {
-      for (Index k = 0; k < K; ++k) b[k] += part.b()[k];
+    for (const std::optional<Part>& part : parts_) {
+      for (Index k = 0; k < K; ++k) b[k] += part->b[k];
     }
     write_bias_gradient(problem_, b.data(), out.b);
     const int workers = K * d <= small_product ? 1 : worker_count(K, execution.threads);
     parallel_ranges(K, workers, execution.poll, [&](int, Index first, Index last, Interruption&) {
-      std::vector<Matrix<const T>> sums;
-      for (const Part& part : parts_) sums.emplace_back(part.W() + first, d, last - first, K);
-      add_transposed<T>(problem_.lambda_W, p.W.block(first, last - first), sums, out.W.block(first, last - first));
+      const Matrix<T> rows = out.W.block(first, last - first);
+      Vector<T>(rows.data, rows.rows * d) = problem_.lambda_W * ConstVector<T>(p.W.row(first), rows.rows * d);
+      for (const std::optional<Part>& part : parts_) part->W.add_to(first, rows);
     });
   }
 
  private:
   const Problem<T>& problem_;
-  std::vector<Part> parts_;
+  std::vector<std::optional<Part>> parts_;
 };
 
 }  // namespace detail
@@ -170,7 +126,7 @@ double loss_and_gradient(const Problem<T>& problem, PointView<const T> p, PointV
   const int workers = row_workers(problem, execution);
   const Operand<T> scores(Op::transpose, p.W, execution), features(Op::none, p.W, execution);
   std::vector<double> values(workers, 0.0);
-  detail::ClassifierSum<T> sum(problem, workers);
+  detail::ClassifierGradient<T> sum(problem, workers);
   parallel_ranges(problem.M, workers, execution.poll, [&](int worker, Index first, Index last, Interruption& stop) {
     const Workspace<T> tile(tallest_tile(problem, first, last) * problem.K);
     auto& part = sum.start(worker);
@@ -179,8 +135,8 @@ double loss_and_gradient(const Problem<T>& problem, PointView<const T> p, PointV
       const Matrix<const T> H = p.H.block(begin, count);
       const Matrix<T> G(tile.data(), count, problem.K);
       scores.multiply(H, false, G);
-      value += residual_rows(problem, begin, p.b, G, part.b());
-      part.add(G, H);
+      value += residual_rows(problem, begin, p.b, G, part.b.data());
+      part.W.add(G, H);
       const Matrix<T> grad_H = gradient.H.block(begin, count);
       detail::scaled_rows(problem, begin, H, grad_H);
       features.multiply(G, true, grad_H);

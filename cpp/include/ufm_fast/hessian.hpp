@@ -13,13 +13,16 @@ void second_order_rows(const Problem<T>& problem, Index first, Matrix<const T> k
                        double* sum) {
   std::visit(
       [&](const auto& loss) {
-        for (Index i = 0; i < D.rows; ++i) {
-          const Index m = first + i;
-          const Affine<T> affine = affine_of(problem, m, direction_b);
-          elementwise::affine_max(D.row(i), problem.K, affine.scale, affine.b);
-          loss.second_order(kept.row(i), D.row(i), problem.labels[m]);
-          elementwise::weigh(D.row(i), problem.K, problem.weights[m], problem.scales[m], sum);
-        }
+        for_each_weighed_block(
+            problem, first, D,
+            [&](Index m, Matrix<T> rows, T*) {
+              for (Index i = 0; i < rows.rows; ++i) {
+                const Affine<T> affine = affine_of(problem, m + i, direction_b);
+                elementwise::affine_max(rows.row(i), problem.K, affine.scale, affine.b);
+                loss.second_order(kept.row(m + i - first), rows.row(i), problem.labels[m + i]);
+              }
+            },
+            sum);
       },
       problem.loss);
 }
@@ -85,7 +88,7 @@ void hessian_products(const Problem<T>& problem, PointView<const T> p, const std
   const Index K = problem.K;
   const Operand<T> scores(Op::transpose, p.W, execution), features(Op::none, p.W, execution);
   std::vector<Operand<T>> moved_scores, moved_features;
-  std::vector<detail::ClassifierSum<T>> sums;
+  std::vector<detail::ClassifierGradient<T>> sums;
   for (const PointView<const T>& direction : v) {
     moved_scores.emplace_back(Op::transpose, direction.W, execution);
     moved_features.emplace_back(Op::none, direction.W, execution);
@@ -94,7 +97,7 @@ void hessian_products(const Problem<T>& problem, PointView<const T> p, const std
   parallel_ranges(problem.M, workers, execution.poll, [&](int worker, Index first, Index last, Interruption& stop) {
     const Index height = tallest_tile(problem, first, last);
     const Workspace<T> tiles(3 * height * K);
-    for (detail::ClassifierSum<T>& sum : sums) sum.start(worker);
+    for (detail::ClassifierGradient<T>& sum : sums) sum.start(worker);
     for_each_tile(problem, first, last, worker, stop, [&](Index begin, Index count) {
       const Matrix<const T> H = p.H.block(begin, count);
       const Matrix<T> P(tiles.data(), count, K), G(tiles.data() + height * K, count, K);
@@ -110,9 +113,9 @@ void hessian_products(const Problem<T>& problem, PointView<const T> p, const std
         const Matrix<const T> V = v[i].H.block(begin, count);
         moved_scores[i].multiply(H, false, dG);
         scores.multiply(V, true, dG);
-        detail::second_order_rows(problem, begin, at_p, v[i].b, dG, part.b());
-        part.add(dG, H);
-        part.add(G, V);
+        detail::second_order_rows(problem, begin, at_p, v[i].b, dG, part.b.data());
+        part.W.add(dG, H);
+        part.W.add(G, V);
         const Matrix<T> out_H = out[i].H.block(begin, count);
         detail::scaled_rows(problem, begin, V, out_H);
         features.multiply(dG, true, out_H);

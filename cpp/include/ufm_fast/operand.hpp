@@ -42,14 +42,41 @@ class Operand {
   std::optional<packed::Right<T>> packed_;
 };
 
-/// C = H^T G, added to C if `accumulate`, for a tile of features H and one of logits G.
+/// The sum over tiles of G^T H, (K, d), for tiles of features H and of logits G.
 template <class T>
-void multiply_tiles(Matrix<const T> H, Matrix<const T> G, bool accumulate, Matrix<T> c) {
-  if (packs<T>(G.cols, H.cols)) {
-    packed::multiply_transposed<T>(H, G, accumulate, c);
-  } else {
-    gemm<T>(Op::transpose, Op::none, 1, H, G, accumulate ? 1 : 0, c);
+class ClassifierSum {
+ public:
+  ClassifierSum(Index K, Index d) {
+    if (packs<T>(K, d)) {
+      packed_.emplace(d, K);
+    } else {
+      plain_.emplace(K * d);
+    }
   }
-}
+
+  void add(Matrix<const T> G, Matrix<const T> H) {
+    if (packed_) {
+      packed_->add(H, G);
+    } else {
+      gemm<T>(Op::transpose, Op::none, 1, G, H, begun_ ? 1 : 0, Matrix<T>(plain_->data(), G.cols, H.cols));
+    }
+    begun_ = true;
+  }
+
+  /// Adds the sum's rows of the classes that out has, from the first on.
+  void add_to(Index first, Matrix<T> out) const {
+    if (packed_) {
+      packed_->add_to(first, out);
+    } else {
+      const Index size = out.rows * out.cols;
+      Vector<T>(out.data, size) += ConstVector<T>(plain_->data() + first * out.cols, size);
+    }
+  }
+
+ private:
+  std::optional<packed::TransposedSum<T>> packed_;
+  std::optional<Workspace<T>> plain_;
+  bool begun_ = false;
+};
 
 }  // namespace ufm_fast

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <algorithm>
+#include <type_traits>
 
 #include "packets.hpp"
 #include "workspace.hpp"
@@ -53,9 +54,6 @@ namespace detail {
 using packet::lanes;
 using packet::Packet;
 
-/// How the kernel's rows of A lie in memory: each contiguous, or interleaved, so that a column is contiguous.
-enum class Layout { rows, interleaved };
-
 template <class T>
 struct Left {
   const T* data;
@@ -64,9 +62,29 @@ struct Left {
   Left from_row(Index i) const { return {data + i * row_stride, row_stride, column_stride}; }
 };
 
-/// The kernel. `next` is what it will be called with next, fetched meanwhile.
-template <class T, Layout layout, int rows, int packets>
-EIGEN_ALWAYS_INLINE void multiply_block(Index k, Left<T> a, const T* next, const T* b, bool accumulate, T* c,
+// What the kernel fetches into the cache in step p, ahead of its use.
+
+/// `rows` rows of as many numbers as the kernel takes steps.
+template <class T, int rows>
+struct FetchRows {
+  const T* data;
+  Index stride;
+
+  void operator()(Index p) const { packet::prefetch(data + p % rows * stride + p / rows * rows); }
+};
+
+/// A line of a row every 2^shift steps.
+template <class T>
+struct FetchColumn {
+  const T* data;
+  Index stride, shift;
+
+  void operator()(Index p) const { packet::prefetch(data + (p >> shift) * stride); }
+};
+
+/// The kernel.
+template <class T, int rows, int packets, class Fetch>
+EIGEN_ALWAYS_INLINE void multiply_block(Index k, Left<T> a, Fetch fetch, const T* b, bool accumulate, T* c,
                                         Index stride, Index columns) {
   using P = Packet<T>;
   P block[rows][packets];
@@ -79,11 +97,7 @@ EIGEN_ALWAYS_INLINE void multiply_block(Index k, Left<T> a, const T* next, const
   for (Index p = 0; p < k; ++p) {
     P right[packets];
     for (int j = 0; j < packets; ++j) right[j] = packet::pload<P>(b + j * lanes<T>);
-    if constexpr (layout == Layout::rows) {
-      packet::prefetch(next + (p % rows) * a.row_stride + p / rows * rows);
-    } else {
-      packet::prefetch(next + p * a.column_stride);
-    }
+    fetch(p);
     for (int i = 0; i < rows; ++i) {
       const P left = packet::pset1<P>(a.data[i * a.row_stride]);
       for (int j = 0; j < packets; ++j) block[i][j] = packet::pmadd(left, right[j], block[i][j]);
@@ -105,15 +119,14 @@ EIGEN_ALWAYS_INLINE void multiply_block(Index k, Left<T> a, const T* next, const
   }
 }
 
-template <class T, Layout layout, int rows>
-void multiply_sliver(Index k, Left<T> a, const T* next, const T* b, bool accumulate, T* c, Index stride,
-                     Index columns) {
+template <class T, int rows, class Fetch>
+void multiply_sliver(Index k, Left<T> a, Fetch fetch, const T* b, bool accumulate, T* c, Index stride, Index columns) {
   if (columns > 2 * lanes<T>) {
-    multiply_block<T, layout, rows, 3>(k, a, next, b, accumulate, c, stride, columns);
+    multiply_block<T, rows, 3>(k, a, fetch, b, accumulate, c, stride, columns);
   } else if (columns > lanes<T>) {
-    multiply_block<T, layout, rows, 2>(k, a, next, b, accumulate, c, stride, columns);
+    multiply_block<T, rows, 2>(k, a, fetch, b, accumulate, c, stride, columns);
   } else {
-    multiply_block<T, layout, rows, 1>(k, a, next, b, accumulate, c, stride, columns);
+    multiply_block<T, rows, 1>(k, a, fetch, b, accumulate, c, stride, columns);
   }
 }
 
@@ -135,14 +148,24 @@ void for_each_block(Index rows, Body&& body) {
   if (rows - i >= 1) body(i, std::integral_constant<int, 1>());
 }
 
+template <class T, int packets>
+void pack_full_rows(Matrix<const T> b, T* out) {
+  for (Index q = 0; q < b.rows; ++q) {
+    for (int j = 0; j < packets; ++j) {
+      packet::pstore(out + (q * packets + j) * lanes<T>, packet::ploadu<Packet<T>>(b.row(q) + j * lanes<T>));
+    }
+  }
+}
+
 /// Columns [first, first + columns) of rows [row, row + rows) of B, padded, row after row.
 template <class T>
 void pack_sliver(Matrix<const T> b, Index row, Index rows, Index first, Index columns, T* out) {
-  const Index width = padded<T>(columns), full = columns / lanes<T> * lanes<T>;
-  for (Index q = 0; q < rows; ++q, out += width) {
-    const T* from = b.row(row + q) + first;
-    for (Index x = 0; x < full; x += lanes<T>) packet::pstore(out + x, packet::ploadu<Packet<T>>(from + x));
-    for (Index x = full; x < width; ++x) out[x] = x < columns ? from[x] : T(0);
+  const Matrix<const T> sliver(b.row(row) + first, rows, columns, b.stride);
+  if (columns == 3 * lanes<T>) return pack_full_rows<T, 3>(sliver, out);
+  if (columns == 2 * lanes<T>) return pack_full_rows<T, 2>(sliver, out);
+  const Index width = padded<T>(columns);
+  for (Index q = 0; q < rows; ++q) {
+    for (Index x = 0; x < width; ++x) out[q * width + x] = x < columns ? sliver.row(q)[x] : T(0);
   }
 }
 
@@ -161,6 +184,29 @@ void pack_transposed_sliver(Matrix<const T> b, Index row, Index rows, Index firs
     for (; q < rows; ++q) {
       for (Index lane = 0; lane < lanes<T>; ++lane) {
         out[q * width + x + lane] = lane < count ? b.row(first + x + lane)[row + q] : T(0);
+      }
+    }
+  }
+}
+
+/// out += X^T
+template <class T>
+void add_transposed(Matrix<const T> X, Matrix<T> out) {
+  constexpr Index side = lanes<T>;
+  EIGEN_ALIGN_MAX T square[side * side];
+  for (Index i = 0; i < out.rows; i += side) {
+    const Index rows = std::min(side, out.rows - i);
+    for (Index j = 0; j < out.cols; j += side) {
+      const Index columns = std::min(side, out.cols - j);
+      if (rows == side && columns == side) {
+        packet::transpose_square(X.row(j) + i, X.stride, square, side);
+      } else {
+        for (Index row = 0; row < rows; ++row) {
+          for (Index column = 0; column < columns; ++column) square[row * side + column] = X.row(j + column)[i + row];
+        }
+      }
+      for (Index row = 0; row < rows; ++row) {
+        Vector<T>(out.row(i + row) + j, columns) += ConstVector<T>(square + row * side, columns);
       }
     }
   }
@@ -197,14 +243,20 @@ class Right {
     for (Index group = 0; group < groups; ++group) {
       const Index first = slivers() * group / groups, last = slivers() * (group + 1) / groups;
       for (Index panel = 0; panel < panels_.count(); ++panel) {
+        const Index k = panels_.length(panel);
         const detail::Left<T> left{a.data + panels_.begin(panel), a.stride, 1};
+        const T* next = panel + 1 < panels_.count() ? at(panel + 1, first) : at(0, last % slivers());
         detail::for_each_block(a.rows, [&](Index row, auto rows) {
           const detail::Left<T> here = left.from_row(row);
-          const T* const next = left.from_row(std::min<Index>(row + rows, a.rows - rows)).data;
           for (Index sliver = first; sliver < last; ++sliver) {
-            detail::multiply_sliver<T, detail::Layout::rows, rows>(
-                panels_.length(panel), here, sliver + 1 < last ? here.data : next, at(panel, sliver),
-                accumulate || panel > 0, c.row(row) + slivers_.begin(sliver), c.stride, slivers_.length(sliver));
+            detail::FetchRows<T, rows> fetch{next, k};
+            if (sliver + 1 == last) {
+              fetch = {left.from_row(std::min<Index>(row + rows, a.rows - rows)).data, a.stride};
+            } else {
+              next += rows * k;
+            }
+            detail::multiply_sliver<T, rows>(k, here, fetch, at(panel, sliver), accumulate || panel > 0,
+                                             c.row(row) + slivers_.begin(sliver), c.stride, slivers_.length(sliver));
           }
         });
       }
@@ -221,37 +273,75 @@ class Right {
   }
 };
 
-/// C = A^T B, added to C if `accumulate`. A is packed in the call, at a cost of 1 / B.cols of the product's.
+/// The sum of products A^T B, transposed and in pieces: memory is walked through in one direction.
 template <class T>
-void multiply_transposed(Matrix<const T> a, Matrix<const T> b, bool accumulate, Matrix<T> c) {
-  const Cut panels(a.rows, depth<T>, 1), groups(a.cols, panel_columns, height);
-  const Cut slivers(b.cols, widest * detail::lanes<T>, detail::lanes<T>);
-  const Workspace<T> left(panel_columns * depth<T>), right(widest * detail::lanes<T> * depth<T>);
-  for (Index group = 0; group < groups.count(); ++group) {
-    const Index first = groups.begin(group), rows_of_c = groups.length(group);
-    for (Index panel = 0; panel < panels.count(); ++panel) {
-      const Index k = panels.length(panel);
-      for (Index q = 0; q < k; ++q) {
-        const T* const from = a.row(panels.begin(panel) + q) + first;
-        Index i = 0;
-        for (; i + height <= rows_of_c; i += height) {
-          for (Index x = 0; x < height; ++x) left.data()[i * k + q * height + x] = from[i + x];
-        }
-        for (Index x = 0; i + x < rows_of_c; ++x) left.data()[i * k + q * height + x] = from[i + x];
+class TransposedSum {
+ public:
+  /// A has m columns, B has n. Memory: m n.
+  TransposedSum(Index m, Index n) : m_(m), slivers_(n, widest * detail::lanes<T>, detail::lanes<T>), data_(m * n) {}
+
+  /// Adds A^T B, or starts with it. A is packed in the call, at a cost of 1 / n of the product's.
+  void add(Matrix<const T> a, Matrix<const T> b) {
+    const Cut panels(a.rows, depth<T>, 1), groups(m_, panel_columns, height);
+    const Workspace<T> left(panel_columns * depth<T>), right(widest * detail::lanes<T> * depth<T>);
+    for (Index group = 0; group < groups.count(); ++group) {
+      for (Index panel = 0; panel < panels.count(); ++panel) {
+        const Matrix<const T> rows_of_a = a.block(panels.begin(panel), panels.length(panel));
+        const Index first = groups.begin(group), columns = groups.length(group);
+        pack_interleaved({rows_of_a.data + first, rows_of_a.rows, columns, a.stride}, left.data());
+        add_panel(left.data(), first, columns, b.block(panels.begin(panel), panels.length(panel)), right.data(),
+                  begun_ || panel > 0);
       }
-      for (Index sliver = 0; sliver < slivers.count(); ++sliver) {
-        const Index column = slivers.begin(sliver), columns = slivers.length(sliver);
-        detail::pack_sliver<T>(b, panels.begin(panel), k, column, columns, right.data());
-        detail::for_each_block(rows_of_c, [&](Index row, auto rows) {
-          const Index block = row / height * height;
-          const detail::Left<T> here{left.data() + block * k + row - block, 1, height};
-          detail::multiply_sliver<T, detail::Layout::interleaved, rows>(k, here, here.data + height * k, right.data(),
-                                                                        accumulate || panel > 0,
-                                                                        c.row(first + row) + column, c.stride, columns);
-        });
+    }
+    begun_ = true;
+  }
+
+  /// out += columns [first, first + out.rows) of the sum, as rows.
+  void add_to(Index first, Matrix<T> out) const {
+    for (Index s = 0; s < slivers_.count(); ++s) {
+      const Index begin = std::max(first, slivers_.begin(s));
+      const Index end = std::min(first + out.rows, slivers_.begin(s + 1));
+      if (begin >= end) continue;
+      const Matrix<T> piece = sliver(s);
+      detail::add_transposed<T>({piece.data + begin - slivers_.begin(s), m_, end - begin, piece.stride},
+                                out.block(begin - first, end - begin));
+    }
+  }
+
+ private:
+  Index m_;
+  Cut slivers_;
+  Workspace<T> data_;
+  bool begun_ = false;
+
+  Matrix<T> sliver(Index s) const { return {data_.data() + slivers_.begin(s) * m_, m_, slivers_.length(s)}; }
+
+  /// Columns in groups of `height`, row after row.
+  static void pack_interleaved(Matrix<const T> a, T* out) {
+    for (Index i = 0; i < a.cols; i += height) {
+      const Index count = std::min<Index>(height, a.cols - i);
+      for (Index q = 0; q < a.rows; ++q) {
+        for (Index x = 0; x < count; ++x) out[(i / height * a.rows + q) * height + x] = a.row(q)[i + x];
       }
     }
   }
-}
+
+  void add_panel(const T* left, Index first, Index rows_of_sum, Matrix<const T> b, T* right, bool accumulate) {
+    const Index k = b.rows;
+    Index shift = 0;  // the next sliver's first `widest` packets of a row are fetched over all blocks
+    while ((widest << (shift + 1)) * height <= rows_of_sum) ++shift;
+    for (Index s = 0; s < slivers_.count(); ++s) {
+      const Matrix<T> c = sliver(s);
+      detail::pack_sliver<T>(b, 0, k, slivers_.begin(s), c.cols, right);
+      detail::for_each_block(rows_of_sum, [&](Index row, auto rows) {
+        const Index block = row / height, part = block >> shift, share = block - (part << shift);
+        const detail::Left<T> here{left + block * height * k + row % height, 1, height};
+        const T* const next = b.row(share * k >> shift) + slivers_.begin(s + 1) + part * detail::lanes<T>;
+        detail::multiply_sliver<T, rows>(k, here, detail::FetchColumn<T>{next, b.stride, shift}, right, accumulate,
+                                         c.row(first + row), c.stride, c.cols);
+      });
+    }
+  }
+};
 
 }  // namespace ufm_fast::packed
