@@ -1,5 +1,6 @@
 """Neural-collapse metrics against the definitions written down in plain NumPy, and where floating point is hard."""
 
+import signal
 import threading
 import warnings
 
@@ -311,6 +312,39 @@ def test_threads_change_no_more_than_rounding():
     again = uf.nc_metrics(W, H, labels, b, threads=3)
     assert three.nc1 == again.nc1
     assert one.nc1 == pytest.approx(three.nc1, rel=1e-12)
+
+
+@pytest.mark.parametrize("threads", [1, 2, 5])
+@pytest.mark.parametrize(("K", "d"), [(1, 40), (3, 530), (400, 65)])
+def test_classes_and_products_cut_between_threads(K, d, threads):
+    """Classes of a few rows and of more than a worker's; one block of columns and several; more than one tile."""
+    rng = np.random.default_rng(6)
+    labels = np.minimum(rng.geometric(3 / K, 5000) - 1, K - 1) if K > 3 else np.sort(rng.integers(0, K, 5000))
+    labels[:K] = np.arange(K)
+    H = rng.standard_normal((K, d))[labels] + rng.standard_normal((5000, d))
+    accumulator = uf.NCAccumulator(K, d, threads=threads).update(H, labels)
+    means, squares, scatter = accumulator._statistics.read(threads)
+    for k in range(K):
+        np.testing.assert_allclose(means[k], H[labels == k].mean(axis=0), rtol=0, atol=1e-13)
+    deviations = H - means[labels]
+    np.testing.assert_allclose(squares, np.bincount(labels, (deviations**2).sum(axis=1)), rtol=1e-11, atol=1e-10)
+    np.testing.assert_allclose(scatter, deviations.T @ deviations, rtol=0, atol=1e-9)
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="timers are POSIX")
+def test_interrupt():
+    """Ctrl-C reaches an update of many rows, which leaves nothing to go on with."""
+    H = np.ones((40_000, 1000), dtype=np.float32)
+    accumulator = uf.NCAccumulator(2, 1000, threads=1)
+    previous = signal.signal(signal.SIGALRM, signal.default_int_handler)
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.02)
+        with pytest.raises(KeyboardInterrupt):
+            accumulator.update(H, np.zeros(len(H), dtype=int))
+    finally:
+        signal.signal(signal.SIGALRM, previous)
+    with pytest.raises(ValueError, match="were interrupted: start new ones"):
+        accumulator.update(H[:5], [0] * 5)
 
 
 def test_one_accumulator_from_several_threads():

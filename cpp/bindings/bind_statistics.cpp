@@ -4,13 +4,16 @@
 #include <ufm_fast/class_statistics.hpp>
 
 #include "arrays.hpp"
+#include "bind_problem.hpp"
 
 namespace ufm_fast::bindings {
 
 namespace {
 
-/// ClassStatistics behind the checks of its arguments. Having refused features that are not finite it is of no use any
-/// more and says so. The caller sees to it that no two threads use one at the same time.
+using Bound = BoundProblem<double>;
+
+/// ClassStatistics behind the checks of its arguments. After features that are not finite, or an update or a merge cut
+/// short, it is of no use any more and says so. The caller sees to it that no two threads use one at the same time.
 class BoundStatistics {
  public:
   BoundStatistics(Index K, Index d) : statistics_(positive(K, "K"), positive(d, "d")) {}
@@ -32,8 +35,9 @@ class BoundStatistics {
     if (other.statistics_.K() != statistics_.K() || other.statistics_.d() != statistics_.d()) {
       throw py::value_error("other must have the same K and d");
     }
-    const py::gil_scoped_release release;
-    statistics_.merge(other.statistics_, Execution{threads});
+    usable_ = other.usable_ = false;
+    Bound::run_released(threads, [&](const Execution& execution) { statistics_.merge(other.statistics_, execution); });
+    usable_ = other.usable_ = true;
   }
 
   py::array_t<Index> counts() const { return py::array_t<Index>(statistics_.K(), statistics_.counts().data()); }
@@ -44,10 +48,10 @@ class BoundStatistics {
     auto means = new_array<double>({K, d}), squares = new_array<double>({K}), scatter = new_array<double>({d, d});
     const Matrix<double> means_out(means.mutable_data(), K, d), scatter_out(scatter.mutable_data(), d, d);
     double* squares_out = squares.mutable_data();
-    {
-      const py::gil_scoped_release release;
-      statistics_.read(means_out, squares_out, scatter_out, Execution{threads});
-    }
+    usable_ = false;
+    Bound::run_released(
+        threads, [&](const Execution& execution) { statistics_.read(means_out, squares_out, scatter_out, execution); });
+    usable_ = true;
     return py::make_tuple(std::move(means), std::move(squares), std::move(scatter));
   }
 
@@ -56,7 +60,9 @@ class BoundStatistics {
   bool usable_ = true;
 
   void check() const {
-    if (!usable_) throw py::value_error("these statistics have refused a batch of features: start new ones");
+    if (!usable_) {
+      throw py::value_error("these statistics have refused a batch of features or were interrupted: start new ones");
+    }
   }
 
   static Index positive(Index value, const char* name) {
@@ -75,10 +81,9 @@ class BoundStatistics {
                               std::to_string(label[i]));
       }
     }
-    {
-      const py::gil_scoped_release release;
-      usable_ = statistics_.update(features, label, Execution{threads});
-    }
+    usable_ = false;
+    usable_ = Bound::run_released(
+        threads, [&](const Execution& execution) { return statistics_.update(features, label, execution); });
     if (!usable_) refuse(features);
   }
 

@@ -42,11 +42,13 @@ def as_labels(labels: ArrayLike, rows: int | None) -> NDArray[np.int64]:
 def rows_of_classes(labels: ArrayLike, classes: NDArray[Any], rows: int) -> NDArray[np.int64]:
     """Return for each label its place in ``classes``."""
     array = as_labels(labels, rows)
-    order = np.argsort(classes, kind="stable")
-    place = order[np.searchsorted(classes, array, sorter=order).clip(max=len(classes) - 1)]
-    strange = classes[place] != array
-    if strange.any():
-        raise ValueError(f"labels must be among the {len(classes)} classes, but there is {array[strange][0]}")
+    place = array.clip(0, len(classes) - 1)
+    if not np.array_equal(classes[place], array):  # they are not their own places
+        order = np.argsort(classes, kind="stable")
+        place = order[np.searchsorted(classes, array, sorter=order).clip(max=len(classes) - 1)]
+        strange = classes[place] != array
+        if strange.any():
+            raise ValueError(f"labels must be among the {len(classes)} classes, but there is {array[strange][0]}")
     return np.ascontiguousarray(place)
 
 

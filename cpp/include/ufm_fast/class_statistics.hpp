@@ -14,14 +14,14 @@ namespace ufm_fast {
 /// Counts, means and second moments of labelled features, gathered batch by batch in double.
 ///
 /// Features are shifted before they are squared, by their class's reference: at first the mean over the tile that
-/// brings the first samples, then the class mean each time the class has grown sixteenfold. So the moments hold at most
-/// some seventeen times the scatter itself, whatever the size of the means, and nothing is lost to cancellation. The
-/// product over a tile of at most `tile_rows` shifted rows is taken in T, at the speed of that type's SYRK and GEMM,
-/// and added to the sum in double.
+/// brings the first samples, then the class mean if, when the class has grown sixteenfold, moments about the reference
+/// are more than twice the scatter. So they are at most 33 times the scatter, whatever the size of the means, and
+/// nothing is lost to cancellation. The product over a tile of at most `tile_rows` shifted rows is taken in T, at the
+/// speed of that type's SYRK and GEMM, and added to the sum in double.
 ///
-/// Memory: d x d + 2 K d doubles, and while updating tile_rows x d numbers of T and a block per thread. The same number
-/// of threads gives the same bits. Batches and class counts merge by the formula of Chan, Golub and LeVeque (1983) for
-/// parallel variances.
+/// Memory: d x d + 2 K d doubles and, while updating, tile_rows x d + d x d numbers of T or, where that is more, 2
+/// block x block a thread instead of d x d. The same number of threads gives the same bits. Batches and class counts
+/// merge by the formula of Chan, Golub and LeVeque (1983) for parallel variances.
 class ClassStatistics {
  public:
   ClassStatistics(Index K, Index d)
@@ -32,23 +32,23 @@ class ClassStatistics {
         squares_(K, 0.0),
         reference_(K * d, 0.0),
         sums_(K * d, 0.0),
-        scatter_(d * d, 0.0) {}
+        scatter_(d * d, 0.0),
+        places_(K, 0) {}
 
   Index K() const { return K_; }
   Index d() const { return d_; }
   const std::vector<Index>& counts() const { return counts_; }
 
   /// Adds the rows of H, of classes `labels` in [0, K); false if an entry is not finite, or so large that squares
-  /// overflow, which leaves the statistics useless. Cost: d (d + block) / 2 multiplications a row.
+  /// overflow. That, or an exception, leaves the statistics useless. Cost: d (d + block) / 2 multiplications a row.
   template <class T>
   bool update(Matrix<const T> H, const Index* labels, const Execution& execution) {
-    std::vector<Index> order(H.rows);
-    std::iota(order.begin(), order.end(), Index{0});
-    std::stable_sort(order.begin(), order.end(), [&](Index i, Index j) { return labels[i] < labels[j]; });
+    Interruption interruption(execution.poll);
     const Workspace<T> tile(std::min(H.rows, tile_rows) * d_);
     for (Index first = 0; first < H.rows; first += tile_rows) {
+      interruption.check(0);
       const Index rows = std::min(tile_rows, H.rows - first);
-      if (!add_tile(H, labels, order.data() + first, Matrix<T>(tile.data(), rows, d_), execution)) return false;
+      if (!add_tile(H.block(first, rows), labels + first, Matrix<T>(tile.data(), rows, d_), execution)) return false;
     }
     return true;
   }
@@ -90,17 +90,28 @@ class ClassStatistics {
   }
 
  private:
-  static constexpr Index tile_rows = 2048;
-  static constexpr Index lanes = 16;
+  static constexpr Index tile_rows = 4096;
+  static constexpr Index block = 512;  // columns of a product, at most
+  static constexpr Index least_rows_of_slice = 128;
+  static constexpr Index strip = 32;         // columns whose sums stay in registers ...
+  static constexpr Index rows_together = 4;  // ... over so many rows
 
   Index K_, d_;
-  std::vector<Index> counts_, settled_counts_;  // settled: the count when the reference was last set to the mean
+  std::vector<Index> counts_, settled_counts_;  // settled: the count when the reference was last looked at
   std::vector<double> squares_;                 // sum of |h - reference|^2, by class
   std::vector<double> reference_, sums_;        // (K, d); sums of h - reference
   std::vector<double> scatter_;                 // (d, d), diagonal and above: sum of squares of h - reference
+  std::vector<Index> places_;                   // (K,), zeros: scratch of `group`
 
   struct Run {
     Index label, first, last;
+  };
+
+  /// The rows of a tile by class, where each starts, and which of them are of which class.
+  template <class T>
+  struct Groups {
+    std::vector<const T*> rows;  // and again the last, for `shift_strip`
+    std::vector<Run> runs;
   };
 
   Vector<double> reference(Index k) { return {&reference_[k * d_], d_}; }
@@ -112,88 +123,140 @@ class ClassStatistics {
     return all;
   }
 
-  /// Adds the rows order[0], order[1], ... of H, as many as `tile` has; false as `update`.
+  /// Adds the rows of H, as many as `tile` has; false as `update`.
   template <class T>
-  bool add_tile(Matrix<const T> H, const Index* labels, const Index* order, Matrix<T> tile,
-                const Execution& execution) {
-    std::vector<Run> runs;
-    for (Index i = 0; i < tile.rows; ++i) {
-      const Index label = labels[order[i]];
-      if (runs.empty() || runs.back().label != label) runs.push_back({label, i, i});
-      runs.back().last = i + 1;
-    }
-    const double squares = shift(H, order, runs, tile, execution);
+  bool add_tile(Matrix<const T> H, const Index* labels, Matrix<T> tile, const Execution& execution) {
+    const Groups<T> groups = group(H, labels);
+    const double squares = shift(groups, tile, execution);
     if (!(squares <= (sizeof(T) == sizeof(float) ? 1e75 : 1e300))) return false;
-    std::vector<Index> grown;
-    for (const Run& run : runs) {
+    std::vector<Index> off_centre;
+    for (const Run& run : groups.runs) {
       if (counts_[run.label] == 0) settled_counts_[run.label] = run.last - run.first;
       counts_[run.label] += run.last - run.first;
-      if (counts_[run.label] >= 16 * settled_counts_[run.label]) grown.push_back(run.label);
+      if (counts_[run.label] >= 16 * settled_counts_[run.label]) {
+        settled_counts_[run.label] = counts_[run.label];
+        if (sum(run.label).square().sum() > counts_[run.label] * squares_[run.label] / 2)
+          off_centre.push_back(run.label);
+      }
     }
     const double factor = scaled(tile, squares);
     add_gram<T>(tile, factor, execution);
-    centre(grown, execution);
+    centre(off_centre, execution);
     return true;
+  }
+
+  /// Classes come in the order of their first row.
+  template <class T>
+  Groups<T> group(Matrix<const T> H, const Index* labels) {
+    std::vector<Run> runs;
+    for (Index i = 0; i < H.rows; ++i) {
+      Index& place = places_[labels[i]];  // one more than that of its run
+      if (place == 0) {
+        runs.push_back({labels[i], 0, 0});
+        place = static_cast<Index>(runs.size());
+      }
+      ++runs[place - 1].last;
+    }
+    Index first = 0;
+    for (Run& run : runs) {
+      const Index count = run.last;
+      run.first = run.last = first;
+      first += count;
+    }
+    std::vector<const T*> rows(H.rows);
+    for (Index i = 0; i < H.rows; ++i) rows[runs[places_[labels[i]] - 1].last++] = H.row(i);
+    rows.resize(H.rows + rows_together, rows.back());
+    for (const Run& run : runs) places_[run.label] = 0;
+    return {std::move(rows), std::move(runs)};
   }
 
   /// The mean over the rows of a run, of `size` columns from `begin`: the first row plus the mean difference from it.
   template <class T>
-  static void first_mean(Matrix<const T> H, const Index* order, Run run, Index begin, Index size, double* mean) {
-    const ConstVector<T> first(H.row(order[run.first]) + begin, size);
+  static void first_mean(const std::vector<const T*>& rows, Run run, Index begin, Index size, double* mean) {
+    const ConstVector<T> first(rows[run.first] + begin, size);
     Eigen::ArrayXd sum = Eigen::ArrayXd::Zero(size);
     for (Index i = run.first + 1; i < run.last; ++i) {
-      sum += ConstVector<T>(H.row(order[i]) + begin, size).template cast<double>() - first.template cast<double>();
+      sum += ConstVector<T>(rows[i] + begin, size).template cast<double>() - first.template cast<double>();
     }
-    Vector<double>(mean, size) = first.template cast<double>() + sum / double(run.last - run.first);
+    Vector<double>(mean + begin, size) = first.template cast<double>() + sum / double(run.last - run.first);
   }
 
-  /// shifted = h - reference, added to the sum; returns its square.
-  template <class T>
-  static double shift_row(const T* h, const double* reference, double* sum, T* shifted, Index size) {
-    double squares[lanes] = {};
-    Index first = 0;
-    for (; first + lanes <= size; first += lanes) {
-      for (Index lane = 0; lane < lanes; ++lane) {
-        const double difference = double(h[first + lane]) - reference[first + lane];
-        sum[first + lane] += difference;
+  /// shifted = h - reference, which is added to the sum and its square to `squares`, for `width` columns of rows of one
+  /// class. The rows that follow are on their way from memory by the time they are needed.
+  template <Index width, class T>
+  static void shift_strip(const T* const* h, Index column, const double* reference, double* sum, double* squares,
+                          Matrix<T> shifted) {
+    double origin[width], total[width];
+    std::copy_n(reference + column, width, origin);
+    std::copy_n(sum + column, width, total);
+    for (Index i = 0; i < shifted.rows; ++i) {
+      const T* row = h[i] + column;
+      T* out = shifted.row(i) + column;
+      for (Index lane = 0; lane < width; lane += 64 / sizeof(T)) {
+        Eigen::internal::prefetch(h[i + shifted.rows] + column + lane);
+      }
+      for (Index lane = 0; lane < width; ++lane) {
+        const double difference = double(row[lane]) - origin[lane];
+        total[lane] += difference;
         squares[lane] += difference * difference;
-        shifted[first + lane] = T(difference);
+        out[lane] = T(difference);
       }
     }
-    for (; first < size; ++first) {
-      const double difference = double(h[first]) - reference[first];
-      sum[first] += difference;
-      squares[0] += difference * difference;
-      shifted[first] = T(difference);
-    }
-    return std::accumulate(squares, squares + lanes, 0.0);
+    std::copy_n(total, width, sum + column);
   }
 
-  /// Row i of `tile` = row order[i] of H minus the reference of its class; the sums of that and of its square grow, in
+  /// The reference of classes that have none becomes the mean of their rows.
+  template <class T>
+  void add_references(const Groups<T>& groups, int workers, const Execution& execution) {
+    std::vector<Run> runs;
+    for (const Run& run : groups.runs) {
+      if (counts_[run.label] == 0) runs.push_back(run);
+    }
+    if (runs.empty()) return;
+    parallel_ranges(d_, workers, execution.poll, [&](int, Index first, Index last, Interruption&) {
+      for (const Run& run : runs) first_mean(groups.rows, run, first, last - first, &reference_[run.label * d_]);
+    });
+  }
+
+  /// Fills the tile with the rows minus the reference of their class; the sums of that and of its square grow, in
   /// double. Returns the sum of squares over the tile.
   template <class T>
-  double shift(Matrix<const T> H, const Index* order, const std::vector<Run>& runs, Matrix<T> tile,
-               const Execution& execution) {
-    const Index pieces = (d_ + lanes - 1) / lanes;
-    const int workers = tile.rows * d_ <= small_product ? 1 : worker_count(pieces, execution.threads);
-    std::vector<std::vector<double>> squares(workers, std::vector<double>(runs.size(), 0.0));
-    parallel_ranges(pieces, workers, execution.poll, [&](int worker, Index first, Index last, Interruption&) {
-      const Index begin = first * lanes, size = std::min(d_, last * lanes) - begin;
-      for (std::size_t r = 0; r < runs.size(); ++r) {
-        double* reference = &reference_[runs[r].label * d_ + begin];
-        double* sum = &sums_[runs[r].label * d_ + begin];
-        if (counts_[runs[r].label] == 0) first_mean(H, order, runs[r], begin, size, reference);
-        for (Index i = runs[r].first; i < runs[r].last; ++i) {
-          squares[worker][r] += shift_row(H.row(order[i]) + begin, reference, sum, tile.row(i) + begin, size);
+  double shift(const Groups<T>& groups, Matrix<T> tile, const Execution& execution) {
+    const std::vector<Run>& runs = groups.runs;
+    const int workers =
+        tile.rows * d_ <= small_product ? 1 : worker_count(tile.rows / rows_together, execution.threads);
+    add_references(groups, workers, execution);
+    struct Part {
+      Index label;              // of the class that the worker's first row belongs to ...
+      std::vector<double> sum;  // ... and the sum of its rows, if the worker before has the first of them
+      std::vector<double> squares;
+    };
+    std::vector<Part> parts(workers, {0, std::vector<double>(d_), std::vector<double>(runs.size())});
+    parallel_ranges(tile.rows, workers, execution.poll, [&](int worker, Index first, Index last, Interruption&) {
+      Part& part = parts[worker];
+      auto run =
+          std::upper_bound(runs.begin(), runs.end(), first, [](Index row, const Run& r) { return row < r.last; });
+      part.label = run->label;
+      for (; run != runs.end() && run->first < last; ++run) {
+        const double* reference = &reference_[run->label * d_];
+        double* sum = run->first < first ? part.sum.data() : &sums_[run->label * d_];
+        double squares[strip] = {};
+        const Index end = std::min(last, run->last);
+        for (Index i = std::max(first, run->first); i < end; i += rows_together) {
+          const Matrix<T> shifted = tile.block(i, std::min(rows_together, end - i));
+          const T* const* h = &groups.rows[i];
+          Index column = 0;
+          for (; column + strip <= d_; column += strip) shift_strip<strip>(h, column, reference, sum, squares, shifted);
+          for (; column < d_; ++column) shift_strip<1>(h, column, reference, sum, squares, shifted);
         }
+        part.squares[run - runs.begin()] = Vector<double>(squares, strip).sum();
       }
     });
     double total = 0;
-    for (std::size_t r = 0; r < runs.size(); ++r) {
-      for (int worker = 0; worker < workers; ++worker) {
-        squares_[runs[r].label] += squares[worker][r];
-        total += squares[worker][r];
-      }
+    for (const Part& part : parts) {
+      sum(part.label) += ConstVector<double>(part.sum.data(), d_);
+      for (std::size_t r = 0; r < runs.size(); ++r) squares_[runs[r].label] += part.squares[r];
+      total += std::accumulate(part.squares.begin(), part.squares.end(), 0.0);
     }
     return total;
   }
@@ -207,43 +270,49 @@ class ClassStatistics {
     return std::ldexp(1.0, 2 * exponent);
   }
 
-  /// scatter += factor X^T X, its its diagonal and what lies above it.
+  /// scatter += factor X^T X, its diagonal and what lies above it: by pairs of blocks of columns and, so that none of
+  /// these tasks is more than a thread's share, by slices of rows.
   template <class T>
   void add_gram(Matrix<const T> X, double factor, const Execution& execution) {
     const int threads = X.rows * d_ * d_ <= small_product ? 1 : execution.threads;
-    Index block = 512, blocks = (d_ + block - 1) / block;
-    if (blocks * (blocks + 1) / 2 < threads) {
-      block = 256;
-      blocks = (d_ + block - 1) / block;
-    }
-    const Index pairs = blocks * (blocks + 1) / 2;
-    const int workers = worker_count(pairs, threads);
-    std::atomic<Index> next{0};
+    const Index blocks = (d_ + block - 1) / block, width = (d_ + blocks - 1) / blocks;
+    const Index off_diagonal = blocks * (blocks - 1) / 2, pairs = off_diagonal + blocks;
+    const Index largest = blocks > 1 ? 2 : 1, all = blocks * blocks;  // work, in blocks on the diagonal
+    const Index slices =
+        std::max<Index>(1, std::min<Index>((largest * threads + all - 1) / all, X.rows / least_rows_of_slice));
+    const Workspace<T> products(slices * d_ * d_);
+    const int workers = worker_count(slices * pairs, threads);
+    std::atomic<Index> next{workers};  // a worker begins with the slice that it has shifted, if there is but one pair
     parallel_ranges(workers, workers, execution.poll, [&](int worker, Index, Index, Interruption& stop) {
-      const Workspace<T> scratch(block * block);
-      for (Index task = next++; task < pairs; task = next++) {
+      for (Index task = worker; task < slices * pairs; task = next++) {
         stop.check(worker);
+        const Index slice = task % slices, pair = task / slices;
         // Blocks off the diagonal, of twice the work, come first.
-        Index i = 0, j = task;
-        if (task < pairs - blocks) {
+        Index i = 0, j = pair;
+        if (pair < off_diagonal) {
           for (; j >= blocks - 1 - i; ++i) j -= blocks - 1 - i;
           j += i + 1;
         } else {
-          i = j = task - (pairs - blocks);
+          i = j = pair - off_diagonal;
         }
-        const Index rows = std::min(block, d_ - i * block), cols = std::min(block, d_ - j * block);
-        const Matrix<const T> left(X.data + i * block, X.rows, rows, X.stride);
-        const Matrix<const T> right(X.data + j * block, X.rows, cols, X.stride);
-        const Matrix<T> product(scratch.data(), rows, cols);
+        const Index top = i * width, left = j * width, first = X.rows * slice / slices;
+        const Index count = X.rows * (slice + 1) / slices - first;
+        const Index rows = std::min(width, d_ - top), cols = std::min(width, d_ - left);
+        const Matrix<const T> x(X.row(first) + top, count, rows, X.stride);
+        const Matrix<T> product(products.data() + (slice * d_ + top) * d_ + left, rows, cols, d_);
         if (i == j) {
-          gram<T>(left, product);
+          gram<T>(x, product);
         } else {
-          gemm<T>(Op::transpose, Op::none, 1, left, right, 0, product);
+          gemm<T>(Op::transpose, Op::none, 1, x, {X.row(first) + left, count, cols, X.stride}, 0, product);
         }
-        for (Index row = 0; row < rows; ++row) {
-          const Index first = i == j ? row : 0;
-          Vector<double>(&scatter_[(i * block + row) * d_ + j * block + first], cols - first) +=
-              factor * ConstVector<T>(product.row(row) + first, cols - first).template cast<double>();
+      }
+    });
+    parallel_ranges(workers, workers, execution.poll, [&](int worker, Index, Index, Interruption&) {
+      for (Index row = worker; row < d_; row += workers) {
+        Vector<double> sum(&scatter_[row * d_ + row], d_ - row);
+        for (Index slice = 0; slice < slices; ++slice) {
+          sum += factor *
+                 ConstVector<T>(products.data() + (slice * d_ + row) * d_ + row, d_ - row).template cast<double>();
         }
       }
     });
