@@ -408,6 +408,29 @@ def test_progress_on_a_terminal_only(run):
     assert run("solve", "--counts", "cifar10-lt")[2] == ""
 
 
+def test_checkpoint(run, tmp_path):
+    """Out of evaluations, then on from there: the same numbers as in one run."""
+    path = tmp_path / "run.npz"
+    words = "solve", "--json", "--counts", "cifar10-lt", "--start", "random", "--seed", 1
+    expected = json.loads(run(*words)[1])
+    for limit in (3, 8):
+        code, out, err = run(*words, "--checkpoint", path, "--max-evaluations", limit)
+        assert code == 1
+        assert f"all {limit} evaluations used" in err
+        assert json.loads(out)["nfev"] == limit
+    result = json.loads(run(*words, "--checkpoint", path)[1])
+    for name in REPORTED - {"seconds", "config"}:
+        assert result[name] == expected[name], name
+    assert_refused(run(*words, "--checkpoint", path, "--tol", 1e-6), "--checkpoint", "another tol")
+    assert_refused(run(*words, "--checkpoint", tmp_path / "no" / "run.npz"), "--checkpoint", "existing directory")
+
+
+def test_restarts(run):
+    words = "solve", "--json", "--K", 10, "--d", 2, "--n", 20, "--lambda-W", 5e-3
+    losses = [json.loads(run(*words, "--restarts", count)[1])["loss"] for count in (0, 4)]
+    assert losses[1] < losses[0] * (1 + 1e-12)
+
+
 def test_neural_collapse_is_that_of_nc_metrics():
     """At points with a row a sample, weighted by class counts; NaN where there is nothing to measure."""
     rng = np.random.default_rng(0)

@@ -1,6 +1,7 @@
 """minimize against the oracle's minima, closed forms, exact saddles and dense linear algebra."""
 
 import math
+import warnings
 
 import numpy as np
 import pytest
@@ -258,6 +259,46 @@ def test_narrow_model_that_holds_the_minimum_is_certified():
     assert 1 <= rank <= 2
     narrow = long_tail(counts=counts, d=2, **options)
     assert_certified(narrow, uf.minimize(narrow))
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_saddle_of_full_rank_is_left(seed):
+    """Squared error with a decayed bias at d = K - 1: no direction is empty at rank 9, nor is it a minimum there."""
+    ufm = uf.UFM(10, 9, 100, loss="mse", lambda_W=5e-4, lambda_H=5e-6, lambda_b=1e-2)
+    saddle = uf.saddle(ufm, 8, seed)
+    with pytest.warns(uf.ConvergenceWarning, match="rank above d"):
+        result = uf.minimize(ufm, saddle)
+    assert result.escapes > 0
+    assert result.fun == pytest.approx(
+        uf.minimize(uf.UFM(10, 10, 100, loss="mse", lambda_W=5e-4, lambda_H=5e-6, lambda_b=1e-2)).fun, rel=0.05
+    )
+    assert uf.classify(ufm, result.point).kind == "local_minimum"
+
+
+def test_random_restarts_keep_the_best():
+    """A plane for ten classes has spurious minima: the single runs, by hand."""
+    ufm = uf.UFM(10, 2, 20, lambda_W=5e-3, lambda_H=5e-4, lambda_b=1e-2)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", uf.ConvergenceWarning)
+        singles = [uf.minimize(ufm, ufm.random_point(seed)) for seed in range(3, 7)]
+    with pytest.warns(uf.ConvergenceWarning, match="rank above d"):
+        result = uf.minimize(ufm, seed=3, restarts=3)
+    losses = [single.fun for single in singles]
+    assert max(losses) > min(losses) * (1 + 1e-3)
+    assert result.ends == pytest.approx(losses, rel=1e-9)
+    assert result.fun == pytest.approx(min(losses), rel=1e-9)
+    assert result.fun == pytest.approx(ufm.loss(result.point), rel=1e-14)
+    assert result.nfev > max(single.nfev for single in singles)
+    assert uf.classify(ufm, result.point).kind == "local_minimum"
+    with pytest.warns(uf.ConvergenceWarning, match="evaluations used"):
+        few = uf.minimize(ufm, seed=3, restarts=3, max_evaluations=singles[0].nfev + 5)
+    assert len(few.ends) == 2
+    assert few.fun == pytest.approx(singles[0].fun, rel=1e-14)
+    certified = uf.minimize(uf.UFM(10, 10, 20, lambda_W=5e-3, lambda_H=5e-4), restarts=3)
+    assert certified.success
+    assert len(certified.ends) == 1
+    with pytest.raises(ValueError, match="restarts must be at least 0"):
+        uf.minimize(ufm, restarts=-1)
 
 
 def test_a_row_a_sample():

@@ -51,6 +51,16 @@ class Memory:
         self._s_y[:, count] = products[: count + 1, 1]
         self._s_y = self._s_y[first:, first:]
 
+    def carried(self) -> dict[str, Array]:
+        """The pairs and their inner products, as arrays by name, to `restore` at the same point."""
+        pairs = {f"{name}{i}": v for name, vectors in (("s", self.s), ("y", self.y)) for i, v in enumerate(vectors)}
+        return {**pairs, "s_gradient": self._s_gradient, "s_y": self._s_y}
+
+    def restore(self, carried: dict[str, Array]) -> None:
+        """Undo `carried`."""
+        self._s_gradient, self._s_y = carried["s_gradient"], carried["s_y"]
+        self.s, self.y = ([carried[f"{name}{i}"] for i in range(len(self._s_y))] for name in "sy")
+
     def direction(self, apply: Callable[[Array], Array]) -> tuple[Array, float]:
         """Return minus the inverse Hessian times the gradient, and its inner product with the gradient.
 

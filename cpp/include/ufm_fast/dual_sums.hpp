@@ -34,7 +34,7 @@ inline DualSums dual_sums(const Problem<double>& problem, Matrix<const double> Y
   const double base = std::get<CrossEntropy<double>>(problem.loss).smoothing / double(K);
   std::vector<std::vector<double>> received(workers), doubt(workers);
   parallel_ranges(K, workers, execution.poll, [&](int worker, Index first, Index last, Interruption&) {
-    const Workspace<double> q(K), logs(K), recent(2 * K);
+    const Workspace<double> copy(K), q(K), logs(K), recent(2 * K);
     std::vector<double> total_received(static_cast<std::size_t>(K), 0.0), total_doubt(total_received);
     Vector<double> recent_received(recent.data(), K), recent_doubt(recent.data() + K, K);
     for (Index begin = first; begin < last; begin += block) {
@@ -44,8 +44,8 @@ inline DualSums dual_sums(const Problem<double>& problem, Matrix<const double> Y
         const double factor = 1 / (problem.weights[k] * problem.scales[k]), root = 1 / problem.scales[k];
         for (const auto& [start, size] : {std::pair<Index, Index>{0, k}, {k + 1, K - k - 1}}) {
           if (size == 0) continue;
-          const ConstVector<double> y(Y.row(k) + start, size);
-          Vector<double> Q(q.data(), size), log_Q(logs.data(), size);
+          Vector<double> y(copy.data(), size), Q(q.data(), size), log_Q(logs.data(), size);
+          y = ConstVector<double>(Y.row(k) + start, size);  // the order in which Eigen adds up depends on the address
           Q = factor * y + base;
           log_Q = Q.max(std::numeric_limits<double>::min()).log();
           sums.rows[k] += y.sum();

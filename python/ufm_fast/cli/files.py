@@ -83,7 +83,7 @@ def write_result(path: Path, *, arrays: dict[str, Any], history: dict[str, Any],
     write_atomically(path, lambda stream: np.savez_compressed(stream, config=json.dumps(config), **arrays, **named))
 
 
-def check_destinations(output: Path | None, plot: Path | None) -> None:
+def check_destinations(output: Path | None, plot: Path | None, checkpoint: Path | None = None) -> None:
     """Refuse paths that cannot be written, before the work is done.
 
     Raises
@@ -91,7 +91,7 @@ def check_destinations(output: Path | None, plot: Path | None) -> None:
     typer.BadParameter
         If one is a directory, is not in an existing directory, or no figure can be saved under its suffix.
     """
-    for name, path in (("--output", output), ("--plot", plot)):
+    for name, path in (("--output", output), ("--plot", plot), ("--checkpoint", checkpoint)):
         if path is not None and (path.is_dir() or not path.absolute().parent.is_dir()):
             raise typer.BadParameter(f"{path} is no file in an existing directory", param_hint=name)
     if plot is not None and plot.suffix not in _FIGURE_SUFFIXES:

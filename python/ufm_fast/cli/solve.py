@@ -16,6 +16,7 @@ from threadpoolctl import threadpool_limits
 
 import ufm_fast as uf
 
+from ..optimize.checkpoint import CheckpointError
 from ..storage import describe_ufm
 from . import options
 from .files import check_destinations, read_point, save_figure, write_result
@@ -47,6 +48,22 @@ def solve(
     seed: Annotated[int, typer.Option(min=0, help="Seed of the random start.", rich_help_panel=options.SOLVER)] = 0,
     tol: options.Tolerance = 1e-8,
     max_evaluations: options.MaxEvaluations = None,
+    restarts: Annotated[
+        int,
+        typer.Option(
+            min=0,
+            help="Start again at random so often while nothing is certified; keep the best.",
+            rich_help_panel=options.SOLVER,
+        ),
+    ] = 0,
+    checkpoint: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Go on from this .npz file if it is there; keep it up to date, every half minute and at the end.",
+            rich_help_panel=options.SOLVER,
+        ),
+    ] = None,
     threads: options.Threads = None,
     dtype: options.DType = options.FloatType.float64,
     as_json: options.AsJson = False,
@@ -68,18 +85,24 @@ def solve(
     )  # fmt: skip
     x0 = _starting_point(ufm, start, seed)
     options.check_tolerance(tol)
-    check_destinations(output, plot)
+    check_destinations(output, plot, checkpoint)
     if plot is not None:
         from ..plotting import plot_solution  # a second of import, not needed without --plot
 
     with threadpool_limits(threads), follow_gap(tol, enabled=not as_json) as callback, warnings.catch_warnings():
         warnings.simplefilter("ignore", uf.ConvergenceWarning)  # reported below, in one line
-        result = uf.minimize(ufm, x0, tol=tol, max_evaluations=max_evaluations, callback=callback, seed=seed)
+        try:
+            result = uf.minimize(
+                ufm, x0, tol=tol, max_evaluations=max_evaluations, callback=callback, seed=seed, restarts=restarts,
+                checkpoint=checkpoint,
+            )  # fmt: skip
+        except CheckpointError as error:
+            raise typer.BadParameter(str(error), param_hint="--checkpoint") from error
 
     summary = summarize(ufm, result, tol)
     config = {
         "version": version("ufm-fast"), **describe_ufm(ufm), "start": start, "seed": seed, "tol": tol,
-        "max_evaluations": max_evaluations, "threads": threads or uf.get_num_threads(),
+        "max_evaluations": max_evaluations, "restarts": restarts, "threads": threads or uf.get_num_threads(),
     }  # fmt: skip
     if as_json:
         print(json.dumps({**summary, "config": config}, allow_nan=False))

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import inspect
+import os
 import warnings
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,11 +18,12 @@ from .._classes import ClassProblem
 from .._dual import Dual
 from .._warnings import ConvergenceWarning
 from ..certificate import Certificate, certificate_of, certify
-from ..model import UFM, Point
+from ..model import UFM, Point, _whole_number
+from .checkpoint import Checkpoint, describe_run
 from .descend import descend_from
 from .lbfgs import CERTIFIED, LIMIT, STALLED
-from .objective import State, regularizer
-from .run import Callback, Run
+from .objective import regularizer
+from .run import Callback, End, Run
 from .solve import solve
 
 CALLBACK = 3
@@ -35,6 +38,8 @@ def minimize(
     max_evaluations: int | None = None,
     callback: Callable[..., Any] | None = None,
     seed: int = 0,
+    restarts: int = 0,
+    checkpoint: str | os.PathLike[str] | None = None,
 ) -> OptimizeResult:
     """Minimise a model to a certified relative gap.
 
@@ -67,6 +72,13 @@ def minimize(
         ``callback(x)``. It may raise StopIteration to stop.
     seed : int, default 0
         Seed of the random start.
+    restarts : int, default 0
+        How often to start again, from ``ufm.random_point(seed + 1)`` and so on, while nothing is certified and
+        evaluations are left; the result is the best end. For ``d < K - 1``, where there are spurious local minima.
+    checkpoint : path, optional
+        A file that is replaced, atomically, every half minute and when the run ends or is interrupted. If it exists the
+        run goes on from there: after a kill, the same call gives what it would have given (bit for bit with the same
+        number of threads, but for seconds); after a run out of evaluations, so does a larger `max_evaluations`.
 
     Returns
     -------
@@ -76,18 +88,23 @@ def minimize(
         escapes (saddles left), products (work, that on groups of classes included, in units of a K x d x K matrix
         product), seconds, and history: arrays
         "seconds", "evaluations", "loss", "lower_bound", "gradient_norm" (in full-sample isometric coordinates) and
-        "escaped", one entry an iteration, the start included.
+        "escaped", one entry an iteration, the start included. ends: the loss at the end of each start.
 
     Raises
     ------
     TypeError, ValueError
-        For a start of another shape or dtype, or with NaN or infinity; for tol or max_evaluations out of range.
+        For a start of another shape or dtype, or with NaN or infinity; for tol, max_evaluations or restarts out of
+        range; for a checkpoint of another model, start, tol, seed or number of restarts.
+    OSError
+        If the checkpoint cannot be read or written.
 
     Warns
     -----
     ConvergenceWarning
         If the result is not certified. With ``d < K - 1`` it cannot be unless the global minimum has rank at most d:
-        spurious local minima exist there, the run ends at a stationary point, and the lower bound is that of d = K.
+        spurious local minima exist there and, for squared error with a decayed or no bias, at d = K - 1. The run ends
+        at a stationary point without visible negative curvature (`lowest_eigenpairs` is asked, and a direction that it
+        finds is followed); what is certified is the lower bound over all d, and `classify` gives the exact curvature.
 
     Notes
     -----
@@ -102,26 +119,28 @@ def minimize(
         max_evaluations = 10_000
     elif max_evaluations < 1:
         raise ValueError(f"max_evaluations must be at least 1, not {max_evaluations!r}")
+    restarts = _whole_number(restarts, "restarts", 0)
+    start = None if x0 is None else ufm._checked(x0 if isinstance(x0, Point) else ufm.unpack(np.asarray(x0)), ufm.M)
+    file = None
+    if checkpoint is not None:
+        file = Checkpoint(Path(checkpoint), describe_run(ufm, start, tol=tol, seed=seed, restarts=restarts))
     q = ClassProblem(ufm)
-    run = Run(q, _adapted(ufm, callback), max_evaluations)
+    run = Run(q, _adapted(ufm, callback), max_evaluations, file)
     try:
-        if x0 is None and q.d >= q.K - 1:
-            state, status = solve(q, tol, run)
-            if status == STALLED or (q.d < q.K and status == CERTIFIED):
-                run.charge(20, q.K)  # the singular value decomposition that fits the columns
-                state, status = descend_from(q, *run.columns(state), state.b, tol, run)
-        else:
-            start = _start(ufm, x0, seed)
-            state, status = descend_from(q, *q.coordinates(start), tol, run)
+        status = _descend(ufm, q, start, tol, seed, restarts, run)
     except StopIteration:
         assert run.state is not None
-        state, status = run.state, CALLBACK
+        status = CALLBACK
+        run.finish(run.state)
+    finally:
+        if file is not None:
+            file.write()
     if status == STALLED and q.d < q.K - 1:
         reference = Run(q, None, max_evaluations)
         solve(q, tol, reference)
         run.lower_bound = max(run.lower_bound, reference.lower_bound)
         run.products += reference.products
-    return _result(ufm, q, run, state, status, tol)
+    return _result(ufm, q, run, status, tol)
 
 
 def smallest_tolerance(K: int) -> float:
@@ -138,14 +157,34 @@ def _adapted(ufm: UFM, callback: Callable[..., Any] | None) -> Callback | None:
     return lambda result: callback(ufm.pack(result.point))
 
 
-def _start(ufm: UFM, x0: Point | ArrayLike | None, seed: int) -> Point:
-    if x0 is None:
-        return ufm.random_point(seed)
-    return x0 if isinstance(x0, Point) else ufm.unpack(np.asarray(x0))
+def _descend(ufm: UFM, q: ClassProblem, start: Point | None, tol: float, seed: int, restarts: int, run: Run) -> int:
+    """Go through the stages of a run that are left, and return how the last one ended."""
+    first = ["own", "fit"] if start is None and q.d >= q.K - 1 else ["given"]
+    stages = first + ["random"] * restarts
+    status = STALLED
+    while run.stage < len(stages) and status == STALLED:
+        kind = stages[run.stage]
+        if kind == "own":
+            state, status = solve(q, tol, run)
+            if status == STALLED or (status == CERTIFIED and q.d < q.K):
+                run.charge(20, q.K)  # the singular value decomposition that fits the columns
+                run.best = End(*run.columns(state), state.b, np.inf)
+                run.stage, status = run.stage + 1, STALLED
+                continue
+        elif kind == "fit":
+            assert run.best is not None
+            state, status = descend_from(q, run.best.A, run.best.B, run.best.b, tol, run)
+        else:
+            p = start if kind == "given" and start is not None else ufm.random_point(seed + run.stage - len(first) + 1)
+            state, status = descend_from(q, *q.coordinates(p), tol, run)
+        run.finish(state)
+        run.stage += 1
+    return status
 
 
-def _result(ufm: UFM, q: ClassProblem, run: Run, state: State, status: int, tol: float) -> OptimizeResult:
-    point = q.point(*run.columns(state), state.b)
+def _result(ufm: UFM, q: ClassProblem, run: Run, status: int, tol: float) -> OptimizeResult:
+    assert run.best is not None
+    point = q.point(run.best.A, run.best.B, run.best.b)
     if status == CERTIFIED:
         A, B, b = q.coordinates(point)
         value, G, _ = q.data_term(B @ A.T, b)
@@ -179,6 +218,7 @@ def _result(ufm: UFM, q: ClassProblem, run: Run, state: State, status: int, tol:
         products=run.products,
         seconds=run.seconds,
         history=run.history(),
+        ends=np.array(run.ends),
     )
 
 

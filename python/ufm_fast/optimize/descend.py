@@ -5,10 +5,12 @@ from __future__ import annotations
 import numpy as np
 
 from .._classes import ClassProblem
+from ..critical import covered
 from .balance import rebalance
 from .bounds import Bounds
+from .curvature_escape import escape_by_curvature
 from .escape import escape
-from .lbfgs import Metric, descend
+from .lbfgs import STALLED, Metric, descend
 from .objective import Array, Objective, State
 from .preconditioners import RENEWAL, KroneckerMetric, PairMetric
 from .run import Run
@@ -47,7 +49,14 @@ def descend_from(q: ClassProblem, A: Array, B: Array, b: Array, tol: float, run:
         aligned = alignable and diagonal_share(new.A) >= ALIGNED
         return new, (PairMetric if aligned else KroneckerMetric)(objective)
 
-    return descend(objective, objective.at(A, B, b), KroneckerMetric(objective), bounds, run, leap)
+    state, status = descend(objective, objective.at(A, B, b), KroneckerMetric(objective), bounds, run, leap)
+    while status == STALLED and not covered(q.ufm):
+        escaped = escape_by_curvature(objective, state)
+        if escaped is None:
+            break
+        bounds.restart()
+        state, status = descend(objective, escaped, KroneckerMetric(objective), bounds, run, leap)
+    return state, status
 
 
 def diagonal_share(A: Array) -> float:

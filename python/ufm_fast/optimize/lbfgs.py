@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol
+from typing import Any, Protocol
 
 from .. import _core
 from .._quasi_newton import Memory
 from .bounds import Bounds
+from .checkpoint import loop_content, restored_loop
 from .objective import Array, Objective, State
 from .run import Run
 
@@ -25,6 +26,14 @@ class Metric(Protocol):
     def apply(self, gradient: Array) -> Array: ...
 
     def adapt(self, unit_step_rejected: bool) -> None: ...
+
+    def carried(self) -> dict[str, Any]: ...
+
+    def restore(self, carried: dict[str, Any]) -> None: ...
+
+
+def new_memory(objective: Objective, state: State, metric: Metric) -> Memory:
+    return Memory(state.gradient, length=PAIRS, scaled=metric.scaled, threads=objective.q.workers)
 
 
 def line_search(objective: Objective, state: State, direction: Array, slope: float) -> tuple[State, float] | None:
@@ -61,17 +70,17 @@ def descend(
     `leap(state, decrease, stuck, metric)` may give a state further down than the predicted decrease, and the metric to
     go on with; stuck says that the bound leaves room for much more than that.
     """
-
-    def forget() -> Memory:
-        return Memory(state.gradient, length=PAIRS, scaled=metric.scaled, threads=objective.q.workers)
-
-    memory = forget()
+    memory = new_memory(objective, state, metric)
     escapes = run.escapes
+    if saved := run.resumed():
+        state, metric, memory, escapes = restored_loop(objective, saved, bounds)
     while True:
+        if run.checkpoint is not None:
+            run.hold(loop_content(state, metric, memory, bounds, escapes))
         metric.update(state)
         direction, slope = memory.direction(metric.apply)
         if slope > 0:
-            memory = forget()
+            memory = new_memory(objective, state, metric)
             direction, slope = memory.direction(metric.apply)
         decrease = -0.5 * slope
         due = bounds.due(state, decrease)
@@ -86,7 +95,7 @@ def descend(
         leapt = leap(state, decrease, due and bounds.promise_more(state, decrease), metric)
         if leapt is not None:
             state, metric = leapt
-            memory = forget()
+            memory = new_memory(objective, state, metric)
             bounds.restart()
             continue
         if decrease <= 1e-6 * bounds.tol * abs(state.loss):
@@ -97,7 +106,7 @@ def descend(
                 return state, LIMIT
             if not memory.s:
                 return state, STALLED
-            memory = forget()
+            memory = new_memory(objective, state, metric)
             continue
         state, step = found
         metric.adapt(step < 1 and len(run.rows) > 1)

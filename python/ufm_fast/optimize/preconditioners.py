@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from .. import _core
@@ -24,6 +26,13 @@ class PairMetric:
     def __init__(self, objective: Objective) -> None:
         self.objective = objective
         self.damping = 0.0
+
+    def carried(self) -> dict[str, Any]:
+        """What goes from one iteration to the next."""
+        return {"damping": self.damping}
+
+    def restore(self, carried: dict[str, Any]) -> None:
+        self.damping = float(carried["damping"])
 
     def update(self, state: State) -> None:
         q = self.objective.q
@@ -71,6 +80,17 @@ class KroneckerMetric:
     def __init__(self, objective: Objective) -> None:
         self.objective = objective
         self.age = 0
+
+    def carried(self) -> dict[str, Any]:
+        """What goes from one iteration to the next."""
+        if self.age == 0:
+            return {"age": 0}
+        return {"age": self.age, "for_A": self.for_A, "for_B": self.for_B, "bias": self.bias}
+
+    def restore(self, carried: dict[str, Any]) -> None:
+        self.age = int(carried["age"])
+        if self.age > 0:
+            self.for_A, self.for_B, self.bias = carried["for_A"], carried["for_B"], carried["bias"]
 
     def update(self, state: State) -> None:
         if self.age % RENEWAL == 0:
