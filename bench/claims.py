@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 
-from peers import ONE_BY_ONE, OURS, TORCH
+from peers import ONE_BY_ONE, OURS, PRODUCTS_ALONE, TORCH
 from work import Work
 
 DTYPES = "float64", "float32"
@@ -47,16 +47,18 @@ class Claim:
             return self.quantity(result)
         return result["times"][self.peer(result)] / result["times"][OURS]
 
-    def limit(self, result: dict) -> float:
-        """Ratio to the peer of a program that does the work's products at the processor's peak and nothing else."""
-        return result["times"][self.peer(result)] * result["peak"] / result["flops"]
+    def limits(self, result: dict) -> tuple[float, float]:
+        """Ratio to the peer of a program that does the work's products and nothing else: by BLAS, and at the peak."""
+        times = result["times"]
+        peer, at_peak = times[self.peer(result)], result["flops"] / result["peak"]
+        return peer / times.get(PRODUCTS_ALONE, at_peak), peer / at_peak
 
     def holds(self, value: float) -> bool:
         return value <= self.target if self.at_most else value >= self.target
 
 
 def best_peer(result: dict, *, but: tuple[str, ...] = ()) -> str:
-    times = {name: seconds for name, seconds in result["times"].items() if name not in (OURS, *but)}
+    times = {name: seconds for name, seconds in result["times"].items() if name not in (OURS, PRODUCTS_ALONE, *but)}
     return min(times, key=times.__getitem__)
 
 

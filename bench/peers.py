@@ -80,6 +80,25 @@ def numpy_hvp(work: Work, threads: int) -> Call:
     return partial(numpy_formulas.hvp, *work.point, work.labels, work.decay, *work.direction, work.M)
 
 
+def products_alone(work: Work, threads: int) -> Call:
+    """The matrix products of the algebra, by NumPy's BLAS into arrays that are there already; no answer."""
+    (W, H, _), (V_W, V_H, _) = work.point, work.direction
+    G, gradient = np.empty((work.M, work.K), work.dtype), uf.Point(np.empty_like(W), np.empty_like(H), None)
+
+    def three(W, H):
+        np.matmul(H, W.T, out=G)
+        np.matmul(G.T, H, out=gradient.W)
+        np.matmul(G, W, out=gradient.H)
+
+    def call():
+        three(W, H)
+        if work.quantity == "HVP":
+            three(V_W, V_H)
+            np.matmul(V_H, W.T, out=G)
+
+    return call
+
+
 def _torch_inputs(work: Work, threads: int):
     import torch
 
@@ -219,6 +238,7 @@ def jax_linearized(work: Work, threads: int) -> Call:
 OURS = "ufm-fast"
 TORCH, TORCH_CHUNKED, TORCH_COMPILED = "PyTorch", "PyTorch chunked", "PyTorch compiled"
 ONE_BY_ONE = "ufm-fast, one by one"
+PRODUCTS_ALONE = "the products alone"
 
 IMPLEMENTATIONS: dict[str, dict[str, Callable[[Work, int], Call]]] = {
     "loss+grad": {
@@ -228,6 +248,7 @@ IMPLEMENTATIONS: dict[str, dict[str, Callable[[Work, int], Call]]] = {
         TORCH_CHUNKED: partial(torch_loss_and_grad, _torch_chunked, False),
         TORCH_COMPILED: partial(torch_loss_and_grad, _torch_plain, True),
         "JAX": jax_loss_and_grad,
+        PRODUCTS_ALONE: products_alone,
     },
     "loss+grad, packed": {OURS: ours_packed},
     "HVP": {
@@ -237,6 +258,7 @@ IMPLEMENTATIONS: dict[str, dict[str, Callable[[Work, int], Call]]] = {
         "PyTorch jvp of grad": torch_jvp_of_grad,
         "curvlinops": curvlinops_hvp,
         "JAX jvp of grad": jax_jvp_of_grad,
+        PRODUCTS_ALONE: products_alone,
     },
     "HVP, repeated": {
         OURS: ours_operator,

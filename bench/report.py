@@ -38,8 +38,8 @@ def _verdict(claim: Claim, result: dict) -> str:
     text = f"{value:.{2 if claim.unit == 'x' else 1}f}{claim.unit} {'yes' if claim.holds(value) else '**NO**'}"
     if claim.peer is None:
         return text
-    limit = "" if claim.holds(value) else f"; bound {claim.limit(result):.2f}x"
-    return f"{text} ({claim.peer(result)}{limit})"
+    limits = "" if claim.holds(value) else "; bounds {:.2f}x, {:.2f}x".format(*claim.limits(result))
+    return f"{text} ({claim.peer(result)}{limits})"
 
 
 def must_show(results: dict[int, dict]) -> str:

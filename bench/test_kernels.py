@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from peers import IMPLEMENTATIONS
+from peers import IMPLEMENTATIONS, PRODUCTS_ALONE
 from work import Work
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # of peers
@@ -18,6 +18,7 @@ CASES = [
     pytest.param(work, name, id=f"{work.title}: {name}", marks=pytest.mark.benchmark(group=work.title))
     for work in WORKS
     for name in IMPLEMENTATIONS[work.quantity]
+    if name != PRODUCTS_ALONE
 ]
 
 

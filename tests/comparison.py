@@ -14,6 +14,11 @@ LOSSES = [uf.CrossEntropy(), uf.CrossEntropy(label_smoothing=0.1), uf.MSE()]
 BIASES = [{"bias": True, "lambda_b": 0.0}, {"bias": True, "lambda_b": 0.07}, {"bias": False}]
 
 
+#: Around the sizes at which products are split or take another path: tails of vectors, several tiles, blocks of classes
+#: and features, few and many features.
+SHAPES = [(17, 61), (33, 256), (37, 257), (131, 90), (700, 40), (60, 800)]
+
+
 class Case(NamedTuple):
     shape: tuple[int, int]
     threads: int
@@ -34,7 +39,7 @@ class Case(NamedTuple):
         if self.shape == SMALL:
             n = [1, 7, 2, 2, 4] if self.imbalanced else 3
         else:
-            n = np.geomspace(3, 300, K).astype(int) if self.imbalanced else 53
+            n = np.geomspace(3, 300, K).astype(int) if self.imbalanced else 53 if self.shape == LARGE else 3
         return uf.UFM(
             K, d, n, loss=self.loss, lambda_W=3e-2, lambda_H=2e-3,
             collapse=self.collapse, dtype=self.dtype, threads=self.threads, **self.bias,
@@ -51,6 +56,11 @@ CASES = [
         (True, False),
         ("float64", "float32"),
     )
+]
+
+SHAPE_CASES = [
+    Case(shape, 2, loss, {"bias": True, "lambda_b": 0.07}, False, collapse, dtype)
+    for shape, loss, collapse, dtype in itertools.product(SHAPES, LOSSES[1:], (True, False), ("float64", "float32"))
 ]
 
 

@@ -5,19 +5,24 @@ import pytest
 from ufm_fast import _core
 
 SCRIPT = """
-from comparison import CASES, check
-from ufm_fast import _core
+from comparison import CASES, SHAPE_CASES, check
+from ufm_fast import _blas, _core
 
+{prelude}
 assert _core.isa == {isa!r}
-for case in CASES:
+for case in CASES + SHAPE_CASES:
     try:
         check(case)
     except AssertionError as error:
         raise AssertionError(str(case)) from error
-print(len(CASES))
+print(len(CASES + SHAPE_CASES))
 """
 
 
+PRELUDES = {"with BLAS": "", "without BLAS": "_blas._integer_bytes = lambda capsule, parameters: None"}
+
+
+@pytest.mark.parametrize("prelude", PRELUDES.values(), ids=PRELUDES)
 @pytest.mark.parametrize("isa", _core.available)
-def test_agrees_with_the_oracle(isa, run_python):
-    assert int(run_python(SCRIPT.format(isa=isa), UFM_FAST_ISA=isa)) > 200
+def test_agrees_with_the_oracle(isa, prelude, run_python):
+    assert int(run_python(SCRIPT.format(isa=isa, prelude=prelude), UFM_FAST_ISA=isa)) > 200

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import ufm_fast as uf
-from comparison import BIASES, CASES, LOSSES, SMALL, assert_close, check, tolerance
+from comparison import BIASES, CASES, LOSSES, SHAPE_CASES, SMALL, assert_close, check, tolerance
 from oracle import Oracle
 
 models = st.builds(
@@ -28,7 +28,7 @@ models = st.builds(
 )
 
 
-@pytest.mark.parametrize("case", CASES, ids=str)
+@pytest.mark.parametrize("case", CASES + SHAPE_CASES, ids=str)
 def test_agrees_with_the_oracle(case):
     check(case)
 

@@ -83,7 +83,9 @@ void bias_curvature_product(const Problem<T>& problem, Matrix<const T> G, const 
       Vector<T>(image.data(), problem.K) = ConstVector<T>(v, problem.K);
       std::visit([&](const auto& loss) { loss.second_order(kept.data(), image.data(), problem.labels[m]); },
                  problem.loss);
-      elementwise::weigh(image.data(), problem.K, problem.weights[m], T(1), sums.data() + worker * problem.K);
+      const T one = 1;
+      elementwise::weigh(Matrix<T>(image.data(), 1, problem.K), &problem.weights[m], &one,
+                         sums.data() + worker * problem.K);
     }
   });
   Vector<double> result(out, problem.K);

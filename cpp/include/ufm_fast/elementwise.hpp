@@ -4,21 +4,17 @@
 #include <cmath>
 #include <limits>
 
-#include "matrix.hpp"
+#include "packets.hpp"
 
 namespace ufm_fast::elementwise {
 
-// One pass each over a row of numbers, vectorised with Eigen's packets (SSE, AVX, AVX-512, NEON, ... as compiled).
+// One pass each over a row of numbers, vectorised with Eigen's packets.
 // Reductions run in four independent chains, so that they wait for memory and not for the previous addition.
 
 namespace detail {
 
-namespace packet = Eigen::internal;
-
-template <class T>
-using Packet = typename packet::packet_traits<T>::type;
-template <class T>
-constexpr Index lanes = packet::unpacket_traits<Packet<T>>::size;
+using packet::lanes;
+using packet::Packet;
 constexpr int chains = 4;
 
 /// Calls body(position, chain) for all full packets of [0, size) and returns where the remainder starts.
@@ -98,14 +94,27 @@ T shifted_dot(const T* p, const T* d, Index size, T shift) {
   return result;
 }
 
-/// x becomes scale weight x, and weight x is added to `sum`. The sum runs over all samples and mostly cancels: double
-/// for any T.
+/// Row i of X becomes scales[i] weights[i] X_i, and weights[i] X_i is added to `sum`. The sum runs over all samples and
+/// mostly cancels: double for any T, but for that over `weighed_rows` rows, the most that X may have.
+inline constexpr Index weighed_rows = 8;
+
 template <class T>
-void weigh(T* x, Index size, T weight, T scale, double* sum) {
-  Vector<T> v(x, size);
-  v *= weight;
-  Vector<double>(sum, size) += v.template cast<double>();
-  if (scale != T(1)) v *= scale;
+void weigh(Matrix<T> X, const T* weights, const T* scales, double* sum) {
+  constexpr Index columns = 256;
+  for (Index first = 0; first < X.cols; first += columns) {
+    const Index count = std::min(columns, X.cols - first);
+    T part[columns] = {};
+    for (Index i = 0; i < X.rows; ++i) {
+      T* const x = X.row(i) + first;
+      const T weight = weights[i], scale = scales[i];
+      for (Index j = 0; j < count; ++j) {
+        const T weighed = weight * x[j];
+        part[j] += weighed;
+        x[j] = scale * weighed;
+      }
+    }
+    for (Index j = 0; j < count; ++j) sum[first + j] += double(part[j]);
+  }
 }
 
 }  // namespace ufm_fast::elementwise

@@ -51,67 +51,54 @@ void write_bias_gradient(const Problem<T>& problem, const double* sum, T* b) {
   }
 }
 
-/// Sums over the samples, gathered by several workers: the classifier's (K, d) part and the bias's (K,) part. Worker 0
-/// writes straight into the result, the others into arrays of their own, added in order at the end, so that the same
-/// number of workers gives the same bits.
+/// The gradient with respect to the classifier and the bias: sums over the samples, gathered by several workers. Every
+/// worker has sums of its own; they are added in order at the end, so that the same number of workers gives the same
+/// bits.
 template <class T>
-class ClassifierSum {
+class ClassifierGradient {
  public:
-  ClassifierSum(const Problem<T>& problem, Matrix<T> W, T* b, int workers)
-      : problem_(problem), W_(W), b_(b), parts_(workers), sums_(workers) {}
-
+  /// The sums of one worker.
   struct Part {
-    Matrix<T> W;
-    double* b;
+    ClassifierSum<T> W;
+    std::vector<double> b;
+
+    explicit Part(const Problem<T>& problem) : W(problem.K, problem.d), b(static_cast<std::size_t>(problem.K), 0.0) {}
   };
 
-  /// The worker's own part, starting from lambda_W W and lambda_b b (worker 0) or from zero.
-  Part start(int worker, PointView<const T> p) {
-    const Index size = problem_.K * problem_.d;
-    std::vector<double>& sum = sums_[worker];
-    sum.assign(static_cast<std::size_t>(problem_.K), 0.0);
-    if (worker == 0) {
-      Vector<T>(W_.data, size) = problem_.lambda_W * ConstVector<T>(p.W.data, size);
-      if (problem_.bias) {
-        for (Index k = 0; k < problem_.K; ++k) sum[k] = double(problem_.lambda_b) * double(p.b[k]);
-      }
-      return {W_, sum.data()};
-    }
-    parts_[worker] = std::make_unique<Workspace<T>>(size);
-    T* data = parts_[worker]->data();
-    Vector<T>(data, size).setZero();
-    return {Matrix<T>(data, problem_.K, problem_.d), sum.data()};
-  }
+  ClassifierGradient(const Problem<T>& problem, int workers) : problem_(problem), parts_(workers) {}
 
-  void finish(const Execution& execution) {
-    const int workers = static_cast<int>(parts_.size());
-    for (int part = 1; part < workers; ++part) {
-      for (Index k = 0; k < problem_.K; ++k) sums_[0][k] += sums_[part][k];
+  Part& start(int worker) { return parts_[worker].emplace(problem_); }
+  Part& part(int worker) { return *parts_[worker]; }
+
+  /// out.W = lambda_W p.W + the sum, out.b likewise.
+  void finish(PointView<const T> p, PointView<T> out, const Execution& execution) {
+    const Index K = problem_.K, d = problem_.d;
+    std::vector<double> b(static_cast<std::size_t>(K), 0.0);
+    for (Index k = 0; problem_.bias && k < K; ++k) b[k] = double(problem_.lambda_b) * double(p.b[k]);
+    for (const std::optional<Part>& part : parts_) {
+      for (Index k = 0; k < K; ++k) b[k] += part->b[k];
     }
-    write_bias_gradient(problem_, sums_[0].data(), b_);
-    if (workers == 1) return;
-    const Index size = problem_.K * problem_.d;
-    parallel_ranges(size, workers, execution.poll, [&](int, Index first, Index last, Interruption&) {
-      for (int part = 1; part < workers; ++part) {
-        Vector<T>(W_.data + first, last - first) += ConstVector<T>(parts_[part]->data() + first, last - first);
-      }
+    write_bias_gradient(problem_, b.data(), out.b);
+    const int workers = K * d <= small_product ? 1 : worker_count(K, execution.threads);
+    parallel_ranges(K, workers, execution.poll, [&](int, Index first, Index last, Interruption&) {
+      const Matrix<T> rows = out.W.block(first, last - first);
+      Vector<T>(rows.data, rows.rows * d) = problem_.lambda_W * ConstVector<T>(p.W.row(first), rows.rows * d);
+      for (const std::optional<Part>& part : parts_) part->W.add_to(first, rows);
     });
   }
 
  private:
   const Problem<T>& problem_;
-  Matrix<T> W_;
-  T* b_;
-  std::vector<std::unique_ptr<Workspace<T>>> parts_;
-  std::vector<std::vector<double>> sums_;
+  std::vector<std::optional<Part>> parts_;
 };
 
 }  // namespace detail
 
-/// f(W, H, b): one product of K d M multiplications. Memory: one tile of logits per thread.
+/// f(W, H, b): one product of K d M multiplications. Memory: one tile of logits per thread and, for small d, W.
 template <class T>
 double loss(const Problem<T>& problem, PointView<const T> p, const Execution& execution) {
   const int workers = row_workers(problem, execution);
+  const Operand<T> scores(Op::transpose, p.W, execution);
   std::vector<double> values(workers, 0.0);
   parallel_ranges(problem.M, workers, execution.poll, [&](int worker, Index first, Index last, Interruption& stop) {
     const Workspace<T> tile(tallest_tile(problem, first, last) * problem.K);
@@ -119,7 +106,7 @@ double loss(const Problem<T>& problem, PointView<const T> p, const Execution& ex
     double value = detail::ridge_of_features(problem, first, p.H.block(first, last - first));
     for_each_tile(problem, first, last, worker, stop, [&](Index begin, Index count) {
       const Matrix<T> Z(tile.data(), count, problem.K);
-      gemm<T>(Op::none, Op::transpose, 1, p.H.block(begin, count), p.W, 0, Z);
+      scores.multiply(p.H.block(begin, count), false, Z);
       value += residual_rows(problem, begin, p.b, Z, ignored.data());
     });
     values[worker] = value;
@@ -132,30 +119,31 @@ double loss(const Problem<T>& problem, PointView<const T> p, const Execution& ex
 ///     Z = H W^T,   grad_H = G W + ridges H,   grad_W = G^T H + lambda_W W,   grad_b = sum of rows + lambda_b b,
 ///
 /// where row m of G is the gradient with respect to W h_m. Without bias grad_b is zero. Memory: per thread one tile of
-/// logits and, from the second thread on, one classifier.
+/// logits and one classifier, and, for small d, two more classifiers.
 template <class T>
 double loss_and_gradient(const Problem<T>& problem, PointView<const T> p, PointView<T> gradient,
                          const Execution& execution) {
   const int workers = row_workers(problem, execution);
+  const Operand<T> scores(Op::transpose, p.W, execution), features(Op::none, p.W, execution);
   std::vector<double> values(workers, 0.0);
-  detail::ClassifierSum<T> sum(problem, gradient.W, gradient.b, workers);
+  detail::ClassifierGradient<T> sum(problem, workers);
   parallel_ranges(problem.M, workers, execution.poll, [&](int worker, Index first, Index last, Interruption& stop) {
     const Workspace<T> tile(tallest_tile(problem, first, last) * problem.K);
-    const auto part = sum.start(worker, p);
+    auto& part = sum.start(worker);
     double value = detail::ridge_of_features(problem, first, p.H.block(first, last - first));
     for_each_tile(problem, first, last, worker, stop, [&](Index begin, Index count) {
       const Matrix<const T> H = p.H.block(begin, count);
       const Matrix<T> G(tile.data(), count, problem.K);
-      gemm<T>(Op::none, Op::transpose, 1, H, p.W, 0, G);
-      value += residual_rows(problem, begin, p.b, G, part.b);
-      gemm<T>(Op::transpose, Op::none, 1, G, H, 1, part.W);
+      scores.multiply(H, false, G);
+      value += residual_rows(problem, begin, p.b, G, part.b.data());
+      part.W.add(G, H);
       const Matrix<T> grad_H = gradient.H.block(begin, count);
       detail::scaled_rows(problem, begin, H, grad_H);
-      gemm<T>(Op::none, Op::none, 1, G, p.W, 1, grad_H);
+      features.multiply(G, true, grad_H);
     });
     values[worker] = value;
   });
-  sum.finish(execution);
+  sum.finish(p, gradient, execution);
   return detail::ridge_of_classifier(problem, p) + detail::total(values);
 }
 

@@ -11,11 +11,12 @@ namespace ufm_fast {
 template <class T>
 void gradient_matrix(const Problem<T>& problem, PointView<const T> p, Matrix<T> G, const Execution& execution) {
   const int workers = row_workers(problem, execution);
+  const Operand<T> scores(Op::transpose, p.W, execution);
   parallel_ranges(problem.M, workers, execution.poll, [&](int worker, Index first, Index last, Interruption& stop) {
     std::vector<double> ignored(static_cast<std::size_t>(problem.K), 0.0);
     for_each_tile(problem, first, last, worker, stop, [&](Index begin, Index count) {
       const Matrix<T> tile = G.block(begin, count);
-      gemm<T>(Op::none, Op::transpose, 1, p.H.block(begin, count), p.W, 0, tile);
+      scores.multiply(p.H.block(begin, count), false, tile);
       residual_rows(problem, begin, p.b, tile, ignored.data());
     });
   });
@@ -27,12 +28,13 @@ namespace detail {
 template <class T, class Body>
 void for_each_gradient_tile(const Problem<T>& problem, PointView<const T> p, int workers, const Execution& execution,
                             Body&& body) {
+  const Operand<T> scores(Op::transpose, p.W, execution);
   parallel_ranges(problem.M, workers, execution.poll, [&](int worker, Index first, Index last, Interruption& stop) {
     const Workspace<T> tile(tallest_tile(problem, first, last) * problem.K);
     std::vector<double> ignored(static_cast<std::size_t>(problem.K), 0.0);
     for_each_tile(problem, first, last, worker, stop, [&](Index begin, Index count) {
       const Matrix<T> G(tile.data(), count, problem.K);
-      gemm<T>(Op::none, Op::transpose, 1, p.H.block(begin, count), p.W, 0, G);
+      scores.multiply(p.H.block(begin, count), false, G);
       residual_rows(problem, begin, p.b, G, ignored.data());
       body(worker, begin, G);
     });

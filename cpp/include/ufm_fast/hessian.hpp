@@ -13,13 +13,16 @@ void second_order_rows(const Problem<T>& problem, Index first, Matrix<const T> k
                        double* sum) {
   std::visit(
       [&](const auto& loss) {
-        for (Index i = 0; i < D.rows; ++i) {
-          const Index m = first + i;
-          const Affine<T> affine = affine_of(problem, m, direction_b);
-          elementwise::affine_max(D.row(i), problem.K, affine.scale, affine.b);
-          loss.second_order(kept.row(i), D.row(i), problem.labels[m]);
-          elementwise::weigh(D.row(i), problem.K, problem.weights[m], problem.scales[m], sum);
-        }
+        for_each_weighed_block(
+            problem, first, D,
+            [&](Index m, Matrix<T> rows, T*) {
+              for (Index i = 0; i < rows.rows; ++i) {
+                const Affine<T> affine = affine_of(problem, m + i, direction_b);
+                elementwise::affine_max(rows.row(i), problem.K, affine.scale, affine.b);
+                loss.second_order(kept.row(m + i - first), rows.row(i), problem.labels[m + i]);
+              }
+            },
+            sum);
       },
       problem.loss);
 }
@@ -59,10 +62,11 @@ void keep_rows(const Problem<T>& problem, Index first, const T* b, Matrix<T> Z) 
 template <class T>
 void keep(const Problem<T>& problem, PointView<const T> p, Matrix<T> kept, const Execution& execution) {
   const int workers = row_workers(problem, execution);
+  const Operand<T> scores(Op::transpose, p.W, execution);
   parallel_ranges(problem.M, workers, execution.poll, [&](int worker, Index first, Index last, Interruption& stop) {
     for_each_tile(problem, first, last, worker, stop, [&](Index begin, Index count) {
       const Matrix<T> tile = kept.block(begin, count);
-      gemm<T>(Op::none, Op::transpose, 1, p.H.block(begin, count), p.W, 0, tile);
+      scores.multiply(p.H.block(begin, count), false, tile);
       detail::keep_rows(problem, begin, p.b, tile);
     });
   });
@@ -75,45 +79,51 @@ void keep(const Problem<T>& problem, PointView<const T> p, Matrix<T> kept, const
 ///     out_b = sum of dG + lambda_b v_b.
 ///
 /// Six products a direction and, unless `kept` is given (filled by keep() at the same point; kept.data = nullptr
-/// otherwise), one more for all of them; what depends on p alone is computed once. Memory: per thread three tiles and,
-/// from the second thread on, one classifier a direction.
+/// otherwise), one more for all of them; what depends on p alone is computed once. Memory: per thread three tiles and
+/// one classifier a direction, and, for small d, two more classifiers a direction.
 template <class T>
 void hessian_products(const Problem<T>& problem, PointView<const T> p, const std::vector<PointView<const T>>& v,
                       Matrix<const T> kept, const std::vector<PointView<T>>& out, const Execution& execution) {
   const int workers = row_workers(problem, execution);
   const Index K = problem.K;
-  std::vector<detail::ClassifierSum<T>> sums;
-  for (const PointView<T>& o : out) sums.emplace_back(problem, o.W, o.b, workers);
+  const Operand<T> scores(Op::transpose, p.W, execution), features(Op::none, p.W, execution);
+  std::vector<Operand<T>> moved_scores, moved_features;
+  std::vector<detail::ClassifierGradient<T>> sums;
+  for (const PointView<const T>& direction : v) {
+    moved_scores.emplace_back(Op::transpose, direction.W, execution);
+    moved_features.emplace_back(Op::none, direction.W, execution);
+    sums.emplace_back(problem, workers);
+  }
   parallel_ranges(problem.M, workers, execution.poll, [&](int worker, Index first, Index last, Interruption& stop) {
     const Index height = tallest_tile(problem, first, last);
     const Workspace<T> tiles(3 * height * K);
-    std::vector<typename detail::ClassifierSum<T>::Part> parts;
-    for (std::size_t i = 0; i < v.size(); ++i) parts.push_back(sums[i].start(worker, v[i]));
+    for (detail::ClassifierGradient<T>& sum : sums) sum.start(worker);
     for_each_tile(problem, first, last, worker, stop, [&](Index begin, Index count) {
       const Matrix<const T> H = p.H.block(begin, count);
       const Matrix<T> P(tiles.data(), count, K), G(tiles.data() + height * K, count, K);
       const Matrix<T> dG(tiles.data() + 2 * height * K, count, K);
       if (kept.data == nullptr) {
-        gemm<T>(Op::none, Op::transpose, 1, H, p.W, 0, P);
+        scores.multiply(H, false, P);
         detail::keep_rows(problem, begin, p.b, P);
       }
       const Matrix<const T> at_p = kept.data == nullptr ? Matrix<const T>(P) : kept.block(begin, count);
       detail::gradient_rows(problem, begin, at_p, G);
       for (std::size_t i = 0; i < v.size(); ++i) {
+        auto& part = sums[i].part(worker);
         const Matrix<const T> V = v[i].H.block(begin, count);
-        gemm<T>(Op::none, Op::transpose, 1, H, v[i].W, 0, dG);
-        gemm<T>(Op::none, Op::transpose, 1, V, p.W, 1, dG);
-        detail::second_order_rows(problem, begin, at_p, v[i].b, dG, parts[i].b);
-        gemm<T>(Op::transpose, Op::none, 1, dG, H, 1, parts[i].W);
-        gemm<T>(Op::transpose, Op::none, 1, G, V, 1, parts[i].W);
+        moved_scores[i].multiply(H, false, dG);
+        scores.multiply(V, true, dG);
+        detail::second_order_rows(problem, begin, at_p, v[i].b, dG, part.b.data());
+        part.W.add(dG, H);
+        part.W.add(G, V);
         const Matrix<T> out_H = out[i].H.block(begin, count);
         detail::scaled_rows(problem, begin, V, out_H);
-        gemm<T>(Op::none, Op::none, 1, dG, p.W, 1, out_H);
-        gemm<T>(Op::none, Op::none, 1, G, v[i].W, 1, out_H);
+        features.multiply(dG, true, out_H);
+        moved_features[i].multiply(G, true, out_H);
       }
     });
   });
-  for (detail::ClassifierSum<T>& sum : sums) sum.finish(execution);
+  for (std::size_t i = 0; i < v.size(); ++i) sums[i].finish(v[i], out[i], execution);
 }
 
 }  // namespace ufm_fast

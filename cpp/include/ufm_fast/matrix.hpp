@@ -36,7 +36,14 @@ using ConstVector = Eigen::Map<const Eigen::Array<T, Eigen::Dynamic, 1>>;
 /// Sum of squares, accumulated in double whatever T is.
 template <class T>
 double squared_norm(const T* x, Index size) {
-  return ConstVector<T>(x, size).template cast<double>().square().sum();
+  constexpr Index lanes = 32;
+  double squares[lanes] = {};
+  Index i = 0;
+  for (; i + lanes <= size; i += lanes) {
+    for (Index lane = 0; lane < lanes; ++lane) squares[lane] += double(x[i + lane]) * double(x[i + lane]);
+  }
+  for (; i < size; ++i) squares[0] += double(x[i]) * double(x[i]);
+  return ConstVector<double>(squares, lanes).sum();
 }
 
 }  // namespace ufm_fast

@@ -1,36 +1,20 @@
 #pragma once
 
-#include <memory>
 #include <variant>
 
-#include "blas.hpp"
-#include "parallel.hpp"
+#include "operand.hpp"
 #include "problem.hpp"
 
 namespace ufm_fast {
 
-/// Rows of H a worker handles at a time. A product of a tile of logits, (tile_rows, K), with W has to pack all of W
-/// first, which a tall tile pays for; a tile of more than a few MiB is out of the caches before it is used again.
+/// Rows of H a worker handles at a time. With few features a tile of logits is used soon and should still be in a
+/// cache; with many, memory is fast enough anyway, and a tall tile makes up for the packing in every BLAS call.
 template <class T>
-Index tile_rows(Index K) {
-  const Index cached = (Index{1} << 23) / (static_cast<Index>(sizeof(T)) * std::max<Index>(K, 1));
-  return std::min<Index>(768, std::max<Index>(192, cached / 16 * 16));
+Index tile_rows(const Problem<T>& problem) {
+  const bool small = packs<T>(problem.K, problem.d);
+  const Index bytes = small ? Index{1} << 23 : Index{1} << 25, tallest = small ? 768 : 2048;
+  return std::min(tallest, std::max<Index>(192, bytes / static_cast<Index>(sizeof(T)) / problem.K / 16 * 16));
 }
-
-/// An uninitialised, aligned array of numbers: the worker that writes it first places its pages.
-template <class T>
-class Workspace {
- public:
-  explicit Workspace(Index size) : data_(Eigen::internal::aligned_new<T>(static_cast<std::size_t>(size)), Free{size}) {}
-  T* data() const { return data_.get(); }
-
- private:
-  struct Free {
-    Index size;
-    void operator()(T* p) const { Eigen::internal::aligned_delete(p, static_cast<std::size_t>(size)); }
-  };
-  std::unique_ptr<T, Free> data_;
-};
 
 /// Workers for the M rows of a problem.
 template <class T>
@@ -43,25 +27,36 @@ int row_workers(const Problem<T>& problem, const Execution& execution) {
 template <class T, class Body>
 void for_each_tile(const Problem<T>& problem, Index first, Index last, int worker, Interruption& interruption,
                    Body&& body) {
-  const Index rows = last - first;
-  const Index tiles = (rows + tile_rows<T>(problem.K) - 1) / tile_rows<T>(problem.K);
-  for (Index tile = 0; tile < tiles; ++tile) {
+  const packed::Cut tiles(last - first, tile_rows(problem), packed::height);
+  for (Index tile = 0; tile < tiles.count(); ++tile) {
     interruption.check(worker);
-    const Index begin = first + rows * tile / tiles;
-    body(begin, first + rows * (tile + 1) / tiles - begin);
+    body(first + tiles.begin(tile), tiles.length(tile));
   }
 }
 
 /// What a worker needs for rows [first, last): the height of its tallest tile.
 template <class T>
 Index tallest_tile(const Problem<T>& problem, Index first, Index last) {
-  return std::min(tile_rows<T>(problem.K), last - first);
+  return std::min(tile_rows(problem), last - first);
 }
 
 /// How the scores of sample m become logits.
 template <class T>
 Affine<T> affine_of(const Problem<T>& problem, Index m, const T* b) {
   return {problem.scales[m], problem.bias ? b : nullptr};
+}
+
+/// Calls body(sample, rows, weights) for blocks of few rows, the samples' weights being its own to change; then weighs
+/// the rows by these and the samples' scales, and adds them to `sum` without the scales.
+template <class T, class Body>
+void for_each_weighed_block(const Problem<T>& problem, Index first, Matrix<T> X, Body&& body, double* sum) {
+  for (Index i = 0; i < X.rows; i += elementwise::weighed_rows) {
+    const Index m = first + i, count = std::min(elementwise::weighed_rows, X.rows - i);
+    T weights[elementwise::weighed_rows];
+    std::copy_n(&problem.weights[m], count, weights);
+    body(m, X.block(i, count), weights);
+    elementwise::weigh(X.block(i, count), weights, &problem.scales[m], sum);
+  }
 }
 
 /// Turns rows of Z = H W^T into rows of the gradient matrix, adds their bias gradient to `sum`, and returns the data
@@ -71,12 +66,17 @@ double residual_rows(const Problem<T>& problem, Index first, const T* b, Matrix<
   return std::visit(
       [&](const auto& loss) {
         double value = 0;
-        for (Index i = 0; i < z.rows; ++i) {
-          const Index m = first + i;
-          const auto [l, factor] = loss.value_and_residual(z.row(i), affine_of(problem, m, b), problem.labels[m]);
-          value += double(problem.weights[m]) * l;
-          elementwise::weigh(z.row(i), problem.K, problem.weights[m] * factor, problem.scales[m], sum);
-        }
+        for_each_weighed_block(
+            problem, first, z,
+            [&](Index m, Matrix<T> rows, T* weights) {
+              for (Index i = 0; i < rows.rows; ++i) {
+                const auto [l, factor] =
+                    loss.value_and_residual(rows.row(i), affine_of(problem, m + i, b), problem.labels[m + i]);
+                value += double(problem.weights[m + i]) * l;
+                weights[i] *= factor;
+              }
+            },
+            sum);
         return value;
       },
       problem.loss);

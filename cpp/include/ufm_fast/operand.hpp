@@ -1,0 +1,82 @@
+#pragma once
+
+#include <optional>
+
+#include "blas.hpp"
+#include "packed.hpp"
+#include "parallel.hpp"
+
+namespace ufm_fast {
+
+/// Whether tiles of features with d columns are multiplied by the packed kernel, and not by BLAS: that packs the large
+/// operand again in every call, which is lost on few columns. Tiny products stay on Eigen (see `small_product`).
+template <class T>
+bool packs(Index K, Index d) {
+  return (d <= 256 || gemm_function<T>().function == nullptr) && K * d > 1024;
+}
+
+/// op(B), the right operand of one product a tile. Refers to B.
+template <class T>
+class Operand {
+ public:
+  Operand(Op op, Matrix<const T> b, const Execution& execution) : op_(op), b_(b) {
+    if (!packs<T>(b.rows, b.cols)) return;
+    packed_.emplace(op == Op::none ? b.rows : b.cols, op == Op::none ? b.cols : b.rows);
+    const int workers = b.rows * b.cols <= small_product ? 1 : worker_count(packed_->slivers(), execution.threads);
+    parallel_ranges(packed_->slivers(), workers, execution.poll,
+                    [&](int, Index first, Index last, Interruption&) { packed_->pack(op, b, first, last); });
+  }
+
+  /// C = A op(B), added to C if `accumulate`.
+  void multiply(Matrix<const T> a, bool accumulate, Matrix<T> c) const {
+    if (packed_) {
+      packed_->multiply(a, accumulate, c);
+    } else {
+      gemm<T>(Op::none, op_, 1, a, b_, accumulate ? 1 : 0, c);
+    }
+  }
+
+ private:
+  Op op_;
+  Matrix<const T> b_;
+  std::optional<packed::Right<T>> packed_;
+};
+
+/// The sum over tiles of G^T H, (K, d), for tiles of features H and of logits G.
+template <class T>
+class ClassifierSum {
+ public:
+  ClassifierSum(Index K, Index d) {
+    if (packs<T>(K, d)) {
+      packed_.emplace(d, K);
+    } else {
+      plain_.emplace(K * d);
+    }
+  }
+
+  void add(Matrix<const T> G, Matrix<const T> H) {
+    if (packed_) {
+      packed_->add(H, G);
+    } else {
+      gemm<T>(Op::transpose, Op::none, 1, G, H, begun_ ? 1 : 0, Matrix<T>(plain_->data(), G.cols, H.cols));
+    }
+    begun_ = true;
+  }
+
+  /// Adds the sum's rows of the classes that out has, from the first on.
+  void add_to(Index first, Matrix<T> out) const {
+    if (packed_) {
+      packed_->add_to(first, out);
+    } else {
+      const Index size = out.rows * out.cols;
+      Vector<T>(out.data, size) += ConstVector<T>(plain_->data() + first * out.cols, size);
+    }
+  }
+
+ private:
+  std::optional<packed::TransposedSum<T>> packed_;
+  std::optional<Workspace<T>> plain_;
+  bool begun_ = false;
+};
+
+}  // namespace ufm_fast
