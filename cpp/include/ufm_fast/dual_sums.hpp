@@ -24,8 +24,8 @@ struct DualSums {
   }
 };
 
-/// One pass over Y. A sum of K terms is accurate to K/8 + 20 units of 2^-52 of the sum of their sizes: rows are added up
-/// in two chains of packets, of two numbers at least, and columns in blocks of 32.
+/// One pass over Y. A sum of K terms is accurate to K/8 + 20 units of 2^-52 of the sum of their sizes: rows are added
+/// up in two chains of packets, of two numbers at least, and columns in blocks of 32.
 inline DualSums dual_sums(const Problem<double>& problem, Matrix<const double> Y, const Execution& execution) {
   constexpr Index block = 32;
   const Index K = problem.K;

@@ -136,7 +136,9 @@ double loss_and_gradient(const Problem<T>& problem, PointView<const T> p, PointV
       const Matrix<T> G(tile.data(), count, problem.K);
       scores.multiply(H, false, G);
       value += residual_rows(problem, begin, p.b, G, part.b.data());
+      stop.check(worker);
       part.W.add(G, H);
+      stop.check(worker);
       const Matrix<T> grad_H = gradient.H.block(begin, count);
       detail::scaled_rows(problem, begin, H, grad_H);
       features.multiply(G, true, grad_H);

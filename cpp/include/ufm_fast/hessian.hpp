@@ -112,14 +112,20 @@ void hessian_products(const Problem<T>& problem, PointView<const T> p, const std
         auto& part = sums[i].part(worker);
         const Matrix<const T> V = v[i].H.block(begin, count);
         moved_scores[i].multiply(H, false, dG);
+        stop.check(worker);
         scores.multiply(V, true, dG);
         detail::second_order_rows(problem, begin, at_p, v[i].b, dG, part.b.data());
+        stop.check(worker);
         part.W.add(dG, H);
+        stop.check(worker);
         part.W.add(G, V);
+        stop.check(worker);
         const Matrix<T> out_H = out[i].H.block(begin, count);
         detail::scaled_rows(problem, begin, V, out_H);
         features.multiply(dG, true, out_H);
+        stop.check(worker);
         moved_features[i].multiply(G, true, out_H);
+        stop.check(worker);
       }
     });
   });
