@@ -101,7 +101,7 @@ def test_own_start_is_the_minimum_for_few_counts_and_near_it_for_many(loss, bias
 
 
 def test_own_start_with_classes_alone_in_their_group():
-    """A few large counts far apart, between which the splines need what such a class would have with one like it."""
+    """Large counts far apart: interpolation between them needs what such a class would have with one like it."""
     counts = np.r_[5000, 2000, 800, 300, 120, 40 + np.arange(60)]
     ufm = uf.UFM(65, 65, counts, lambda_W=2e-4, lambda_H=1e-6, lambda_b=1e-2)
     result = uf.minimize(ufm, tol=1e-7)

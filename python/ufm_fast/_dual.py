@@ -19,9 +19,10 @@ label's probability is 1 - x with x their sum (its entropy by log1p). What remai
 * Evaluating D. Each term is known to a few u of its size, a sum of K terms to K/8 + 20 u at worst; (32 + K/4) u times
   the sum of the terms' absolute values is subtracted, an error dq in q counting (1 + |log q|) dq.
 * The norm. If |Y|_2 <= (1 + m) tau then Y / (1 + m) is feasible, and as D is concave with D(0) >= 0 its value is at
-  least (1 - m) D(Y). m = (64 + 4K) u covers the backward errors of LAPACK and of the products (entries in error by
-  sqrt(K) u relative to their row change the norm by at most K u) and of the recomputed diagonal (20 sqrt(K) u); the
-  change of the diagonal itself is added to it.
+  least (1 - m) D(Y). m = (64 + 4K) u covers the backward errors of LAPACK (a norm from Lanczos counts only where a
+  Cholesky factorisation shows that no eigenvalue of Y^T Y is larger) and of the products (entries in error by sqrt(K) u
+  relative to their row change the norm by at most K u) and of the recomputed diagonal (20 sqrt(K) u); the change of the
+  diagonal itself is added to it.
 * The constraint e = 0, which rounding leaves violated. For squared error, subtracting root e^T / N restores it and
   raises no norm. For cross-entropy, a flow of |e_k| from classes that receive too much to those that receive too
   little does: it adds to off-diagonal entries and takes from diagonals, raises the norm by at most |e / root|_2 and
@@ -39,7 +40,7 @@ from numpy.typing import NDArray
 from scipy.special import xlog1py
 
 from . import _core
-from ._grams import norm_rounding
+from ._grams import leading_pair, norm_rounding
 
 if TYPE_CHECKING:
     from ._classes import ClassProblem
@@ -47,7 +48,7 @@ if TYPE_CHECKING:
 Array: TypeAlias = NDArray[np.float64]
 
 #: Costs in products of two K x K matrices, for work counts.
-NORM_PRODUCTS, EIGH_PRODUCTS, SVD_PRODUCTS = 4, 8, 20
+NORM_PRODUCTS, EIGH_PRODUCTS, SVD_PRODUCTS = 2, 8, 20
 
 _UNIT = np.finfo(float).eps
 _TINY = np.finfo(float).tiny
@@ -216,13 +217,14 @@ class Dual:
         return B, q.best_bias(B @ A.T, b + A @ x)
 
     def norm(self, F: Array) -> float:
-        """Return the spectral norm |F|_2, from the largest eigenvalue of F^T F."""
+        """Return the spectral norm |F|_2, from the largest eigenvalue of F^T F: see `leading_pair`."""
         self.products += NORM_PRODUCTS
         size = float(abs(F).max())
         if size == 0:
             return 0.0
         X = F / size
-        return size * float(np.sqrt(np.linalg.eigvalsh(X.T @ X)[-1]))
+        square, _ = leading_pair(X.T @ X, self.q.workers)
+        return size * float(np.sqrt(square))
 
     def _combination(self, coefficients: list[float], matrices: list[Array]) -> Array:
         flat = [np.ascontiguousarray(matrix).ravel() for matrix in matrices]

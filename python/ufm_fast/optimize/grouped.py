@@ -1,8 +1,9 @@
 """The solver's start for cross-entropy: the minimum for a few groups of classes, interpolated to all classes.
 
-At the minimum the score of a class for another one, or for itself, is a smooth function of their counts. So the problem
-in which similar counts are replaced by their mean (symmetry reduction: a few numbers a pair of groups, whatever K is)
-gives that function at the groups' counts, and cubic splines in the logarithm of the count give it everywhere. Where no
+At the minimum the score of a class for another one, or for itself, is a function of their counts, smooth but for kinks
+where classes begin to be given up. So the problem in which similar counts are replaced by their mean (symmetry
+reduction: a few numbers a pair of groups, whatever K is) gives that function at the groups' counts, and cubic
+interpolation in the logarithm of the count, which does not overshoot at kinks (PCHIP), gives it everywhere. Where no
 counts were merged the start is the minimum, to the tolerance of the reduced problem.
 """
 
@@ -10,7 +11,7 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.interpolate import CubicSpline
+from scipy.interpolate import PchipInterpolator
 
 from .._classes import ClassProblem
 from .._newton import newton
@@ -37,19 +38,21 @@ def grouped_factors(q: ClassProblem) -> tuple[Array, Array, Array, float]:
     x, _ = newton(problem, problem.start(), _TOLERANCE, _STEPS)
     a, *factors, b = problem.split(x)
     contrast = np.sqrt(problem.contrasts(a))
-    to_classes = _spline(np.log(mean), np.log(samples))[kind]
+
+    def to_classes(values: Array) -> Array:
+        return _interpolated(np.log(mean), values, np.log(samples))[kind]
 
     def expanded(mean_part: Array) -> Array:
         others = mean_part / np.sqrt(np.outer(M, M))
         own = others.diagonal() + contrast * (1 - 1 / M)
         np.fill_diagonal(others, np.where(M > 1, others.diagonal() - contrast / M, _beside_diagonal(others)))
-        full: Array = to_classes @ others @ to_classes.T
-        full[np.diag_indices(q.K)] += to_classes @ (own - others.diagonal())
+        full = to_classes(np.ascontiguousarray(to_classes(others).T)).T.copy()
+        full[np.diag_indices(q.K)] += to_classes(own - others.diagonal())
         return full
 
     A, B = (expanded(part) for part in aligned_factors(factors[1] @ factors[0].T))
-    cost = problem.products * (problem.m / q.K) ** 3 + 2 * problem.m / q.K
-    return A, B, to_classes @ (b / np.sqrt(M)), cost
+    cost = problem.products * (problem.m / q.K) ** 3
+    return A, B, to_classes(b / np.sqrt(M)), cost
 
 
 def _groups(samples: Array, classes: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -63,12 +66,12 @@ def _groups(samples: Array, classes: NDArray[np.int64]) -> NDArray[np.int64]:
     return group
 
 
-def _spline(nodes: Array, at: Array) -> Array:
-    """The matrix that takes values at the nodes to those of their cubic spline; a single node's to a constant."""
+def _interpolated(nodes: Array, values: Array, at: Array) -> Array:
+    """Values at the nodes, along the first axis, interpolated; a constant where there is one node."""
     if len(nodes) == 1:
-        return np.ones((len(at), 1))
-    matrix: Array = CubicSpline(nodes, np.eye(len(nodes)))(at)
-    return matrix
+        return np.repeat(values, len(at), axis=0)
+    result: Array = PchipInterpolator(nodes, values, extrapolate=True)(at)
+    return result
 
 
 def _beside_diagonal(M: Array) -> Array:
