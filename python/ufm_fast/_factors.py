@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from scipy.linalg import cho_factor, cho_solve
 
 from ._classes import ClassProblem
 from ._newton import Array
@@ -74,7 +73,7 @@ class Factors:
             P = q.probabilities(G)
             curvature = P * (1 - P)
         weight, ridge = curvature.mean() / q.N, q.tau * np.eye(self.columns)
-        for_A, for_B = (cho_factor(weight * (X.T @ X) + ridge) for X in (B, A))
+        for_A, for_B = (np.linalg.inv(weight * (X.T @ X) + ridge) for X in (B, A))
         self._at = A, B, G, P, for_A, for_B, q.weights @ curvature + max(q.lambda_b, 1e-12)
 
     def product(self, v: Array) -> Array:
@@ -91,7 +90,7 @@ class Factors:
         )
 
     def precondition(self, gradient: Array) -> Array:
-        """Two triangular solves a factor."""
+        """Two products of a K x columns with a square matrix."""
         *_, for_A, for_B, for_b = self._at
         gA, gB, gb = self.split(gradient)
-        return self.join(cho_solve(for_A, gA.T).T, cho_solve(for_B, gB.T).T, gb / for_b)
+        return self.join(gA @ for_A, gB @ for_B, gb / for_b)

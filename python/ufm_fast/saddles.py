@@ -14,6 +14,8 @@ from ._factors import Factors
 from ._newton import Array, descend, newton
 from ._symmetric import Types
 from .model import UFM, Point
+from .optimize.grouped import grouped_factors
+from .optimize.start import squared_error_logits
 from .symmetry import solve
 
 _TOLERANCE = 1e-12  # of the gradient, asked for
@@ -161,7 +163,7 @@ def _lower_dimension(ufm: UFM, rank: int, generator: np.random.Generator) -> _Cr
     q = function.q
     found = 0
     for _ in range(_ATTEMPTS):
-        x, error = newton(function, descend(function, _start(function, generator), _DESCENT), _TOLERANCE)
+        x, error = newton(function, descend(function, _start(ufm, function, generator), _DESCENT), _TOLERANCE)
         if error > _ACCEPTED:
             continue
         A, B, b = function.split(x)
@@ -190,15 +192,17 @@ def _check_accuracy(ufm: UFM, rank: int, error: float) -> None:
         )
 
 
-def _start(function: Factors, generator: np.random.Generator) -> Array:
-    """Random centred class directions, with the margin each class would have on its own."""
-    q, rank = function.q, function.columns
-    miss = q.tau * q.N * (1 - 1 / q.K) / q.root + q.loss.label_smoothing * (1 - 1 / q.K)
-    miss = np.clip(miss, 1e-12, (1 - 1 / q.K) * (1 - 1e-3))
+def _start(ufm: UFM, function: Factors, generator: np.random.Generator) -> Array:
+    """A random choice of the singular pairs of scores near the optimum's."""
+    rank = function.columns
+    q = ClassProblem(ufm)
     if q.loss.name == "mse":
-        margin = np.maximum(1 - miss * q.K / (q.K - 1), 1e-3)
+        Z, _ = squared_error_logits(q)
     else:
-        margin = np.log((1 - miss) * (q.K - 1) / miss)
-    directions = np.linalg.qr(generator.standard_normal((q.K, rank)))[0]
-    A = np.sqrt(margin * q.root)[:, None] * (directions - directions.mean(axis=0))
-    return function.join(A, A, q.best_bias(A @ A.T, np.zeros(q.K)))
+        A, B, _, _ = grouped_factors(q)
+        Z = B @ A.T
+    U, s, Vt = np.linalg.svd(Z)
+    chosen = generator.permutation(ufm.K - 1)[:rank]
+    root = np.sqrt(s[chosen])
+    A, B = Vt[chosen].T * root, U[:, chosen] * root
+    return function.join(A, B, q.best_bias(B @ A.T, np.zeros(q.K)))
