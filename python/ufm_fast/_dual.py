@@ -92,7 +92,8 @@ class Dual:
         self._free = q.bias and q.lambda_b == 0  # e = 0 is a constraint
         self._rounding = (32 + q.K / 4) * _UNIT
         self._norm_rounding = norm_rounding(q.K)
-        self._floor = max(0.0, self.value(np.zeros((q.K, q.K))))
+        # D(0), which is zero but for the entropy of smoothed targets
+        self._floor = max(0.0, self.value(np.zeros((q.K, q.K)))) if q.loss.label_smoothing > 0 else 0.0
 
     def feasible(self, G: Array) -> Array:
         """Return G made to satisfy e = 0 where that is a constraint (bias without decay), else G itself.

@@ -61,7 +61,7 @@ struct PairMetric {
   }
 
  private:
-  static constexpr Index edge = 32, pairs_per_worker = 16;
+  static constexpr Index edge = 64, pairs_per_worker = 4;
 
   struct Block {
     Index row, col, rows, cols;

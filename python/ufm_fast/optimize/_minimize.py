@@ -108,7 +108,7 @@ def minimize(
 
     Notes
     -----
-    Memory: a few K x K and about 20 K x d arrays of double precision. Each evaluation takes three products.
+    Memory: a few K x K and about 30 K x d arrays of double precision. Each evaluation takes three products.
     """
     least = smallest_tolerance(ufm.K)
     if not (isinstance(tol, (int, float)) and least <= tol < 1):

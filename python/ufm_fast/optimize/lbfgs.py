@@ -13,7 +13,7 @@ from .objective import Array, Objective, State
 from .run import Run
 
 CERTIFIED, LIMIT, STALLED = 0, 1, 2
-PAIRS = 8
+PAIRS = 5
 
 
 class Metric(Protocol):
