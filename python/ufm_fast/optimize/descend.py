@@ -21,11 +21,11 @@ ALIGNED = 0.7  # share of the diagonal in |A|^2 from which the pair metric serve
 def descend_from(q: ClassProblem, A: Array, B: Array, b: Array, tol: float, run: Run) -> tuple[State, int]:
     """Minimise from factors of shape (K, d).
 
-    Begins with the Kronecker metric, which is good anywhere. Now and then, and after an escape, the factors are
-    balanced. For cross-entropy with d >= K they are also turned into the class-aligned gauge then, and if they are
-    nearly diagonal there, the pair metric serves: it costs no products and is better near the minimum. (With label
-    smoothing or squared error and small decays it is not.) All iterates stay in the span of the start's rows and of
-    what escapes add, at most 3 K dimensions of the feature space, so a wider model is descended in that many.
+    Begins with the Kronecker metric, which is good anywhere. Now and then under this metric, and after an escape, the
+    factors are balanced. For cross-entropy with d >= K they are also turned into the class-aligned gauge then, and if
+    they are nearly diagonal there, the pair metric serves: it costs no products and is better near the minimum. (With
+    label smoothing or squared error and small decays it is not.) All iterates stay in the span of the start's rows and
+    of what escapes add, at most 3 K dimensions of the feature space, so a wider model is descended in that many.
     """
     K, d = q.K, q.d
     if d > 3 * K:
@@ -39,10 +39,9 @@ def descend_from(q: ClassProblem, A: Array, B: Array, b: Array, tol: float, run:
 
     def leap(state: State, decrease: float, stuck: bool, current: Metric) -> tuple[State, Metric] | None:
         escaped = escape(objective, state, decrease) if stuck else None
-        if escaped is None and len(run.rows) % RENEWAL:
+        if escaped is None and (len(run.rows) % RENEWAL or isinstance(current, PairMetric)):
             return None
-        turn = alignable and (escaped is not None or not isinstance(current, PairMetric))
-        least = -np.inf if turn else max(decrease, 1e-13 * abs(state.loss))
+        least = -np.inf if alignable else max(decrease, 1e-13 * abs(state.loss))
         new = rebalance(objective, escaped or state, least, alignable) or escaped
         if new is None:
             return None
