@@ -94,6 +94,23 @@ def test_wide_features_and_merged_groups_of_unequal_size():
         assert norm == pytest.approx(1 / (11 * np.sqrt(30)), rel=1e-12)  # contrasts within a group
 
 
+@pytest.mark.parametrize("rank", [3, 20, 28, 33, 38])
+def test_equal_counts_are_merged(rank):
+    """40 classes with 29 distinct counts, in as many groups as the rank allows: fewer ranks than counts, and more."""
+    counts = np.round(np.geomspace(300, 5, 40)).astype(int)
+    distinct = len(np.unique(counts))
+    ufm = model(40, 40, counts, uf.CrossEntropy(), lambda_b=1e-2)
+    p = uf.saddle(ufm, rank, seed=1)
+    error, singular, _ = relative_gradient(ufm, p)
+    assert error < 1e-10
+    assert np.count_nonzero(singular > 1e-3) == rank
+    distances = np.linalg.norm(p.W[:, None] - p.W, axis=2)
+    merged = distances < 1e-10 * np.linalg.norm(p.W)
+    assert np.array_equal(merged & np.equal.outer(counts, counts), merged)
+    assert len(np.unique(merged, axis=0)) == max(distinct, rank + 1)
+    assert uf.classify(ufm, p).kind == "strict_saddle"
+
+
 def test_ranks_without_saddles():
     ufm = model(6, 6, 20, "cross_entropy")
     for rank in (-1, 5, 6):

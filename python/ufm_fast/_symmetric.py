@@ -15,7 +15,6 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import numpy as np
-from scipy.linalg import cho_factor, cho_solve
 
 from ._newton import Array
 
@@ -49,13 +48,17 @@ class Flow(NamedTuple):
 class SymmetricProblem:
     """F in the variables a (m,), A (m, m), B (m, m) and, where there is a bias, sqrt(M) b (m,), in one vector.
 
-    `products` counts the work in products of two m x m matrices.
+    With `columns`, A and B have fewer: points of lower rank. `products` counts the work in products of two m x m
+    matrices.
     """
 
-    def __init__(self, types: Types, *, tau: float, smoothing: float, lambda_b: float, bias: bool) -> None:
+    def __init__(
+        self, types: Types, *, tau: float, smoothing: float, lambda_b: float, bias: bool, columns: int | None = None
+    ) -> None:
         self.types, self.tau, self.smoothing, self.lambda_b, self.bias = types, tau, smoothing, lambda_b, bias
         n, blocks, size = types
         self.m = m = len(n)
+        self.columns = m if columns is None else columns
         self.M: Array = blocks * size
         self.K = float(self.M.sum())
         self.weights: Array = self.M * n / (self.M @ n)
@@ -73,9 +76,10 @@ class SymmetricProblem:
         self._at: tuple[Any, ...]
 
     def split(self, x: Array) -> tuple[Array, Array, Array, Array]:
-        m = self.m
-        a, A, B = x[:m], x[m : m + m * m].reshape(m, m), x[m + m * m : m + 2 * m * m].reshape(m, m)
-        return a, A, B, x[m + 2 * m * m :] if self.bias else np.zeros(m)
+        m, shape = self.m, (self.m, self.columns)
+        size = m * self.columns
+        a, A, B = x[:m], x[m : m + size].reshape(shape), x[m + size : m + 2 * size].reshape(shape)
+        return a, A, B, x[m + 2 * size :] if self.bias else np.zeros(m)
 
     def join(self, a: Array, A: Array, B: Array, b: Array) -> Array:
         return np.concatenate([a, A.ravel(), B.ravel(), b] if self.bias else [a, A.ravel(), B.ravel()])
@@ -141,8 +145,8 @@ class SymmetricProblem:
         _, flow, P = self.flow(contrast, B @ A.T, b)
         gamma, Gamma, _ = self.pull_back(flow)
         curvature = P * (1 - P) * self.weights[:, None]
-        w, ridge = float((curvature * self.in_mean**2).mean()), self.tau * np.eye(self.m)
-        for_A, for_B = (cho_factor(w * (X.T @ X) + ridge) for X in (B, A))
+        w, ridge = float((curvature * self.in_mean**2).mean()), self.tau * np.eye(self.columns)
+        for_A, for_B = (np.linalg.inv(w * (X.T @ X) + ridge) for X in (B, A))
         # along contrast_i the logits of one's block rise by in_own, those of the rest of one's type fall by in_others
         rest, own = P.diagonal(), 1 - P.sum(axis=1)
         rise, fall = self.in_own, self.in_others
@@ -169,7 +173,7 @@ class SymmetricProblem:
     def precondition(self, gradient: Array) -> Array:
         for_a, for_A, for_B, for_b = self._at[-1]
         ga, gA, gB, gb = self.split(gradient)
-        return self.join(ga / for_a, cho_solve(for_A, gA.T).T, cho_solve(for_B, gB.T).T, gb / for_b)
+        return self.join(ga / for_a, gA @ for_A, gB @ for_B, gb / for_b)
 
     def start(self) -> Array:
         """Every block with the margin it would have on its own; the exact minimum where there is one type.

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 import operator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ._blas import fitting_blas
 from ._classes import ClassProblem
@@ -40,10 +41,11 @@ def saddle(ufm: UFM, rank: int, seed: int = 0) -> Point:
     Every critical point whose rank is below d is the global minimum or a strict saddle, and is a critical point of the
     model with d = rank as well (Gu and Shen 2024, arXiv:2407.10702; Zhu et al. 2021, arXiv:2105.02375). Used are, in
     this order: W = H = 0 with the optimal bias (rank 0); for squared error with balanced classes, without a bias or
-    without a bias decay, the singular vectors of the shifted targets, any `rank` of them; for balanced cross-entropy,
-    the optimum with classes merged into rank + 1 groups of equal or nearly equal size, in closed form or by symmetry
-    reduction; otherwise a minimum of the model with d = rank, by quasi-Newton descent and Newton's method. The point is
-    then turned randomly within the feature space.
+    without a bias decay, the singular vectors of the shifted targets, any `rank` of them; for cross-entropy, the
+    optimum with classes of equal counts merged into rank + 1 groups or, where more counts than that are distinct, a
+    minimum of that rank with all classes of equal counts merged, by symmetry reduction; otherwise a minimum of the
+    model with d = rank. Minima come from quasi-Newton descent and Newton's method. The point is then turned randomly
+    within the feature space.
 
     Parameters
     ----------
@@ -103,30 +105,54 @@ def _critical(ufm: UFM, q: ClassProblem, rank: int, generator: np.random.Generat
     if q.loss.name == "mse":
         if balanced or not (q.bias and q.lambda_b > 0):
             return _singular_modes(q, rank, generator, balanced)
-    elif balanced:
-        return _merged_groups(ufm, rank, generator)
+    elif (merged := _merged_groups(ufm, q, rank, generator)) is not None:
+        return merged
     return _lower_dimension(ufm, rank, generator)
 
 
-def _merged_groups(ufm: UFM, rank: int, generator: np.random.Generator) -> _Critical:
-    """Balanced cross-entropy, optimal among the points at which the classes of a group coincide.
+def _merged_groups(ufm: UFM, q: ClassProblem, rank: int, generator: np.random.Generator) -> _Critical | None:
+    """Cross-entropy, optimal among the points of this rank at which the classes of a group coincide; None if none is.
 
-    The classes are dealt out to rank + 1 groups, so that there are at most two sizes of groups: a symmetry reduction
-    to at most 12 numbers. Equal groups have a closed form, with which Newton's method starts: every wrong class outside
-    the group has probability sqrt(n) tau + smoothing / K, as at the optimum.
+    Groups have classes of equal counts, so that a symmetry reduction finds the point. Where there are no more than
+    rank + 1 distinct counts there are rank + 1 groups, otherwise one a count, and the rank is that of the reduced
+    problem: with near-equal classes merged, few directions compete, and a descent is short.
     """
-    K, groups = ufm.K, rank + 1
-    deal = generator.permutation(K)
-    owner = np.empty(K, dtype=np.intp)
-    owner[deal] = np.arange(K) % groups
-    larger = K % groups  # the first groups have one class more
-    blocks = np.array([larger, groups - larger] if larger else [groups], dtype=float)
-    sizes = np.array([K // groups + 1, K // groups] if larger else [K // groups], dtype=float)
-    group = np.where(owner < larger, 0, 1 if larger else 0)
-    types = Types(np.full(len(blocks), float(ufm.counts[0])), blocks, sizes)
-    point, _, error = solve(ufm, group, owner - np.where(group == 1, larger, 0), types)
-    _check_accuracy(ufm, rank, error)
-    return _Critical(*point.factors(), point.bias[group])
+    distinct = len(np.unique(q.counts))
+    group, block, types = _deal(q.counts, max(distinct, rank + 1), generator)
+    start = _narrow_start(q, group, rank, generator) if rank + 1 < distinct else None
+    point, _, error = solve(ufm, group, block, types, start)
+    critical = _Critical(*point.factors(), point.bias[group])
+    return critical if error <= _ACCEPTED and _rank(critical) == rank and _is_above(q, critical) else None
+
+
+def _deal(counts: Array, groups: int, generator: np.random.Generator) -> tuple[NDArray[Any], NDArray[Any], Types]:
+    """Deal classes of equal counts out to so many groups: at most two sizes of groups, that is two types, a count."""
+    samples, kind = np.unique(counts, return_inverse=True)
+    M = np.bincount(kind)
+    further = generator.permutation(np.repeat(np.arange(len(M)), M - 1))[: groups - len(M)]
+    types: list[tuple[float, int, int]] = []
+    type_of, block = np.empty(len(counts), dtype=np.intp), np.empty(len(counts), dtype=np.intp)
+    for i, blocks in enumerate(1 + np.bincount(further, minlength=len(M))):
+        members, owner = generator.permutation(np.flatnonzero(kind == i)), np.arange(M[i]) % blocks
+        size, larger = divmod(int(M[i]), int(blocks))
+        for chosen, first, count in ((owner < larger, 0, larger), (owner >= larger, larger, blocks - larger)):
+            if count > 0:
+                type_of[members[chosen]], block[members[chosen]] = len(types), owner[chosen] - first
+                types.append((samples[i], count, size + (first == 0 and larger > 0)))
+    return type_of, block, Types(*np.array(types, dtype=float).T)
+
+
+def _narrow_start(
+    q: ClassProblem, group: NDArray[Any], rank: int, generator: np.random.Generator
+) -> tuple[Array, Array, Array]:
+    """A random choice of the singular pairs of scores near the optimum's, for groups with one type each."""
+    A, B, b, _ = grouped_factors(q)
+    M = np.bincount(group)
+    indicators = np.equal.outer(group, np.arange(len(M))) / np.sqrt(M)
+    U, s, Vt = np.linalg.svd((indicators.T @ B) @ (A.T @ indicators))
+    chosen = generator.permutation(len(M) - 1)[:rank]
+    root = np.sqrt(s[chosen])
+    return Vt[chosen].T * root, U[:, chosen] * root, indicators.T @ b
 
 
 def _singular_modes(q: ClassProblem, rank: int, generator: np.random.Generator, balanced: bool) -> _Critical:
@@ -166,17 +192,26 @@ def _lower_dimension(ufm: UFM, rank: int, generator: np.random.Generator) -> _Cr
         x, error = newton(function, descend(function, _start(ufm, function, generator), _DESCENT), _TOLERANCE)
         if error > _ACCEPTED:
             continue
-        A, B, b = function.split(x)
-        singular = np.linalg.svd(A, compute_uv=False)
-        found = int(np.count_nonzero(singular > _NEGLIGIBLE * singular[0]))
-        if found == rank and _exceeds(q.data_term(B @ A.T, b)[1], q.tau * (1 + 1e-9)):
-            return _Critical(A, B, b)
+        critical = _Critical(*function.split(x))
+        found = _rank(critical)
+        if found == rank and _is_above(q, critical):
+            return critical
     if found == 0:
         _check_accuracy(ufm, rank, error)
     raise ValueError(
         f"no saddle of rank {rank} found: {_ATTEMPTS} descents in {rank} feature dimensions ended at the global "
         f"minimum of {ufm!r}, whose rank is {found}"
     )
+
+
+def _rank(p: _Critical) -> int:
+    singular = np.linalg.svd(p.A, compute_uv=False)
+    return int(np.count_nonzero(singular > _NEGLIGIBLE * singular.max(initial=0.0)))
+
+
+def _is_above(q: ClassProblem, p: _Critical) -> bool:
+    """Whether a critical point is not the global minimum."""
+    return _exceeds(q.data_term(p.B @ p.A.T, p.b)[1], q.tau * (1 + 1e-9))
 
 
 def _exceeds(G: Array, threshold: float) -> bool:

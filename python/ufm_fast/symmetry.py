@@ -10,13 +10,14 @@ from numpy.typing import NDArray
 from scipy.linalg import helmert
 
 from ._classes import ClassProblem
-from ._newton import Array, newton
+from ._newton import Array, descend, newton
 from ._symmetric import SymmetricProblem, Types
 from ._symmetric_dual import lower_bound, spectral_norm
 from .certificate import Certificate, certificate_of
 from .model import UFM, Point
 
 _TOLERANCE = 1e-13
+_DESCENT = 1e-4  # at which Newton's method takes over from a given start
 _NEGLIGIBLE = 1e-12  # a singular value relative to the largest that counts as zero
 _CERTIFIED = 1e-8
 
@@ -104,9 +105,15 @@ class SymmetricPoint:
 
 
 def solve(
-    ufm: UFM, group: NDArray[Any], block: NDArray[Any], types: Types
+    ufm: UFM,
+    group: NDArray[Any],
+    block: NDArray[Any],
+    types: Types,
+    start: tuple[Array, Array, Array] | None = None,
 ) -> tuple[SymmetricPoint, SymmetricProblem, float]:
     """Minimise cross-entropy over the points that are symmetric within groups and equal within blocks.
+
+    From a start (A, B, sqrt(M) b) with fewer than m columns, over points of that rank without contrasts.
 
     Returns
     -------
@@ -122,8 +129,10 @@ def solve(
         smoothing=ufm.loss_function.label_smoothing,
         lambda_b=ufm.lambda_b,
         bias=ufm.bias,
+        columns=None if start is None else start[0].shape[1],
     )
-    x, error = newton(problem, problem.start(), _TOLERANCE)
+    x = problem.start() if start is None else descend(problem, problem.join(np.zeros(problem.m), *start), _DESCENT)
+    x, error = newton(problem, x, _TOLERANCE)
     a, A, B, b = problem.split(x)
     contrast = problem.contrasts(a)
     U, s, Vt = np.linalg.svd(B @ A.T)
