@@ -51,14 +51,14 @@ void call_gemm(void* function, Op op_a, Op op_b, T alpha, Matrix<const T> a, Mat
 }
 
 template <class Integer, class T>
-void call_syrk(void* function, Matrix<const T> x, Matrix<T> c) {
+void call_syrk(void* function, Matrix<const T> x, T beta, Matrix<T> c) {
   using Syrk = void (*)(const char*, const char*, const Integer*, const Integer*, const T*, const T*, const Integer*,
                         const T*, T*, const Integer*);
   // The lower triangle of the column-major matrix is the upper one of the row-major matrix.
   const Integer n = static_cast<Integer>(c.cols), k = static_cast<Integer>(x.rows);
   const Integer ldx = static_cast<Integer>(x.stride), ldc = static_cast<Integer>(c.stride);
-  const T one = 1, zero = 0;
-  reinterpret_cast<Syrk>(function)("L", "N", &n, &k, &one, x.data, &ldx, &zero, c.data, &ldc);
+  const T one = 1;
+  reinterpret_cast<Syrk>(function)("L", "N", &n, &k, &one, x.data, &ldx, &beta, c.data, &ldc);
 }
 
 template <class T>
@@ -100,16 +100,16 @@ void gemm(Op op_a, Op op_b, T alpha, Matrix<const T> a, Matrix<const T> b, T bet
   }
 }
 
-/// The diagonal and what lies above it of C = X^T X, single-threaded; what lies below is left undefined.
+/// The diagonal and what lies above it of C = X^T X + beta C, single-threaded; what lies below is left undefined.
 template <class T>
-void gram(Matrix<const T> x, Matrix<T> c) {
+void gram(Matrix<const T> x, T beta, Matrix<T> c) {
   const BlasFunction& blas = syrk_function<T>();
   if (blas.function == nullptr || c.rows * c.cols * x.rows <= small_product) {
-    gemm<T>(Op::transpose, Op::none, 1, x, x, 0, c);
+    gemm<T>(Op::transpose, Op::none, 1, x, x, beta, c);
   } else if (blas.integer_bytes == 4) {
-    detail::call_syrk<std::int32_t>(blas.function, x, c);
+    detail::call_syrk<std::int32_t>(blas.function, x, beta, c);
   } else {
-    detail::call_syrk<std::int64_t>(blas.function, x, c);
+    detail::call_syrk<std::int64_t>(blas.function, x, beta, c);
   }
 }
 

@@ -20,8 +20,9 @@ namespace ufm_fast {
 /// speed of that type's SYRK and GEMM, and added to the sum in double.
 ///
 /// Memory: d x d + 2 K d doubles and, while updating, tile_rows x d + d x d numbers of T or, where that is more, 2
-/// block x block a thread instead of d x d. The same number of threads gives the same bits. Batches and class counts
-/// merge by the formula of Chan, Golub and LeVeque (1983) for parallel variances.
+/// block x block a thread instead of d x d; for d <= block no more than (sub_tile_rows + d) x d a thread, unless
+/// squares leave the range of T. The same number of threads gives the same bits. Batches and class counts merge by the
+/// formula of Chan, Golub and LeVeque (1983) for parallel variances.
 class ClassStatistics {
  public:
   ClassStatistics(Index K, Index d)
@@ -44,11 +45,12 @@ class ClassStatistics {
   template <class T>
   bool update(Matrix<const T> H, const Index* labels, const Execution& execution) {
     Interruption interruption(execution.poll);
-    const Workspace<T> tile(std::min(H.rows, tile_rows) * d_);
+    const Index tallest = std::min(H.rows, tile_rows);
+    const Workspace<T> shifted((in_one_piece() ? shift_workers(tallest, execution) * sub_tile_rows : tallest) * d_);
     for (Index first = 0; first < H.rows; first += tile_rows) {
       interruption.check(0);
       const Index rows = std::min(tile_rows, H.rows - first);
-      if (!add_tile(H.block(first, rows), labels + first, Matrix<T>(tile.data(), rows, d_), execution)) return false;
+      if (!add_tile(H.block(first, rows), labels + first, shifted.data(), execution)) return false;
     }
     return true;
   }
@@ -91,7 +93,8 @@ class ClassStatistics {
 
  private:
   static constexpr Index tile_rows = 4096;
-  static constexpr Index block = 512;  // columns of a product, at most
+  static constexpr Index block = 512;          // columns of a product, at most
+  static constexpr Index sub_tile_rows = 320;  // shifted and multiplied while they are in a core's cache
   static constexpr Index least_rows_of_slice = 128;
   static constexpr Index strip = 32;         // columns whose sums stay in registers ...
   static constexpr Index rows_together = 4;  // ... over so many rows
@@ -123,11 +126,22 @@ class ClassStatistics {
     return all;
   }
 
-  /// Adds the rows of H, as many as `tile` has; false as `update`.
+  /// Whether the thread that has shifted some rows also multiplies them, at once.
+  bool in_one_piece() const { return d_ <= block; }
+
+  int shift_workers(Index rows, const Execution& execution) const {
+    return rows * d_ <= small_product ? 1 : worker_count(rows / least_rows_of_slice, execution.threads);
+  }
+
+  /// Adds at most `tile_rows` rows of H; false as `update`. `shifted` is scratch, as in `shift`.
   template <class T>
-  bool add_tile(Matrix<const T> H, const Index* labels, Matrix<T> tile, const Execution& execution) {
+  bool add_tile(Matrix<const T> H, const Index* labels, T* shifted, const Execution& execution) {
     const Groups<T> groups = group(H, labels);
-    const double squares = shift(groups, tile, execution);
+    const int workers = shift_workers(H.rows, execution);
+    const Workspace<T> products(in_one_piece() ? workers * d_ * d_ : 0);
+    const double squares = shift(groups, shifted, workers, execution, [&](int worker, Matrix<const T> rows, bool more) {
+      if (in_one_piece()) gram<T>(rows, more ? 1 : 0, {products.data() + worker * d_ * d_, d_, d_});
+    });
     if (!(squares <= (sizeof(T) == sizeof(float) ? 1e75 : 1e300))) return false;
     std::vector<Index> off_centre;
     for (const Run& run : groups.runs) {
@@ -139,8 +153,15 @@ class ClassStatistics {
           off_centre.push_back(run.label);
       }
     }
-    const double factor = scaled(tile, squares);
-    add_gram<T>(tile, factor, execution);
+    if (!in_one_piece()) {
+      add_scaled(Matrix<T>(shifted, H.rows, d_), squares, execution);
+    } else if (in_range<T>(squares)) {
+      add_products(products.data(), workers, 1.0, workers, execution);
+    } else {
+      const Workspace<T> tile(H.rows * d_);
+      shift_again(groups, Matrix<T>(tile.data(), H.rows, d_));
+      add_scaled(Matrix<T>(tile.data(), H.rows, d_), squares, execution);
+    }
     centre(off_centre, execution);
     return true;
   }
@@ -218,13 +239,13 @@ class ClassStatistics {
     });
   }
 
-  /// Fills the tile with the rows minus the reference of their class; the sums of that and of its square grow, in
-  /// double. Returns the sum of squares over the tile.
-  template <class T>
-  double shift(const Groups<T>& groups, Matrix<T> tile, const Execution& execution) {
+  /// Rows minus the reference of their class; the sums of that and of its square grow, in double. They are written to
+  /// `shifted`, in one piece to the worker's `sub_tile_rows` rows, otherwise each to its own row; then(worker, rows,
+  /// more) is called for every few of them, `more` saying whether the worker has had others. Returns the sum of
+  /// squares.
+  template <class T, class Then>
+  double shift(const Groups<T>& groups, T* shifted, int workers, const Execution& execution, Then&& then) {
     const std::vector<Run>& runs = groups.runs;
-    const int workers =
-        tile.rows * d_ <= small_product ? 1 : worker_count(tile.rows / rows_together, execution.threads);
     add_references(groups, workers, execution);
     struct Part {
       Index label;              // of the class that the worker's first row belongs to ...
@@ -232,26 +253,35 @@ class ClassStatistics {
       std::vector<double> squares;
     };
     std::vector<Part> parts(workers, {0, std::vector<double>(d_), std::vector<double>(runs.size())});
-    parallel_ranges(tile.rows, workers, execution.poll, [&](int worker, Index first, Index last, Interruption&) {
-      Part& part = parts[worker];
-      auto run =
-          std::upper_bound(runs.begin(), runs.end(), first, [](Index row, const Run& r) { return row < r.last; });
-      part.label = run->label;
-      for (; run != runs.end() && run->first < last; ++run) {
-        const double* reference = &reference_[run->label * d_];
-        double* sum = run->first < first ? part.sum.data() : &sums_[run->label * d_];
-        double squares[strip] = {};
-        const Index end = std::min(last, run->last);
-        for (Index i = std::max(first, run->first); i < end; i += rows_together) {
-          const Matrix<T> shifted = tile.block(i, std::min(rows_together, end - i));
-          const T* const* h = &groups.rows[i];
-          Index column = 0;
-          for (; column + strip <= d_; column += strip) shift_strip<strip>(h, column, reference, sum, squares, shifted);
-          for (; column < d_; ++column) shift_strip<1>(h, column, reference, sum, squares, shifted);
-        }
-        part.squares[run - runs.begin()] = Vector<double>(squares, strip).sum();
-      }
-    });
+    parallel_ranges(
+        runs.back().last, workers, execution.poll, [&](int worker, Index first, Index last, Interruption& stop) {
+          Part& part = parts[worker];
+          auto run =
+              std::upper_bound(runs.begin(), runs.end(), first, [](Index row, const Run& r) { return row < r.last; });
+          part.label = run->label;
+          for (Index top = first; top < last; top += sub_tile_rows) {
+            stop.check(worker);
+            const Index bottom = std::min(last, top + sub_tile_rows);
+            const Matrix<T> tile(shifted + (in_one_piece() ? worker * sub_tile_rows : top) * d_, bottom - top, d_);
+            for (Index i = top; i < bottom; run += i == run->last) {
+              const double* reference = &reference_[run->label * d_];
+              double* sum = run->first < first ? part.sum.data() : &sums_[run->label * d_];
+              double squares[strip] = {};
+              const Index end = std::min(bottom, run->last);
+              for (Index count; i < end; i += count) {
+                count = std::min(rows_together, end - i);
+                const Matrix<T> out = tile.block(i - top, count);
+                const T* const* h = &groups.rows[i];
+                Index column = 0;
+                for (; column + strip <= d_; column += strip)
+                  shift_strip<strip>(h, column, reference, sum, squares, out);
+                for (; column < d_; ++column) shift_strip<1>(h, column, reference, sum, squares, out);
+              }
+              part.squares[run - runs.begin()] += Vector<double>(squares, strip).sum();
+            }
+            then(worker, tile, top > first);
+          }
+        });
     double total = 0;
     for (const Part& part : parts) {
       sum(part.label) += ConstVector<double>(part.sum.data(), d_);
@@ -261,13 +291,29 @@ class ClassStatistics {
     return total;
   }
 
-  /// Divides a tile whose products would leave the range of float by a power of two, and returns the square of that.
+  /// Fills the tile as `shift` did.
   template <class T>
-  double scaled(Matrix<T> tile, double squares) {
-    if (sizeof(T) == sizeof(double) || squares == 0 || (squares > 0x1p-60 && squares < 0x1p100)) return 1;
-    const int exponent = std::ilogb(squares) / 2;
-    Vector<T>(tile.data, tile.rows * d_) *= static_cast<T>(std::ldexp(1.0, -exponent));
-    return std::ldexp(1.0, 2 * exponent);
+  void shift_again(const Groups<T>& groups, Matrix<T> tile) {
+    for (const Run& run : groups.runs) {
+      for (Index i = run.first; i < run.last; ++i) {
+        const ConstVector<T> h(groups.rows[i], d_);
+        Vector<T>(tile.row(i), d_) = (h.template cast<double>() - reference(run.label)).template cast<T>();
+      }
+    }
+  }
+
+  /// Whether products of a tile with this sum of squares stay in the range of T.
+  template <class T>
+  static bool in_range(double squares) {
+    return sizeof(T) == sizeof(double) || squares == 0 || (squares > 0x1p-60 && squares < 0x1p100);
+  }
+
+  /// scatter += X^T X; an X whose products would leave the range of T is first divided by a power of two.
+  template <class T>
+  void add_scaled(Matrix<T> X, double squares, const Execution& execution) {
+    const int exponent = in_range<T>(squares) ? 0 : std::ilogb(squares) / 2;
+    if (exponent != 0) Vector<T>(X.data, X.rows * d_) *= static_cast<T>(std::ldexp(1.0, -exponent));
+    add_gram<T>(X, std::ldexp(1.0, 2 * exponent), execution);
   }
 
   /// scatter += factor X^T X, its diagonal and what lies above it: by pairs of blocks of columns and, so that none of
@@ -282,7 +328,7 @@ class ClassStatistics {
         std::max<Index>(1, std::min<Index>((largest * threads + all - 1) / all, X.rows / least_rows_of_slice));
     const Workspace<T> products(slices * d_ * d_);
     const int workers = worker_count(slices * pairs, threads);
-    std::atomic<Index> next{workers};  // a worker begins with the slice that it has shifted, if there is but one pair
+    std::atomic<Index> next{workers};
     parallel_ranges(workers, workers, execution.poll, [&](int worker, Index, Index, Interruption& stop) {
       for (Index task = worker; task < slices * pairs; task = next++) {
         stop.check(worker);
@@ -301,18 +347,23 @@ class ClassStatistics {
         const Matrix<const T> x(X.row(first) + top, count, rows, X.stride);
         const Matrix<T> product(products.data() + (slice * d_ + top) * d_ + left, rows, cols, d_);
         if (i == j) {
-          gram<T>(x, product);
+          gram<T>(x, 0, product);
         } else {
           gemm<T>(Op::transpose, Op::none, 1, x, {X.row(first) + left, count, cols, X.stride}, 0, product);
         }
       }
     });
+    add_products(products.data(), slices, factor, workers, execution);
+  }
+
+  /// scatter += factor times the sum of `count` products (d, d).
+  template <class T>
+  void add_products(const T* products, Index count, double factor, int workers, const Execution& execution) {
     parallel_ranges(workers, workers, execution.poll, [&](int worker, Index, Index, Interruption&) {
       for (Index row = worker; row < d_; row += workers) {
         Vector<double> sum(&scatter_[row * d_ + row], d_ - row);
-        for (Index slice = 0; slice < slices; ++slice) {
-          sum += factor *
-                 ConstVector<T>(products.data() + (slice * d_ + row) * d_ + row, d_ - row).template cast<double>();
+        for (Index k = 0; k < count; ++k) {
+          sum += factor * ConstVector<T>(products + (k * d_ + row) * d_ + row, d_ - row).template cast<double>();
         }
       }
     });
