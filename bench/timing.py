@@ -12,7 +12,7 @@ from peers import IMPLEMENTATIONS, OURS, PRODUCTS_ALONE, Call
 from work import Work
 
 SHORTEST_SAMPLE = 0.02  # seconds: a shorter call is repeated within a sample
-REST = 0.05  # seconds before a sample, in which worker threads of the implementation before it stop spinning
+REST = 0.3  # seconds before a sample, in which worker threads of the implementation before it stop spinning
 FEWEST_ROUNDS, MOST_ROUNDS = 3, 15
 
 
