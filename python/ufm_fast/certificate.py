@@ -119,8 +119,5 @@ def in_double(ufm: UFM, p: Point) -> tuple[UFM, Point]:
     p = ufm._checked(p, ufm.M)
     if ufm.dtype == np.float64:
         return ufm, p
-    double = UFM(
-        ufm.K, ufm.d, ufm.counts, loss=ufm.loss_function, lambda_W=ufm.lambda_W, lambda_H=ufm.lambda_H,
-        lambda_b=ufm.lambda_b, bias=ufm.bias, collapse=ufm.collapse_classes, threads=ufm.threads,
-    )  # fmt: skip
+    double = ufm._in_double(collapse=ufm.collapse_classes)
     return double, Point(*(np.ascontiguousarray(part, dtype=np.float64) for part in p))

@@ -9,7 +9,6 @@ import numpy as np
 from .._classes import ClassProblem
 from .._warnings import ConvergenceWarning
 from ..eigenpairs import lowest_eigenpairs
-from ..model import UFM
 from .objective import Objective, State
 
 _NEGATIVE = 1e-6  # in units of 2 lambda_W lambda_H / (lambda_W + lambda_H)
@@ -24,7 +23,7 @@ def escape_by_curvature(objective: Objective, state: State) -> State | None:
     eigenvector of the Hessian, or what the eigen-solver has on the way to it: any negative Ritz value will do.
     """
     q, run = objective.q, objective.run
-    ufm = _on_class_means(q.ufm)
+    ufm = q.ufm._in_double(collapse=True)
     means = ClassProblem(ufm)
     p = means.point(state.A, state.B, state.b)
     with warnings.catch_warnings():
@@ -50,10 +49,3 @@ def escape_by_curvature(objective: Objective, state: State) -> State | None:
     if best is not None:
         run.escapes += 1
     return best
-
-
-def _on_class_means(ufm: UFM) -> UFM:
-    return UFM(
-        ufm.K, ufm.d, ufm.counts, loss=ufm.loss_function, lambda_W=ufm.lambda_W, lambda_H=ufm.lambda_H,
-        lambda_b=ufm.lambda_b, bias=ufm.bias, threads=ufm.threads,
-    )  # fmt: skip
