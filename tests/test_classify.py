@@ -293,6 +293,53 @@ def test_the_cheap_certificate_is_taken_only_where_the_full_one_could_not_decide
             assert found.certificate.spectral_norm == pytest.approx(full.spectral_norm, rel=1e-12)
 
 
+@pytest.mark.parametrize("d", [5, 9])
+@pytest.mark.parametrize("scale", [1e-9, 1.0, 1e6])
+@pytest.mark.parametrize(
+    ("rank_W", "rank_H", "rank"),
+    [(0, 0, 0), (2, 2, 2), (2, 0, 2), (0, 2, 2), (1, 3, 3), (3, 1, 3), (4, 4, 4), (5, 5, 5)],
+)
+def test_rank(d, scale, rank_W, rank_H, rank):
+    """Factors with nested row spaces; the smallest singular value that counts is 1e-4 of the largest."""
+    ufm = uf.UFM(5, d, [6, 3, 2, 1, 1], loss="mse", lambda_W=5e-3, lambda_H=2e-3, lambda_b=1e-2)
+    rng = np.random.default_rng(0)
+    Q, U, V = (np.linalg.qr(rng.standard_normal((n, n)))[0] for n in (d, 5, 5))
+
+    def factor(left, rank):
+        return scale * (left[:, :rank] * np.geomspace(1, 1e-4, rank)) @ Q[:rank]
+
+    p = uf.Point(factor(U, rank_W), factor(V, rank_H), np.zeros(5))
+    found = uf.classify(ufm, p)
+    floor = (ufm.N / ufm.K) ** 0.25
+    assert found.rank == (rank if scale * 1e-4 > 1e-6 * floor else 0)
+    if scale == 1:
+        check(ufm, p, found, found.kind)
+
+
+def test_rank_of_factors_that_only_look_balanced():
+    """Equal norms, one row space inside the other, or complements."""
+    ufm = uf.UFM(4, 5, 3, lambda_W=1e-2, lambda_H=1e-2 / 3, lambda_b=1e-2)
+    rho = (ufm.lambda_H / ufm.lambda_W) ** 0.25
+    for A, B, rank in [
+        (np.eye(4, 5) * [2, 0, 0, 0, 0], np.eye(4, 5) * [0, 2, 0, 0, 0], 2),
+        (np.eye(4, 5) * [2, 0, 0, 0, 0], np.eye(4, 5) * [math.sqrt(2), math.sqrt(2), 0, 0, 0], 2),
+        (np.eye(4, 5) * [1, 1, 0, 0, 0], np.eye(4, 5) * [1, 1, 1e-3, 0, 0], 3),
+        (np.eye(4, 5) * [1, 1, 0, 0, 0], np.eye(4, 5) * [1, 1, 1e-9, 0, 0], 2),
+    ]:
+        p = uf.Point(rho * A, B / (rho * math.sqrt(3)), np.zeros(4))
+        found = uf.classify(ufm, p)
+        assert found.rank == rank
+        check(ufm, p, found, "not_critical")
+        assert not math.isnan(found.lowest_eigenvalue)
+
+
+@pytest.mark.parametrize("collapse", [True, False])
+def test_overflow(collapse):
+    ufm = uf.UFM(3, 4, 2, lambda_W=1e-2, lambda_H=1e-2, collapse=collapse)
+    with pytest.raises(FloatingPointError, match="overflows"):
+        uf.classify(ufm, ufm.random_point(0, 1e170))
+
+
 def test_tolerances():
     ufm = uf.UFM(3, 3, 2, lambda_W=1e-2, lambda_H=1e-2)
     p = ufm.random_point(0)

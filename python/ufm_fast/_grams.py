@@ -57,11 +57,12 @@ def leading_pair(gram: NDArray[np.float64], threads: int) -> tuple[float, NDArra
 
 
 def rank_and_least(gram: NDArray[np.float64], threshold: float) -> tuple[int, NDArray[np.float64]]:
-    """Return how many eigenvalues exceed a positive threshold, and a unit vector near the least of them all.
+    """Return how many eigenvalues exceed a positive threshold, and orthonormal columns near the least of them all.
 
     The count is that of positive eigenvalues of gram - threshold I = L D L^T (Sylvester's law of inertia; the 2 x 2
-    blocks of a Bunch-Kaufman D have one each); the vector, by a step of inverse iteration and a Rayleigh-Ritz step.
-    Its quotient is below the threshold wherever an eigenvalue is.
+    blocks of a Bunch-Kaufman D have one each); the vectors, by a step of inverse iteration from random ones and a
+    Rayleigh-Ritz step. Their quotients, ascending, are at most the threshold; but where no eigenvalue is, the one
+    vector of least quotient is returned.
     """
     size = len(gram)
     shifted = gram.copy()
@@ -74,6 +75,7 @@ def rank_and_least(gram: NDArray[np.float64], threshold: float) -> tuple[int, ND
         block, _ = np.linalg.qr(block)
         values, vectors = np.linalg.eigh(block.T @ (gram @ block))
         if rank == size or values[0] <= threshold:
-            return rank, block @ vectors[:, 0]
+            return rank, block @ vectors[:, : max(1, int((values <= threshold).sum()))]
     values, vectors = np.linalg.eigh(gram)
-    return int((values > threshold).sum()), vectors[:, 0]
+    rank = int((values > threshold).sum())
+    return rank, vectors[:, : max(1, min(_BLOCK, size - rank))]

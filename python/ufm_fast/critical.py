@@ -23,9 +23,11 @@ Array: TypeAlias = NDArray[np.float64]
 Kind: TypeAlias = Literal["global_minimum", "strict_saddle", "local_minimum", "not_critical", "undecided"]
 
 _RANK_TOLERANCE = 1e-6
+_BALANCE, _VANISHING = 1e-3, 1e-4  # of squared norms; of the squared threshold of the rank
 _AGREEMENT = 1e-6
 _CURVATURE_FACTOR = 100
-_LARGEST_TOLERANCE = 1e-3
+_SCALE_TOLERANCE = 1e-2
+_PLANE_TOLERANCE = 1e-3
 _NEGLIGIBLE = 1e-12
 _CURVATURE = {"cross_entropy": 0.5, "mse": 1.0}  # the largest of one sample's loss in its logits
 
@@ -120,7 +122,7 @@ def classify(ufm: UFM, p: Point, *, gradient_tol: float = 1e-6, certificate_tol:
     Always in float64. No full eigendecomposition is needed where p is clearly no global minimum, which a lower bound
     N (s - tau)^2 / (2 c) on the gap shows (c/N bounds the curvature of the data term in the logits; c = 1/2 for
     cross-entropy, 1 for squared error): s comes from Lanczos and a Cholesky factorisation that confirms it, the rank
-    and a from an indefinite factorisation. That costs about eight K x d x M products; elsewhere `certify` is added,
+    and a from an indefinite factorisation. That costs about six K x d x M products; elsewhere `certify` is added,
     and a Hessian product where there is no null direction. No M x K array is formed where H has a row a sample.
     `lowest_eigenpairs` takes up to thousands of Hessian products.
     """
@@ -129,34 +131,26 @@ def classify(ufm: UFM, p: Point, *, gradient_tol: float = 1e-6, certificate_tol:
             raise ValueError(f"{name} must be positive, not {tol!r}")
     dtype = ufm.dtype
     ufm, p = in_double(ufm, p)
-    loss, gradient = ufm.loss_and_grad(p)
-    samples, threads = ufm._samples, fitting_threads(ufm)
-    rho = (ufm.lambda_H / ufm.lambda_W) ** 0.25
-    gradient_norm = math.hypot(
-        float(np.linalg.norm(gradient.W)) * rho,
-        float(np.linalg.norm(gradient.H / np.sqrt(samples)[:, None])) / rho,
-        float(np.linalg.norm(gradient.b)),
-    )
-    gradients = _gradient_matrix(ufm, p, threads)
-    spectral_norm = gradients.norm
-    certificate = _certificate(ufm, p, loss, gradients, certificate_tol)
+    threads = fitting_threads(ufm)
+    here = _linearized(ufm, p, threads)
+    gradient_norm = math.hypot(*(float(np.linalg.norm(part)) for part in here.gradient))
+    certificate = _certificate(ufm, p, here, certificate_tol)
 
-    factors = np.concatenate([p.W / rho, p.H * (rho * np.sqrt(samples))[:, None]])  # A on top of B
-    gram = factors.T @ factors
-    squares, plane, _ = leading_pairs(gram, min(2, ufm.d), _LARGEST_TOLERANCE, threads)
-    threshold = _RANK_TOLERANCE * max(math.sqrt(max(0.0, squares[0])), (ufm.N / ufm.K) ** 0.25)
-    rank, null = rank_and_least(gram, threshold**2)
+    rank, null, gram = _common_rank(here.A, here.B, math.sqrt(ufm.N / ufm.K), threads)
 
-    size = max(spectral_norm, ufm.tau) * math.sqrt(float(np.trace(gram)) + ufm.N)
+    size = max(here.norm, ufm.tau) * math.sqrt(float(np.trace(gram)) + ufm.N)
     unit = 2 * ufm.lambda_W * ufm.lambda_H / (ufm.lambda_W + ufm.lambda_H)
-    curvature, pair = _descent(ufm, p, gradients, null, _NEGLIGIBLE * unit)
-    length = math.hypot(rho * np.linalg.norm(factors[: ufm.K]), np.linalg.norm(factors[ufm.K :]) / rho)
-    lower = _lower_bound(ufm, spectral_norm, length)
-    upper = min(curvature, _rotation_curvature(p, gradient, samples, plane.T))
+    curvature, pair = _descent(ufm, p, here, null, _NEGLIGIBLE * unit)
+    lower = _lower_bound(ufm, here)
+    upper = curvature
     if ufm.bias and ufm.loss_function.name == "cross_entropy":
         upper = min(upper, ufm.lambda_b)
+    agreement = _AGREEMENT * max(abs(lower), unit)
+    if upper - lower > agreement:
+        _, plane, _ = leading_pairs(gram, min(2, ufm.d), _PLANE_TOLERANCE, threads)
+        upper = min(upper, _rotation_curvature(here, plane.T))
 
-    exact = lower if upper - lower <= _AGREEMENT * max(abs(lower), unit) else math.nan
+    exact = lower if upper - lower <= agreement else math.nan
     kind: Kind = "undecided"
     margin = _CURVATURE_FACTOR * gradient_tol * unit
     if certificate.is_global(certificate_tol):
@@ -206,9 +200,17 @@ def _search(ufm: UFM, p: Point, margin: float) -> tuple[Kind, float, Point] | No
     return "local_minimum" if found.eigenvalues[-1] > margin else "undecided", lowest, vector
 
 
-class _Gradients(NamedTuple):
-    """The gradient matrix G of a point: |G|_2, its singular vectors, and the matrix (K, K) of the class means."""
+class _Linearized(NamedTuple):
+    """A point in canonical coordinates, A (K, d) and B (M, d), with its loss, gradient and gradient matrix G.
 
+    Of G: |G|_2, its singular vectors, and the matrix (K, K) of the class means.
+    """
+
+    A: Array
+    B: Array
+    rho: float
+    loss: float
+    gradient: tuple[Array, Array, Array]
     norm: float
     right: Array
     left: Array
@@ -216,15 +218,20 @@ class _Gradients(NamedTuple):
     class_norm: float
 
 
-def _gradient_matrix(ufm: UFM, p: Point, threads: int) -> _Gradients:
+def _linearized(ufm: UFM, p: Point, threads: int) -> _Linearized:
     q = ClassProblem(ufm)
     A, B, b = q.coordinates(p)
-    _, of_classes, _ = q.data_term(B @ A.T, b)
-    square, right = leading_pair(of_classes.T @ of_classes, threads)
-    class_norm = norm = math.sqrt(square)
     if ufm.collapse_classes:
-        left = of_classes @ right
+        loss, G, gradient = q.loss_and_gradient(A, B, b)
+        square, right = leading_pair(G.T @ G, threads)
+        class_norm = norm = math.sqrt(square)
+        left = G @ right
     else:
+        loss, (gW, gH, gb) = ufm.loss_and_grad(p)
+        gradient = gW * q.rho, gH / q.rho, gb
+        _, G, _ = q.data_term(B @ A.T, b)
+        class_norm = math.sqrt(leading_pair(G.T @ G, threads)[0])
+        B = p.H * q.rho
         square, right = leading_pair(ufm._run(ufm._problem.gradient_gram, *p), threads)
         left = ufm._run(ufm._problem.gradient_product, *p, np.ascontiguousarray(right[:, None]))[:, 0]
         norm = math.sqrt(square)
@@ -232,33 +239,55 @@ def _gradient_matrix(ufm: UFM, p: Point, threads: int) -> _Gradients:
         left = left / length
     else:  # G = 0
         left[0] = 1.0
-    return _Gradients(norm, right, left, of_classes, class_norm)
+    return _Linearized(A, B, q.rho, loss, gradient, norm, right, left, G, class_norm)
 
 
-def _certificate(ufm: UFM, p: Point, loss: float, gradients: _Gradients, tol: float) -> Certificate:
+def _common_rank(A: Array, B: Array, floor: float, threads: int) -> tuple[int, Array, Array]:
+    """Return the rank of `CriticalPoint`, the least common singular vector, and the Gram matrix of A stacked on B.
+
+    At a critical point A^T A = B^T B, so A alone tells, unless B turns out not to vanish where A does.
+    """
+    gram, squares = A.T @ A, (float(np.vdot(A, A)), float(np.vdot(B, B)))
+    if max(squares) <= (1 + _BALANCE) * min(squares):
+        twice = 2 * gram
+        rank, least, threshold = _rank(twice, floor, threads)
+        if 2 * ((B @ least) ** 2).sum(axis=0).max() <= _VANISHING * threshold:
+            return rank, least[:, 0], twice
+    gram += B.T @ B
+    rank, least, _ = _rank(gram, floor, threads)
+    return rank, least[:, 0], gram
+
+
+def _rank(gram: Array, floor: float, threads: int) -> tuple[int, Array, float]:
+    squares, _, _ = leading_pairs(gram, 1, _SCALE_TOLERANCE, threads)
+    threshold = _RANK_TOLERANCE**2 * max(float(squares[0]), floor)
+    return *rank_and_least(gram, threshold), threshold
+
+
+def _certificate(ufm: UFM, p: Point, here: _Linearized, tol: float) -> Certificate:
     """Certify a point, at the least cost if it cannot be within tol of the global minimum.
 
     A step along the leading pair of G, singular value (s - tau) N / c, lowers the convex problem in the logits by
     N (s - tau)^2 / (2 c), where c / N bounds the curvature of the data term.
     """
-    s, c = gradients.class_norm, _CURVATURE[ufm.loss_function.name]
-    if ufm.N * max(0.0, s - ufm.tau) ** 2 / (2 * c) <= tol * abs(loss):
+    s, c = here.class_norm, _CURVATURE[ufm.loss_function.name]
+    if ufm.N * max(0.0, s - ufm.tau) ** 2 / (2 * c) <= tol * abs(here.loss):
         return certify(ufm, p)
-    lower_bound = Dual(ClassProblem(ufm)).scaled_bound(gradients.of_classes, s)
-    return certificate_of(loss, lower_bound, s, ufm.tau)
+    lower_bound = Dual(ClassProblem(ufm)).scaled_bound(here.of_classes, s)
+    return certificate_of(here.loss, lower_bound, s, ufm.tau)
 
 
-def _descent(ufm: UFM, p: Point, gradients: _Gradients, a: Array, negligible: float) -> tuple[float, Point]:
+def _descent(ufm: UFM, p: Point, here: _Linearized, a: Array, negligible: float) -> tuple[float, Point]:
     """Return the unit direction (alpha u a^T, beta v a^T, 0) of least curvature for a null direction a.
 
     And a bound from above on its curvature. Where a is not quite null, logits move to first order: what that adds is
     bounded if it is negligible, otherwise a Hessian product tells.
     """
-    s, root = gradients.norm, np.sqrt(ufm._samples)
+    s, root = here.norm, np.sqrt(ufm._samples)
     _, mixture = np.linalg.eigh([[ufm.lambda_W, s], [s, ufm.lambda_H]])
     alpha, beta = mixture[:, 0]
-    pair = Point(np.outer(alpha * gradients.right, a), np.outer(beta * gradients.left / root, a), np.zeros(ufm.K))
-    moved = abs(alpha) * np.linalg.norm(root * (p.H @ a)) + abs(beta) * np.linalg.norm(p.W @ a)
+    pair = Point(np.outer(alpha * here.right, a), np.outer(beta * here.left / root, a), np.zeros(ufm.K))
+    moved = abs(alpha) * np.linalg.norm(here.B @ a) / here.rho + abs(beta) * np.linalg.norm(here.A @ a) * here.rho
     first_order = _CURVATURE[ufm.loss_function.name] / ufm.N * float(moved) ** 2
     if first_order <= negligible:
         return _least(ufm, s) + first_order, pair
@@ -271,23 +300,24 @@ def _least(ufm: UFM, s: float) -> float:
     return (ufm.tau - s) * (ufm.tau + s) / (mean + math.hypot(half, s))
 
 
-def _lower_bound(ufm: UFM, spectral_norm: float, length: float) -> float:
-    """Return a lower bound on the Hessian's lowest eigenvalue at a point with |(W, H)| = length: see `classify`."""
-    least = _least(ufm, spectral_norm)
+def _lower_bound(ufm: UFM, here: _Linearized) -> float:
+    """Return a lower bound on the Hessian's lowest eigenvalue: see `classify`."""
+    least = _least(ufm, here.norm)
     if not ufm.bias:
         return least
     if ufm.loss_function.name == "cross_entropy":
         return min(least, ufm.lambda_b)
     # Squared error curves along the bias by 1 + lambda_b, less what the first-order change of W H can undo.
+    length = math.hypot(np.linalg.norm(here.A) * here.rho, np.linalg.norm(here.B) / here.rho)
     mean, half = (least + 1 + ufm.lambda_b) / 2, (least - 1 - ufm.lambda_b) / 2
     return max(min(least, ufm.lambda_b), mean - math.hypot(half, length / math.sqrt(ufm.N)))
 
 
-def _rotation_curvature(p: Point, gradient: Point, samples: Array, plane: Array) -> float:
+def _rotation_curvature(here: _Linearized, plane: Array) -> float:
     """Rayleigh quotient of rotating all features in a plane: f is constant on the circle, so the gradient gives it."""
     if plane.shape[1] < 2:
         return math.inf
-    W, H = p.W @ plane, p.H @ plane
-    length = float((W * W).sum() + (samples[:, None] * H * H).sum())
-    slope = float(((gradient.W @ plane) * W).sum() + ((gradient.H @ plane) * H).sum())
-    return slope / length if length > 0 else math.inf
+    A, B = here.A @ plane, here.B @ plane
+    length = here.rho**2 * np.vdot(A, A) + np.vdot(B, B) / here.rho**2
+    slope = np.vdot(here.gradient[0] @ plane, A) + np.vdot(here.gradient[1] @ plane, B)
+    return float(slope / length) if length > 0 else math.inf

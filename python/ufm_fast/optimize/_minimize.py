@@ -22,7 +22,6 @@ from ..model import UFM, Point, _whole_number
 from .checkpoint import Checkpoint, describe_run
 from .descend import descend_from
 from .lbfgs import CERTIFIED, LIMIT, STALLED
-from .objective import regularizer
 from .run import Callback, End, Run
 from .solve import solve
 
@@ -189,7 +188,7 @@ def _result(ufm: UFM, q: ClassProblem, run: Run, status: int, tol: float) -> Opt
         A, B, b = q.coordinates(point)
         value, G, _ = q.data_term(B @ A.T, b)
         dual = Dual(q)
-        certificate = certificate_of(value + regularizer(q, A, B, b), run.lower_bound, dual.norm(G), q.tau)
+        certificate = certificate_of(value + q.penalty(A, B, b), run.lower_bound, dual.norm(G), q.tau)
         run.charge(1, q.d)
         run.charge(dual.products, q.K)
     else:

@@ -66,7 +66,7 @@ class Objective:
         gradient = _core.combination([1.0, q.tau], [gradient, x], q.workers)
         self.run.evaluations += 1
         self.run.charge(3, self.columns)
-        return State(x, A, B, b, Z, value + regularizer(q, A, B, b), G, gradient)
+        return State(x, A, B, b, Z, value + q.penalty(A, B, b), G, gradient)
 
     def at(self, A: Array, B: Array, b: Array) -> State:
         return self.evaluate(self.join(A, B, b), b)
@@ -86,14 +86,10 @@ class Objective:
         else:
             b = q.best_bias(Z, state.b)
         value, G, _ = q.data_term(Z, b)
-        return replace(state, B=B, b=b, Z=Z, G=G, loss=value + regularizer(q, state.A, B, b))
+        return replace(state, B=B, b=b, Z=Z, G=G, loss=value + q.penalty(state.A, B, b))
 
     def gradient_norm(self, state: State) -> float:
         """Norm of the gradient in the plain, full-sample isometric coordinates (W, sqrt(n_k) h_k, b)."""
         gA, gB, gb = self.split(state.gradient)
         square = np.vdot(gA, gA) / self.q.rho**2 + np.vdot(gB, gB) * self.q.rho**2
         return float(np.sqrt(square + (0.0 if gb is None else gb @ gb)))
-
-
-def regularizer(q: ClassProblem, A: Array, B: Array, b: Array) -> float:
-    return float(0.5 * q.tau * (np.vdot(A, A) + np.vdot(B, B)) + 0.5 * q.lambda_b * (b @ b))
