@@ -10,6 +10,7 @@ import threadpoolctl
 import ufm_fast as uf
 from comparison import BIASES, CASES, LARGE, Case
 from ufm_fast._blas import single_threaded_blas
+from ufm_fast._threads import concurrently, product
 
 
 @pytest.mark.parametrize("threads", [1, 2, 3])
@@ -104,3 +105,18 @@ def test_blas_is_restored_by_whoever_leaves_last():
                 done.result()
                 assert set(blas_threads()) == {1}
         assert blas_threads() == before
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3, 7])
+def test_products_on_threads(threads):
+    rng = np.random.default_rng(0)
+    X, Y = rng.standard_normal((5, 4)), rng.standard_normal((4, 6))
+    np.testing.assert_allclose(product(X, Y, threads), X @ Y, rtol=1e-12, atol=1e-12)
+    np.testing.assert_allclose(product(X.T, X, threads), X.T @ X, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_concurrent_calls(threads):
+    assert concurrently([lambda i=i: i**2 for i in range(9)], threads) == [i**2 for i in range(9)]
+    with pytest.raises(ZeroDivisionError):
+        concurrently([lambda: 1 / 0, lambda: 1], threads)

@@ -97,19 +97,6 @@ class ClassProblem:
         squares = [float(np.vdot(part, part)) for part in (A, B, b)]
         return 0.5 * self.tau * (squares[0] + squares[1]) + 0.5 * self.lambda_b * squares[2]
 
-    def loss_and_gradient(
-        self, A: NDArray[np.float64], B: NDArray[np.float64], b: NDArray[np.float64]
-    ) -> tuple[float, NDArray[np.float64], tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]]:
-        """Return F, the gradient matrix G and the gradient of F; three products. FloatingPointError if F overflows."""
-        penalty = self.penalty(A, B, b)
-        if not math.isfinite(penalty):  # else no entry of Z overflows
-            raise FloatingPointError("the loss overflows float64 at this point, though all its entries are finite")
-        value, G, gb = self.data_term(B @ A.T, b)
-        gA, gB = G.T @ B, G @ A
-        gA += self.tau * A
-        gB += self.tau * B
-        return value + penalty, G, (gA, gB, gb + self.lambda_b * b)
-
     def curvature(self, G: NDArray[np.float64]) -> Curvature:
         """Return sums of the diagonal second derivatives of the data term at a gradient matrix."""
         return Curvature(*_core.curvature_sums(self.core, G, self.workers))

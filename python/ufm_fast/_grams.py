@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
 _BASIS = 30
 _RESIDUAL = 1e-9
 _BLOCK = 8
+_RANK_TOLERANCE = 1e-6
+_SCALE_TOLERANCE = 1e-2
+_BALANCE, _VANISHING = 1e-3, 1e-4  # of squared norms; of the squared threshold of the rank
 
 
 def norm_rounding(K: int) -> float:
@@ -79,3 +83,29 @@ def rank_and_least(gram: NDArray[np.float64], threshold: float) -> tuple[int, ND
     values, vectors = np.linalg.eigh(gram)
     rank = int((values > threshold).sum())
     return rank, vectors[:, : max(1, min(_BLOCK, size - rank))]
+
+
+def common_rank(
+    A: NDArray[np.float64], B: NDArray[np.float64], floor: float, threads: int
+) -> tuple[int, NDArray[np.float64], NDArray[np.float64]]:
+    """Return how many singular values of A on top of B count, the least singular vector, and the Gram matrix.
+
+    Those count that exceed 1e-6 times the largest, to a percent, and times floor^(1/4). At critical points
+    A^T A = B^T B, so A alone tells, unless B turns out not to vanish where A does; the Gram matrix is then 2 A^T A.
+    """
+    gram, squares = A.T @ A, (float(np.vdot(A, A)), float(np.vdot(B, B)))
+    if max(squares) <= (1 + _BALANCE) * min(squares):
+        gram *= 2
+        rank, least, threshold = _rank(gram, floor, threads)
+        if 2 * ((B @ least) ** 2).sum(axis=0).max() <= _VANISHING * threshold:
+            return rank, least[:, 0], gram
+        gram /= 2
+    gram += B.T @ B
+    rank, least, _ = _rank(gram, floor, threads)
+    return rank, least[:, 0], gram
+
+
+def _rank(gram: NDArray[np.float64], floor: float, threads: int) -> tuple[int, NDArray[np.float64], float]:
+    squares, _, _ = leading_pairs(gram, 1, _SCALE_TOLERANCE, threads)
+    threshold = _RANK_TOLERANCE**2 * max(float(squares[0]), math.sqrt(floor))
+    return *rank_and_least(gram, threshold), threshold

@@ -10,10 +10,11 @@ from typing import Literal, NamedTuple, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from ._blas import fitting_blas, fitting_threads
+from ._blas import fitting_blas, fitting_threads, single_threaded_blas
 from ._classes import ClassProblem
 from ._dual import Dual
-from ._grams import leading_pair, leading_pairs, rank_and_least
+from ._grams import common_rank, leading_pair, leading_pairs
+from ._threads import concurrently, product
 from ._warnings import ConvergenceWarning
 from .certificate import Certificate, certificate_of, certify, in_double
 from .eigenpairs import lowest_eigenpairs
@@ -22,11 +23,8 @@ from .model import UFM, Point
 Array: TypeAlias = NDArray[np.float64]
 Kind: TypeAlias = Literal["global_minimum", "strict_saddle", "local_minimum", "not_critical", "undecided"]
 
-_RANK_TOLERANCE = 1e-6
-_BALANCE, _VANISHING = 1e-3, 1e-4  # of squared norms; of the squared threshold of the rank
 _AGREEMENT = 1e-6
 _CURVATURE_FACTOR = 100
-_SCALE_TOLERANCE = 1e-2
 _PLANE_TOLERANCE = 1e-3
 _NEGLIGIBLE = 1e-12
 _CURVATURE = {"cross_entropy": 0.5, "mse": 1.0}  # the largest of one sample's loss in its logits
@@ -136,18 +134,16 @@ def classify(ufm: UFM, p: Point, *, gradient_tol: float = 1e-6, certificate_tol:
     gradient_norm = math.hypot(*(float(np.linalg.norm(part)) for part in here.gradient))
     certificate = _certificate(ufm, p, here, certificate_tol)
 
-    rank, null, gram = _common_rank(here.A, here.B, math.sqrt(ufm.N / ufm.K), threads)
-
-    size = max(here.norm, ufm.tau) * math.sqrt(float(np.trace(gram)) + ufm.N)
+    size = max(here.norm, ufm.tau) * math.sqrt(float(np.trace(here.gram)) + ufm.N)
     unit = 2 * ufm.lambda_W * ufm.lambda_H / (ufm.lambda_W + ufm.lambda_H)
-    curvature, pair = _descent(ufm, p, here, null, _NEGLIGIBLE * unit)
+    curvature, pair = _descent(ufm, p, here, _NEGLIGIBLE * unit)
     lower = _lower_bound(ufm, here)
     upper = curvature
     if ufm.bias and ufm.loss_function.name == "cross_entropy":
         upper = min(upper, ufm.lambda_b)
     agreement = _AGREEMENT * max(abs(lower), unit)
     if upper - lower > agreement:
-        _, plane, _ = leading_pairs(gram, min(2, ufm.d), _PLANE_TOLERANCE, threads)
+        _, plane, _ = leading_pairs(here.gram, min(2, ufm.d), _PLANE_TOLERANCE, threads)
         upper = min(upper, _rotation_curvature(here, plane.T))
 
     exact = lower if upper - lower <= agreement else math.nan
@@ -167,7 +163,7 @@ def classify(ufm: UFM, p: Point, *, gradient_tol: float = 1e-6, certificate_tol:
         kind=kind,
         gradient_norm=gradient_norm,
         relative_gradient_norm=gradient_norm / size,
-        rank=rank,
+        rank=here.rank,
         lowest_eigenvalue=exact,
         lowest_eigenvalue_bounds=(lower, upper),
         direction=Point(*(part.astype(dtype, copy=False) for part in pair)) if kind == "strict_saddle" else None,
@@ -201,9 +197,10 @@ def _search(ufm: UFM, p: Point, margin: float) -> tuple[Kind, float, Point] | No
 
 
 class _Linearized(NamedTuple):
-    """A point in canonical coordinates, A (K, d) and B (M, d), with its loss, gradient and gradient matrix G.
+    """A point in canonical coordinates, A (K, d) and B (M, d), and what was computed there.
 
-    Of G: |G|_2, its singular vectors, and the matrix (K, K) of the class means.
+    Loss, gradient, and of the gradient matrix G: |G|_2, its singular vectors, and the matrix (K, K) of the class means
+    with its norm. Then what `common_rank` gives.
     """
 
     A: Array
@@ -216,52 +213,59 @@ class _Linearized(NamedTuple):
     left: Array
     of_classes: Array
     class_norm: float
+    rank: int
+    null: Array
+    gram: Array
 
 
 def _linearized(ufm: UFM, p: Point, threads: int) -> _Linearized:
-    q = ClassProblem(ufm)
-    A, B, b = q.coordinates(p)
-    if ufm.collapse_classes:
-        loss, G, gradient = q.loss_and_gradient(A, B, b)
-        square, right = leading_pair(G.T @ G, threads)
-        class_norm = norm = math.sqrt(square)
-        left = G @ right
-    else:
-        loss, (gW, gH, gb) = ufm.loss_and_grad(p)
-        gradient = gW * q.rho, gH / q.rho, gb
-        _, G, _ = q.data_term(B @ A.T, b)
-        class_norm = math.sqrt(leading_pair(G.T @ G, threads)[0])
-        B = p.H * q.rho
-        square, right = leading_pair(ufm._run(ufm._problem.gradient_gram, *p), threads)
-        left = ufm._run(ufm._problem.gradient_product, *p, np.ascontiguousarray(right[:, None]))[:, 0]
-        norm = math.sqrt(square)
-    if (length := np.linalg.norm(left)) > 0:
-        left = left / length
-    else:  # G = 0
-        left[0] = 1.0
-    return _Linearized(A, B, q.rho, loss, gradient, norm, right, left, G, class_norm)
+    """Evaluate and factorise, with one BLAS thread each for what can be done at the same time.
 
-
-def _common_rank(A: Array, B: Array, floor: float, threads: int) -> tuple[int, Array, Array]:
-    """Return the rank of `CriticalPoint`, the least common singular vector, and the Gram matrix of A stacked on B.
-
-    At a critical point A^T A = B^T B, so A alone tells, unless B turns out not to vanish where A does.
+    More would be in each other's way: NumPy and SciPy have a BLAS each, whose idle threads keep spinning for a while.
     """
-    gram, squares = A.T @ A, (float(np.vdot(A, A)), float(np.vdot(B, B)))
-    if max(squares) <= (1 + _BALANCE) * min(squares):
-        twice = 2 * gram
-        rank, least, threshold = _rank(twice, floor, threads)
-        if 2 * ((B @ least) ** 2).sum(axis=0).max() <= _VANISHING * threshold:
-            return rank, least[:, 0], twice
-    gram += B.T @ B
-    rank, least, _ = _rank(gram, floor, threads)
-    return rank, least[:, 0], gram
+    q, each = ClassProblem(ufm), max(1, threads // 2)
+    A, B, b = q.coordinates(p)
+    with single_threaded_blas():
+        if not ufm.collapse_classes:
+            return _linearized_samples(ufm, p, q, (A, B, b), threads)
+        penalty = q.penalty(A, B, b)
+        if not math.isfinite(penalty):  # else nothing in the products overflows
+            raise FloatingPointError("the loss overflows float64 at this point, though all its entries are finite")
+        value, G, gb = q.data_term(product(B, A.T, threads), b)
+        ranks, gA, (square, right), gB = concurrently(
+            [
+                lambda: common_rank(A, B, q.N / q.K, each),
+                lambda: product(G.T, B, each),
+                lambda: leading_pair(G.T @ G, each),
+                lambda: product(G, A, each),
+            ],
+            threads,
+        )
+        gA += q.tau * A
+        gB += q.tau * B
+        gradient = gA, gB, gb + q.lambda_b * b
+        norm, left = math.sqrt(square), _unit(G @ right)
+    return _Linearized(A, B, q.rho, value + penalty, gradient, norm, right, left, G, norm, *ranks)
 
 
-def _rank(gram: Array, floor: float, threads: int) -> tuple[int, Array, float]:
-    squares, _, _ = leading_pairs(gram, 1, _SCALE_TOLERANCE, threads)
-    threshold = _RANK_TOLERANCE**2 * max(float(squares[0]), floor)
-    return *rank_and_least(gram, threshold), threshold
+def _linearized_samples(ufm: UFM, p: Point, q: ClassProblem, means: tuple[Array, ...], threads: int) -> _Linearized:
+    loss, (gW, gH, gb) = ufm.loss_and_grad(p)
+    A, B, b = means
+    _, of_classes, _ = q.data_term(product(B, A.T, threads), b)
+    class_norm = math.sqrt(leading_pair(of_classes.T @ of_classes, threads)[0])
+    square, right = leading_pair(ufm._run(ufm._problem.gradient_gram, *p), threads)
+    left = ufm._run(ufm._problem.gradient_product, *p, np.ascontiguousarray(right[:, None]))[:, 0]
+    B = p.H * q.rho
+    ranks = common_rank(A, B, q.N / q.K, threads)
+    gradient = gW * q.rho, gH / q.rho, gb
+    norm = math.sqrt(square)
+    return _Linearized(A, B, q.rho, loss, gradient, norm, right, _unit(left), of_classes, class_norm, *ranks)
+
+
+def _unit(vector: Array) -> Array:
+    """Return the vector over its length; the first coordinate vector for zero."""
+    length = float(np.linalg.norm(vector))
+    return vector / length if length > 0 else np.eye(1, len(vector))[0]
 
 
 def _certificate(ufm: UFM, p: Point, here: _Linearized, tol: float) -> Certificate:
@@ -277,13 +281,13 @@ def _certificate(ufm: UFM, p: Point, here: _Linearized, tol: float) -> Certifica
     return certificate_of(here.loss, lower_bound, s, ufm.tau)
 
 
-def _descent(ufm: UFM, p: Point, here: _Linearized, a: Array, negligible: float) -> tuple[float, Point]:
-    """Return the unit direction (alpha u a^T, beta v a^T, 0) of least curvature for a null direction a.
+def _descent(ufm: UFM, p: Point, here: _Linearized, negligible: float) -> tuple[float, Point]:
+    """Return the unit direction (alpha u a^T, beta v a^T, 0) of least curvature for the null direction a.
 
     And a bound from above on its curvature. Where a is not quite null, logits move to first order: what that adds is
     bounded if it is negligible, otherwise a Hessian product tells.
     """
-    s, root = here.norm, np.sqrt(ufm._samples)
+    s, a, root = here.norm, here.null, np.sqrt(ufm._samples)
     _, mixture = np.linalg.eigh([[ufm.lambda_W, s], [s, ufm.lambda_H]])
     alpha, beta = mixture[:, 0]
     pair = Point(np.outer(alpha * here.right, a), np.outer(beta * here.left / root, a), np.zeros(ufm.K))
