@@ -3,8 +3,9 @@
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
 
+#include <memory>
 #include <string>
-#include <ufm_fast/matrix.hpp>
+#include <ufm_fast/workspace.hpp>
 
 namespace ufm_fast::bindings {
 
@@ -53,9 +54,19 @@ Matrix<const T> matrix_argument(py::handle argument, const char* name, Index row
   return {array_argument<T>(argument, name, {rows, cols}), rows, cols};
 }
 
+/// An uninitialised array. The memory of a large one is kept when the array is gone, for the next like it.
 template <class T>
 py::array_t<T> new_array(std::initializer_list<py::ssize_t> shape) {
-  return py::array_t<T>(py::array::ShapeContainer(shape));
+  Index size = 1;
+  for (py::ssize_t length : shape) size *= length;
+  if (static_cast<std::size_t>(size) * sizeof(T) < memory::large) {
+    return py::array_t<T>(py::array::ShapeContainer(shape));
+  }
+  auto space = std::make_unique<Workspace<T>>(size);
+  T* const data = space->data();
+  const py::capsule owner(space.get(), [](void* p) { delete static_cast<Workspace<T>*>(p); });
+  space.release();
+  return py::array_t<T>(py::array::ShapeContainer(shape), data, owner);
 }
 
 template <class T>
