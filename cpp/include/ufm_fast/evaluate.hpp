@@ -51,9 +51,9 @@ void write_bias_gradient(const Problem<T>& problem, const double* sum, T* b) {
   }
 }
 
-/// The gradient with respect to the classifier and the bias: sums over the samples, gathered by several workers. Every
-/// worker has sums of its own; they are added in order at the end, so that the same number of workers gives the same
-/// bits.
+/// The gradient with respect to the classifier and the bias: lambda_W p.W and lambda_b p.b, and sums over the samples,
+/// gathered by several workers. Every worker has sums of its own, the first if possible directly in the gradient; they
+/// are added in order at the end, so that the same number of workers gives the same bits.
 template <class T>
 class ClassifierGradient {
  public:
@@ -62,34 +62,52 @@ class ClassifierGradient {
     ClassifierSum<T> W;
     std::vector<double> b;
 
-    explicit Part(const Problem<T>& problem) : W(problem.K, problem.d), b(static_cast<std::size_t>(problem.K), 0.0) {}
+    Part(const Problem<T>& problem, T* direct)
+        : W(problem.K, problem.d, direct), b(static_cast<std::size_t>(problem.K), 0.0) {}
   };
 
-  ClassifierGradient(const Problem<T>& problem, int workers) : problem_(problem), parts_(workers) {}
+  ClassifierGradient(const Problem<T>& problem, PointView<const T> p, PointView<T> out, int workers,
+                     const Execution& execution)
+      : problem_(problem), p_(p), out_(out), execution_(execution), parts_(workers) {
+    for_each_range_of_rows([&](Index first, Matrix<T> rows) {
+      const Index size = rows.rows * rows.cols;
+      Vector<T>(rows.data, size) = problem_.lambda_W * ConstVector<T>(p_.W.row(first), size);
+    });
+  }
 
-  Part& start(int worker) { return parts_[worker].emplace(problem_); }
+  Part& start(int worker) { return parts_[worker].emplace(problem_, worker == 0 ? out_.W.data : nullptr); }
   Part& part(int worker) { return *parts_[worker]; }
 
-  /// out.W = lambda_W p.W + the sum, out.b likewise.
-  void finish(PointView<const T> p, PointView<T> out, const Execution& execution) {
-    const Index K = problem_.K, d = problem_.d;
+  /// Adds up what the workers have.
+  void finish() {
+    const Index K = problem_.K;
     std::vector<double> b(static_cast<std::size_t>(K), 0.0);
-    for (Index k = 0; problem_.bias && k < K; ++k) b[k] = double(problem_.lambda_b) * double(p.b[k]);
+    for (Index k = 0; problem_.bias && k < K; ++k) b[k] = double(problem_.lambda_b) * double(p_.b[k]);
     for (const std::optional<Part>& part : parts_) {
       for (Index k = 0; k < K; ++k) b[k] += part->b[k];
     }
-    write_bias_gradient(problem_, b.data(), out.b);
-    const int workers = K * d <= small_product ? 1 : worker_count(K, execution.threads);
-    parallel_ranges(K, workers, execution.poll, [&](int, Index first, Index last, Interruption&) {
-      const Matrix<T> rows = out.W.block(first, last - first);
-      Vector<T>(rows.data, rows.rows * d) = problem_.lambda_W * ConstVector<T>(p.W.row(first), rows.rows * d);
+    write_bias_gradient(problem_, b.data(), out_.b);
+    for_each_range_of_rows([&](Index first, Matrix<T> rows) {
       for (const std::optional<Part>& part : parts_) part->W.add_to(first, rows);
     });
   }
 
  private:
   const Problem<T>& problem_;
+  PointView<const T> p_;
+  PointView<T> out_;
+  const Execution& execution_;
   std::vector<std::optional<Part>> parts_;
+
+  /// Calls body(first, rows of the gradient from there on).
+  template <class Body>
+  void for_each_range_of_rows(Body&& body) {
+    const Index K = problem_.K;
+    const int workers = K * problem_.d <= small_product ? 1 : worker_count(K, execution_.threads);
+    parallel_ranges(K, workers, execution_.poll, [&](int, Index first, Index last, Interruption&) {
+      body(first, out_.W.block(first, last - first));
+    });
+  }
 };
 
 }  // namespace detail
@@ -126,7 +144,7 @@ double loss_and_gradient(const Problem<T>& problem, PointView<const T> p, PointV
   const int workers = row_workers(problem, execution);
   const Operand<T> scores(Op::transpose, p.W, execution), features(Op::none, p.W, execution);
   std::vector<double> values(workers, 0.0);
-  detail::ClassifierGradient<T> sum(problem, workers);
+  detail::ClassifierGradient<T> sum(problem, p, gradient, workers, execution);
   parallel_ranges(problem.M, workers, execution.poll, [&](int worker, Index first, Index last, Interruption& stop) {
     const Workspace<T> tile(tallest_tile(problem, first, last) * problem.K);
     auto& part = sum.start(worker);
@@ -145,7 +163,7 @@ double loss_and_gradient(const Problem<T>& problem, PointView<const T> p, PointV
     });
     values[worker] = value;
   });
-  sum.finish(p, gradient, execution);
+  sum.finish();
   return detail::ridge_of_classifier(problem, p) + detail::total(values);
 }
 

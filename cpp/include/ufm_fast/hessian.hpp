@@ -89,10 +89,10 @@ void hessian_products(const Problem<T>& problem, PointView<const T> p, const std
   const Operand<T> scores(Op::transpose, p.W, execution), features(Op::none, p.W, execution);
   std::vector<Operand<T>> moved_scores, moved_features;
   std::vector<detail::ClassifierGradient<T>> sums;
-  for (const PointView<const T>& direction : v) {
-    moved_scores.emplace_back(Op::transpose, direction.W, execution);
-    moved_features.emplace_back(Op::none, direction.W, execution);
-    sums.emplace_back(problem, workers);
+  for (std::size_t i = 0; i < v.size(); ++i) {
+    moved_scores.emplace_back(Op::transpose, v[i].W, execution);
+    moved_features.emplace_back(Op::none, v[i].W, execution);
+    sums.emplace_back(problem, v[i], out[i], workers, execution);
   }
   parallel_ranges(problem.M, workers, execution.poll, [&](int worker, Index first, Index last, Interruption& stop) {
     const Index height = tallest_tile(problem, first, last);
@@ -129,7 +129,7 @@ void hessian_products(const Problem<T>& problem, PointView<const T> p, const std
       }
     });
   });
-  for (std::size_t i = 0; i < v.size(); ++i) sums[i].finish(v[i], out[i], execution);
+  for (detail::ClassifierGradient<T>& sum : sums) sum.finish();
 }
 
 }  // namespace ufm_fast

@@ -46,28 +46,29 @@ class Operand {
 template <class T>
 class ClassifierSum {
  public:
-  ClassifierSum(Index K, Index d) {
+  /// Where tiles are not packed, and `direct` is given (K d numbers), the sum is added there and nowhere else.
+  ClassifierSum(Index K, Index d, T* direct) : direct_(packs<T>(K, d) ? nullptr : direct), begun_(direct_ != nullptr) {
     if (packs<T>(K, d)) {
       packed_.emplace(d, K);
-    } else {
+    } else if (direct == nullptr) {
       plain_.emplace(K * d);
     }
   }
 
   void add(Matrix<const T> G, Matrix<const T> H) {
     if (packed_) {
-      packed_->add(H, G);
+      packed_->add(H, G, begun_);
     } else {
-      gemm<T>(Op::transpose, Op::none, 1, G, H, begun_ ? 1 : 0, Matrix<T>(plain_->data(), G.cols, H.cols));
+      gemm<T>(Op::transpose, Op::none, 1, G, H, begun_ ? 1 : 0, {plain_ ? plain_->data() : direct_, G.cols, H.cols});
     }
     begun_ = true;
   }
 
-  /// Adds the sum's rows of the classes that out has, from the first on.
+  /// Adds the sum's rows of the classes that out has, from the first on, unless they have been added directly.
   void add_to(Index first, Matrix<T> out) const {
     if (packed_) {
       packed_->add_to(first, out);
-    } else {
+    } else if (plain_) {
       const Index size = out.rows * out.cols;
       Vector<T>(out.data, size) += ConstVector<T>(plain_->data() + first * out.cols, size);
     }
@@ -76,7 +77,8 @@ class ClassifierSum {
  private:
   std::optional<packed::TransposedSum<T>> packed_;
   std::optional<Workspace<T>> plain_;
-  bool begun_ = false;
+  T* direct_;
+  bool begun_;
 };
 
 }  // namespace ufm_fast

@@ -281,7 +281,7 @@ class TransposedSum {
   TransposedSum(Index m, Index n) : m_(m), slivers_(n, widest * detail::lanes<T>, detail::lanes<T>), data_(m * n) {}
 
   /// Adds A^T B, or starts with it. A is packed in the call, at a cost of 1 / n of the product's.
-  void add(Matrix<const T> a, Matrix<const T> b) {
+  void add(Matrix<const T> a, Matrix<const T> b, bool begun) {
     const Cut panels(a.rows, depth<T>, 1), groups(m_, panel_columns, height);
     const Workspace<T> left(panel_columns * depth<T>), right(widest * detail::lanes<T> * depth<T>);
     for (Index group = 0; group < groups.count(); ++group) {
@@ -290,10 +290,9 @@ class TransposedSum {
         const Index first = groups.begin(group), columns = groups.length(group);
         pack_interleaved({rows_of_a.data + first, rows_of_a.rows, columns, a.stride}, left.data());
         add_panel(left.data(), first, columns, b.block(panels.begin(panel), panels.length(panel)), right.data(),
-                  begun_ || panel > 0);
+                  begun || panel > 0);
       }
     }
-    begun_ = true;
   }
 
   /// out += columns [first, first + out.rows) of the sum, as rows.
@@ -312,7 +311,6 @@ class TransposedSum {
   Index m_;
   Cut slivers_;
   Workspace<T> data_;
-  bool begun_ = false;
 
   Matrix<T> sliver(Index s) const { return {data_.data() + slivers_.begin(s) * m_, m_, slivers_.length(s)}; }
 
