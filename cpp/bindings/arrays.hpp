@@ -69,9 +69,4 @@ py::array_t<T> new_array(std::initializer_list<py::ssize_t> shape) {
   return py::array_t<T>(py::array::ShapeContainer(shape), data, owner);
 }
 
-template <class T>
-bool all_finite(const T* x, Index size) {
-  return ConstVector<T>(x, size).allFinite();
-}
-
 }  // namespace ufm_fast::bindings

@@ -24,7 +24,7 @@ class BoundProblem {
     problem_.M = M;
     auto copy = [M](py::handle argument, const char* name) {
       const T* data = array_argument<T>(argument, name, {M});
-      if (!bindings::all_finite(data, M)) throw py::value_error(std::string(name) + " must be finite");
+      if (!ufm_fast::all_finite(data, M)) throw py::value_error(std::string(name) + " must be finite");
       return std::vector<T>(data, data + M);
     };
     const Index* label = array_argument<Index>(labels, "labels", {M});
@@ -209,7 +209,7 @@ class BoundProblem {
   };
 
   static void refuse_infinite(const T* x, Index size, const std::string& name) {
-    if (bindings::all_finite(x, size)) return;
+    if (ufm_fast::all_finite(x, size)) return;
     Index i = 0;
     while (std::isfinite(x[i])) ++i;
     throw py::value_error(name + " must be finite, but entry " + std::to_string(i) + " (in C order) is " +
@@ -243,8 +243,8 @@ class BoundProblem {
   }
 
   bool all_finite(PointView<const T> p) const {
-    return bindings::all_finite(p.W.data, size_W()) && bindings::all_finite(p.H.data, size_H()) &&
-           bindings::all_finite(p.b, K_);
+    return ufm_fast::all_finite(p.W.data, size_W()) && ufm_fast::all_finite(p.H.data, size_H()) &&
+           ufm_fast::all_finite(p.b, K_);
   }
 
   void refuse_infinite(PointView<const T> p) const {

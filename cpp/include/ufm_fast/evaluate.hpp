@@ -8,12 +8,11 @@ namespace ufm_fast {
 
 namespace detail {
 
-/// lambda_W/2 |W|^2 + lambda_b/2 |b|^2
+/// lambda_W/2 |W|^2 + lambda_b/2 |b|^2, given |W|^2
 template <class T>
-double ridge_of_classifier(const Problem<T>& problem, PointView<const T> p) {
-  double value = 0.5 * double(problem.lambda_W) * squared_norm(p.W.data, problem.K * problem.d);
-  if (problem.bias) value += 0.5 * double(problem.lambda_b) * squared_norm(p.b, problem.K);
-  return value;
+double ridge_of_classifier(const Problem<T>& problem, double squares, const T* b) {
+  const double of_bias = problem.bias ? double(problem.lambda_b) * squared_norm(b, problem.K) : 0;
+  return 0.5 * (double(problem.lambda_W) * squares + of_bias);
 }
 
 /// sum over the given rows of ridges[m]/2 |h_m|^2
@@ -26,12 +25,15 @@ double ridge_of_features(const Problem<T>& problem, Index first, Matrix<const T>
   return value;
 }
 
-/// out = ridges[m] h_m, row by row
+/// The same; and out = ridges[m] h_m, row by row.
 template <class T>
-void scaled_rows(const Problem<T>& problem, Index first, Matrix<const T> H, Matrix<T> out) {
+double ridge_of_features(const Problem<T>& problem, Index first, Matrix<const T> H, Matrix<T> out) {
+  double value = 0;
   for (Index i = 0; i < H.rows; ++i) {
-    Vector<T>(out.row(i), problem.d) = problem.ridges[first + i] * ConstVector<T>(H.row(i), problem.d);
+    const T ridge = problem.ridges[first + i];
+    value += 0.5 * double(ridge) * scale(H.row(i), problem.d, ridge, out.row(i));
   }
+  return value;
 }
 
 inline double total(const std::vector<double>& parts) {
@@ -69,11 +71,15 @@ class ClassifierGradient {
   ClassifierGradient(const Problem<T>& problem, PointView<const T> p, PointView<T> out, int workers,
                      const Execution& execution)
       : problem_(problem), p_(p), out_(out), execution_(execution), parts_(workers) {
-    for_each_range_of_rows([&](Index first, Matrix<T> rows) {
-      const Index size = rows.rows * rows.cols;
-      Vector<T>(rows.data, size) = problem_.lambda_W * ConstVector<T>(p_.W.row(first), size);
+    std::vector<double> squares(std::max(1, execution.threads), 0.0);
+    for_each_range_of_rows([&](int worker, Index first, Matrix<T> rows) {
+      squares[worker] = scale(p_.W.row(first), rows.rows * rows.cols, problem_.lambda_W, rows.data);
     });
+    squares_ = total(squares);
   }
+
+  /// |p.W|^2
+  double squares() const { return squares_; }
 
   Part& start(int worker) { return parts_[worker].emplace(problem_, worker == 0 ? out_.W.data : nullptr); }
   Part& part(int worker) { return *parts_[worker]; }
@@ -87,7 +93,7 @@ class ClassifierGradient {
       for (Index k = 0; k < K; ++k) b[k] += part->b[k];
     }
     write_bias_gradient(problem_, b.data(), out_.b);
-    for_each_range_of_rows([&](Index first, Matrix<T> rows) {
+    for_each_range_of_rows([&](int, Index first, Matrix<T> rows) {
       for (const std::optional<Part>& part : parts_) part->W.add_to(first, rows);
     });
   }
@@ -98,14 +104,15 @@ class ClassifierGradient {
   PointView<T> out_;
   const Execution& execution_;
   std::vector<std::optional<Part>> parts_;
+  double squares_;
 
-  /// Calls body(first, rows of the gradient from there on).
+  /// Calls body(worker, first, rows of the gradient from there on).
   template <class Body>
   void for_each_range_of_rows(Body&& body) {
     const Index K = problem_.K;
     const int workers = K * problem_.d <= small_product ? 1 : worker_count(K, execution_.threads);
-    parallel_ranges(K, workers, execution_.poll, [&](int, Index first, Index last, Interruption&) {
-      body(first, out_.W.block(first, last - first));
+    parallel_ranges(K, workers, execution_.poll, [&](int worker, Index first, Index last, Interruption&) {
+      body(worker, first, out_.W.block(first, last - first));
     });
   }
 };
@@ -129,7 +136,8 @@ double loss(const Problem<T>& problem, PointView<const T> p, const Execution& ex
     });
     values[worker] = value;
   });
-  return detail::ridge_of_classifier(problem, p) + detail::total(values);
+  return detail::ridge_of_classifier(problem, squared_norm(p.W.data, problem.K * problem.d), p.b) +
+         detail::total(values);
 }
 
 /// f and its gradient: three products,
@@ -148,7 +156,7 @@ double loss_and_gradient(const Problem<T>& problem, PointView<const T> p, PointV
   parallel_ranges(problem.M, workers, execution.poll, [&](int worker, Index first, Index last, Interruption& stop) {
     const Workspace<T> tile(tallest_tile(problem, first, last) * problem.K);
     auto& part = sum.start(worker);
-    double value = detail::ridge_of_features(problem, first, p.H.block(first, last - first));
+    double value = 0;
     for_each_tile(problem, first, last, worker, stop, [&](Index begin, Index count) {
       const Matrix<const T> H = p.H.block(begin, count);
       const Matrix<T> G(tile.data(), count, problem.K);
@@ -158,13 +166,13 @@ double loss_and_gradient(const Problem<T>& problem, PointView<const T> p, PointV
       part.W.add(G, H);
       stop.check(worker);
       const Matrix<T> grad_H = gradient.H.block(begin, count);
-      detail::scaled_rows(problem, begin, H, grad_H);
+      value += detail::ridge_of_features(problem, begin, H, grad_H);
       features.multiply(G, true, grad_H);
     });
     values[worker] = value;
   });
   sum.finish();
-  return detail::ridge_of_classifier(problem, p) + detail::total(values);
+  return detail::ridge_of_classifier(problem, sum.squares(), p.b) + detail::total(values);
 }
 
 /// The data term at explicit scores Z (M, K), logits scales[m] Z_m + b: its value; G = its gradient with respect to Z

@@ -121,7 +121,7 @@ void hessian_products(const Problem<T>& problem, PointView<const T> p, const std
         part.W.add(G, V);
         stop.check(worker);
         const Matrix<T> out_H = out[i].H.block(begin, count);
-        detail::scaled_rows(problem, begin, V, out_H);
+        detail::ridge_of_features(problem, begin, V, out_H);
         features.multiply(dG, true, out_H);
         stop.check(worker);
         moved_features[i].multiply(G, true, out_H);

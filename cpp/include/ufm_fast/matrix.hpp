@@ -33,17 +33,48 @@ using Vector = Eigen::Map<Eigen::Array<T, Eigen::Dynamic, 1>>;
 template <class T>
 using ConstVector = Eigen::Map<const Eigen::Array<T, Eigen::Dynamic, 1>>;
 
-/// Sum of squares, accumulated in double whatever T is.
-template <class T>
-double squared_norm(const T* x, Index size) {
+/// Sum of squares, accumulated in double whatever T is. Calls each(i, count) on the way, for pieces of the numbers.
+template <class T, class Each>
+double squared_norm(const T* x, Index size, Each&& each) {
   constexpr Index lanes = 32;
   double squares[lanes] = {};
   Index i = 0;
   for (; i + lanes <= size; i += lanes) {
     for (Index lane = 0; lane < lanes; ++lane) squares[lane] += double(x[i + lane]) * double(x[i + lane]);
+    each(i, std::integral_constant<int, lanes>());
   }
-  for (; i < size; ++i) squares[0] += double(x[i]) * double(x[i]);
+  for (; i < size; ++i) {
+    squares[0] += double(x[i]) * double(x[i]);
+    each(i, std::integral_constant<int, 1>());
+  }
   return ConstVector<double>(squares, lanes).sum();
+}
+
+template <class T>
+double squared_norm(const T* x, Index size) {
+  return squared_norm(x, size, [](Index, auto) {});
+}
+
+/// out = factor x; returns the sum of squares of x.
+template <class T>
+double scale(const T* x, Index size, T factor, T* out) {
+  return squared_norm(x, size, [=](Index i, auto count) {
+    using Piece = Eigen::Array<T, count, 1>;
+    Eigen::Map<Piece>(out + i) = factor * Eigen::Map<const Piece>(x + i);
+  });
+}
+
+/// Whether no number is infinite or NaN.
+template <class T>
+bool all_finite(const T* x, Index size) {
+  constexpr Index lanes = 64;
+  T zeros[lanes] = {};  // NaN from the first such number on
+  Index i = 0;
+  for (; i + lanes <= size; i += lanes) {
+    for (Index lane = 0; lane < lanes; ++lane) zeros[lane] += T(0) * x[i + lane];
+  }
+  for (; i < size; ++i) zeros[0] += T(0) * x[i];
+  return ConstVector<T>(zeros, lanes).sum() == T(0);
 }
 
 }  // namespace ufm_fast
