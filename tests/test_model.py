@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import scipy.optimize
 import scipy.sparse.linalg
+import scipy.special
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -89,6 +90,19 @@ def test_tiny_cross_entropy_keeps_its_digits(dtype, margin, collapse):
     share = (ufm.counts if collapse else np.ones(ufm.N))[:, None] / ufm.N
     labels = np.eye(K)[np.arange(K) if collapse else np.repeat(np.arange(K), ufm.counts)]
     assert pytest.approx(margin * share * (q - K * q * labels), rel=rel, abs=0) == gradient.H
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_no_residual_is_subnormal(dtype):
+    # Logits from 0 down to where exp underflows: a product with a subnormal number takes 100 times as long.
+    K, limits = 1003, np.finfo(dtype)
+    logits = np.linspace(0, 1.1 * np.log(limits.smallest_subnormal), K).astype(dtype)
+    ufm = uf.UFM(K, 1, lambda_W=1e-4, lambda_H=1e-4, dtype=dtype)
+    G = ufm._problem.data_term(np.tile(logits, (K, 1)), np.zeros(K, dtype), 1)[1]
+    assert ((G == 0) | (np.abs(G) >= limits.tiny)).all()
+    probabilities = scipy.special.softmax(logits.astype(float))[1:] / K
+    large = probabilities > 2 * limits.tiny / limits.eps
+    assert pytest.approx(probabilities[large], rel=float(500 * limits.eps), abs=0) == G[0, 1:][large]
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float32"])

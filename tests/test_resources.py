@@ -34,6 +34,32 @@ def test_no_array_of_logits_exists(call, run_python):
     assert float(run_python(MEMORY.replace("{call}", call))) < 150
 
 
+SPARE = """
+import numpy as np
+import ufm_fast as uf
+
+def resident():
+    with open("/proc/self/status") as lines:
+        return next(int(line.split()[1]) for line in lines if line.startswith("VmRSS")) / 1024
+
+def gradient(d):
+    ufm = uf.UFM(200, d, lambda_W=1e-4, lambda_H=1e-4, threads=1)
+    return ufm.loss_and_grad(ufm.random_point())[1]
+
+gradient(100)
+before = resident()
+for step in range(40):
+    gradient(8000 + 100 * step)
+print(resident() - before)
+"""
+
+
+@linux
+def test_memory_that_is_kept_for_later_calls_is_bounded(run_python):
+    # 40 different sizes whose results alone, 30 MiB each, are 1200 MiB together.
+    assert float(run_python(SPARE)) < 300
+
+
 INTERRUPTION = """
 import signal
 import time

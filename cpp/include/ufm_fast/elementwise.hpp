@@ -57,22 +57,26 @@ T affine_max(T* z, Index size, T scale, const T* b) {
   return result;
 }
 
-/// z = exp(z - shift); returns the sum.
+/// z = exp(z - shift), or zero where that is so small that a weight could make it subnormal: products with subnormal
+/// numbers are many times slower. Returns the sum.
 template <class T>
 T exp_sum(T* z, Index size, T shift) {
   using namespace detail;
   using P = Packet<T>;
-  const P offset = packet::pset1<P>(shift);
+  constexpr T least = std::numeric_limits<T>::min() / std::numeric_limits<T>::epsilon();
+  const P offset = packet::pset1<P>(shift), smallest = packet::pset1<P>(least);
   P sum[chains];
   for (P& part : sum) part = packet::pzero(part);
   const Index rest = for_each_packet<T>(size, [&](Index i, int chain) {
-    const P value = packet::pexp(packet::psub(packet::ploadu<P>(z + i), offset));
+    const P power = packet::pexp(packet::psub(packet::ploadu<P>(z + i), offset));
+    const P value = packet::pand(power, packet::pcmp_le(smallest, power));
     packet::pstoreu(z + i, value);
     sum[chain] = packet::padd(sum[chain], value);
   });
   T result = packet::predux(combine_chains<T>(sum, [](const P& x, const P& y) { return packet::padd(x, y); }));
   for (Index i = rest; i < size; ++i) {
-    z[i] = std::exp(z[i] - shift);
+    const T power = std::exp(z[i] - shift);
+    z[i] = power >= least ? power : T(0);
     result += z[i];
   }
   return result;

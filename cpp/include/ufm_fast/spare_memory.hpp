@@ -3,6 +3,7 @@
 #include <Eigen/Core>
 #include <cstdint>
 #include <deque>
+#include <iterator>
 #include <mutex>
 
 #ifdef __linux__
