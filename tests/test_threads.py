@@ -9,8 +9,8 @@ import threadpoolctl
 
 import ufm_fast as uf
 from comparison import BIASES, CASES, LARGE, Case
-from ufm_fast._blas import single_threaded_blas
-from ufm_fast._threads import concurrently, product
+from ufm_fast._blas import gram, product, single_threaded_blas
+from ufm_fast._threads import concurrently
 
 
 @pytest.mark.parametrize("threads", [1, 2, 3])
@@ -113,6 +113,7 @@ def test_products_on_threads(threads):
     X, Y = rng.standard_normal((5, 4)), rng.standard_normal((4, 6))
     np.testing.assert_allclose(product(X, Y, threads), X @ Y, rtol=1e-12, atol=1e-12)
     np.testing.assert_allclose(product(X.T, X, threads), X.T @ X, rtol=1e-12, atol=1e-12)
+    np.testing.assert_allclose(gram(X, threads), X.T @ X, rtol=1e-12, atol=1e-12)
 
 
 @pytest.mark.parametrize("threads", [1, 3])

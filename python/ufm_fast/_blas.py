@@ -1,17 +1,26 @@
-"""SciPy's BLAS for the compiled core: found once, and held to one thread while the core's own threads call it."""
+"""BLAS, held to one thread while threads of our own call it: in the compiled core (SciPy's, found once) and here.
+
+BLAS's own threads are left to what cannot be split. After each call they keep spinning for a while, which slows down
+whoever has the processor to share: the core, the other one of NumPy's and SciPy's BLAS, or another process.
+"""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
-from functools import wraps
+from functools import partial, wraps
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
+import numpy as np
+
 from . import _core
-from ._threads import get_num_threads
+from ._threads import concurrently, get_num_threads
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from .model import UFM
 
 _F = TypeVar("_F", bound=Callable[..., Any])
@@ -95,3 +104,35 @@ def fitting_blas(function: _F) -> _F:
             return function(ufm, *args, **kwargs)
 
     return cast("_F", fitted)
+
+
+def product(
+    X: NDArray[np.float64], Y: NDArray[np.float64], threads: int, out: NDArray[np.float64] | None = None
+) -> NDArray[np.float64]:
+    """Return X Y, its rows split over threads."""
+    if out is None:
+        out = np.empty((X.shape[0], Y.shape[1]))
+    if threads == 1:
+        return np.matmul(X, Y, out=out)
+    with single_threaded_blas():
+        concurrently([partial(np.matmul, X[i:j], Y, out=out[i:j]) for i, j in _parts(len(X), threads)], threads)
+    return out
+
+
+def gram(X: NDArray[np.float64], threads: int) -> NDArray[np.float64]:
+    """Return X^T X, the rows of X split over threads."""
+    if threads == 1:
+        return X.T @ X
+    with single_threaded_blas():
+        parts = concurrently([partial(_gram, X[i:j]) for i, j in _parts(len(X), threads)], threads)
+    for part in parts[1:]:
+        parts[0] += part
+    return cast("NDArray[np.float64]", parts[0])
+
+
+def _gram(X: NDArray[np.float64]) -> NDArray[np.float64]:
+    return X.T @ X
+
+
+def _parts(size: int, count: int) -> list[tuple[int, int]]:
+    return list(pairwise(size * i // count for i in range(count + 1)))

@@ -40,6 +40,7 @@ from numpy.typing import NDArray
 from scipy.special import xlog1py
 
 from . import _core
+from ._blas import gram, product
 from ._grams import leading_pair, norm_rounding
 
 if TYPE_CHECKING:
@@ -164,10 +165,10 @@ class Dual:
         self.products += 2
         F = self.feasible(G)
         X = F / self.q.tau
-        gram = X.T @ X
-        norm = max(_TINY, np.sqrt(abs(gram).sum(axis=1).max()))
+        square = gram(X, self.q.workers)
+        norm = max(_TINY, np.sqrt(abs(square).sum(axis=1).max()))
         scale = min(1.0, 1.99 / norm)
-        Y = self._combination([1.5 * scale, -0.5 * scale**3], [F, F @ gram])
+        Y = self._combination([1.5 * scale, -0.5 * scale**3], [F, product(F, square, self.q.workers)])
         return self._towards(Y, F, float(norm) * self.q.tau)
 
     def polar_bound(self, G: Array) -> float:
@@ -224,7 +225,7 @@ class Dual:
         if size == 0:
             return 0.0
         X = F / size
-        square, _ = leading_pair(X.T @ X, self.q.workers)
+        square, _ = leading_pair(gram(X, self.q.workers), self.q.workers)
         return size * float(np.sqrt(square))
 
     def _combination(self, coefficients: list[float], matrices: list[Array]) -> Array:
@@ -281,10 +282,10 @@ class Dual:
         an error of a few u |M|_2^2 in the eigenvalues is within m while |M|_2^2 is at most (16 + K) tau^2.
         """
         X = M / self.q.tau
-        gram = X.T @ X
-        if abs(gram).sum(axis=1).max() <= 16 + len(M):
+        square = gram(X, self.q.workers)
+        if abs(square).sum(axis=1).max() <= 16 + len(M):
             self.products += EIGH_PRODUCTS + 3
-            squares, V = np.linalg.eigh(gram)
+            squares, V = np.linalg.eigh(square)
             s = self.q.tau * np.sqrt(np.maximum(squares, _TINY))
             return self._centred(M @ ((V * factor(s)) @ V.T)), float(s[-1])
         self.products += SVD_PRODUCTS + 2

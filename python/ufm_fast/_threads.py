@@ -5,12 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
-from itertools import pairwise
 from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
 
 _ENVIRONMENT = "UFM_FAST_NUM_THREADS"
 _chosen: int | None = None
@@ -69,11 +64,3 @@ def concurrently(tasks: Sequence[Callable[[], Any]], threads: int) -> list[Any]:
         return [task() for task in tasks]
     with ThreadPoolExecutor(threads) as pool:
         return [future.result() for future in [pool.submit(task) for task in tasks]]
-
-
-def product(X: NDArray[np.float64], Y: NDArray[np.float64], threads: int) -> NDArray[np.float64]:
-    """Return X Y, its rows split over threads; for where BLAS has one."""
-    out = np.empty((len(X), Y.shape[1]))
-    edges = [len(X) * i // threads for i in range(threads + 1)]
-    concurrently([partial(np.matmul, X[i:j], Y, out=out[i:j]) for i, j in pairwise(edges)], threads)
-    return out

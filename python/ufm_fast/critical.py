@@ -10,11 +10,11 @@ from typing import Literal, NamedTuple, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from ._blas import fitting_blas, fitting_threads, single_threaded_blas
+from ._blas import fitting_blas, fitting_threads, gram, product, single_threaded_blas
 from ._classes import ClassProblem
 from ._dual import Dual
 from ._grams import common_rank, leading_pair, leading_pairs
-from ._threads import concurrently, product
+from ._threads import concurrently
 from ._warnings import ConvergenceWarning
 from .certificate import Certificate, certificate_of, certify, in_double
 from .eigenpairs import lowest_eigenpairs
@@ -236,7 +236,7 @@ def _linearized(ufm: UFM, p: Point, threads: int) -> _Linearized:
             [
                 lambda: common_rank(A, B, q.N / q.K, each),
                 lambda: product(G.T, B, each),
-                lambda: leading_pair(G.T @ G, each),
+                lambda: leading_pair(gram(G, each), each),
                 lambda: product(G, A, each),
             ],
             threads,
@@ -252,7 +252,7 @@ def _linearized_samples(ufm: UFM, p: Point, q: ClassProblem, means: tuple[Array,
     loss, (gW, gH, gb) = ufm.loss_and_grad(p)
     A, B, b = means
     _, of_classes, _ = q.data_term(product(B, A.T, threads), b)
-    class_norm = math.sqrt(leading_pair(of_classes.T @ of_classes, threads)[0])
+    class_norm = math.sqrt(leading_pair(gram(of_classes, threads), threads)[0])
     square, right = leading_pair(ufm._run(ufm._problem.gradient_gram, *p), threads)
     left = ufm._run(ufm._problem.gradient_product, *p, np.ascontiguousarray(right[:, None]))[:, 0]
     B = p.H * q.rho

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.optimize import OptimizeResult
 
-from .._blas import fitting_blas
+from .._blas import fitting_blas, product
 from .._classes import ClassProblem
 from .._dual import Dual
 from .._warnings import ConvergenceWarning
@@ -186,7 +186,7 @@ def _result(ufm: UFM, q: ClassProblem, run: Run, status: int, tol: float) -> Opt
     point = q.point(run.best.A, run.best.B, run.best.b)
     if status == CERTIFIED:
         A, B, b = q.coordinates(point)
-        value, G, _ = q.data_term(B @ A.T, b)
+        value, G, _ = q.data_term(product(B, A.T, q.workers), b)
         dual = Dual(q)
         certificate = certificate_of(value + q.penalty(A, B, b), run.lower_bound, dual.norm(G), q.tau)
         run.charge(1, q.d)

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import _core
+from .._blas import product
 from .._classes import ClassProblem
 from .._dual import Dual
 from .run import Run
@@ -54,13 +55,13 @@ class Objective:
         """Loss and gradient: three products. b is the first guess where the bias is eliminated, else it is in x."""
         q = self.q
         A, B, free = self.split(x)
-        Z = B @ A.T
+        Z = product(B, A.T, q.workers)
         b = q.best_bias(Z, b) if free is None else free
         value, G, gb = q.data_term(Z, b)
         gradient = np.empty_like(x)
         gA, gB, gradient_b = self.split(gradient)
-        np.matmul(G.T, B, out=gA)
-        np.matmul(G, A, out=gB)
+        product(G.T, B, q.workers, out=gA)
+        product(G, A, q.workers, out=gB)
         if gradient_b is not None:
             gradient_b[:] = gb + (q.lambda_b - q.tau) * b
         gradient = _core.combination([1.0, q.tau], [gradient, x], q.workers)
@@ -81,7 +82,7 @@ class Objective:
         q, B, Z = self.q, state.B, state.Z
         if q.lambda_b < q.tau:
             B, b = dual.polish(state.A, B, state.b)
-            Z = B @ state.A.T
+            Z = product(B, state.A.T, q.workers)
             self.run.charge(2, self.columns)
         else:
             b = q.best_bias(Z, state.b)

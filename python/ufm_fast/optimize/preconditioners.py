@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from .. import _core
+from .._blas import product
 from .objective import Array, Objective, State
 
 RENEWAL = 20  # iterations
@@ -115,8 +116,8 @@ class KroneckerMetric:
         out = np.empty_like(gradient)
         gA, gB, gb = objective.split(gradient)
         outA, outB, outb = objective.split(out)
-        np.matmul(gA, self.for_A, out=outA)
-        np.matmul(gB, self.for_B, out=outB)
+        product(gA, self.for_A, objective.q.workers, out=outA)
+        product(gB, self.for_B, objective.q.workers, out=outB)
         if outb is not None and gb is not None:
             outb[:] = gb / self.bias
         objective.run.charge(2 * objective.columns / objective.q.K, objective.columns)
