@@ -1,5 +1,5 @@
 """Hold every library to one thread, before any of them is loaded."""
 
-from machine import pin
+from process import pin
 
 pin(1)

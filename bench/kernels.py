@@ -1,20 +1,18 @@
 """Loss, gradient and Hessian products against every peer, side by side in the same run.
 
-    python bench/kernels.py            print the tables (about 12 minutes on two cores)
+    python bench/kernels.py            print the tables (about 8 minutes on two cores)
     python bench/kernels.py --quick    a fifth of every size: a look, not a measurement
     python bench/kernels.py --only HVP  only what has this in its title, without memory and sweep
     python bench/kernels.py --write    record them, and the machine they come from, in bench/README.md
 
-For each number of threads one process holds that many processors, and there every implementation is checked, then
-timed in turns. Memory is measured in fresh processes.
+For each number of threads every library has a process that holds that many processors; every implementation is
+checked, then timed in turns, while all other processes are paused. Memory is measured in fresh processes.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import os
-import subprocess
 import sys
 import tempfile
 import time
@@ -22,29 +20,40 @@ from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
+from threadpoolctl import threadpool_limits
+
 import machine
 import memory
 import report
 import sweep
-from claims import MEMORY, SWEEP, shrunk
+import timing
+from claims import MEMORY, SCALED, SWEEP, WORKS, shrunk
 from peers import PRODUCTS_ALONE, SWEPT, TORCH_COMPILED
+from work import Work
 
 HERE = Path(__file__).parent
 FIGURE = "kernels.svg"
 QUIET_LOAD = 0.7
 
 
-def run_workers(options: argparse.Namespace) -> dict[int, dict]:
-    """Measure in one process for each number of threads."""
-    results = {}
-    for threads in sorted(options.threads):
-        with tempfile.TemporaryDirectory() as directory:
-            output = Path(directory) / "results.json"
-            command = [sys.executable, str(HERE / "worker.py"), f"--threads={threads}", f"--output={output}"]
-            command += ["--quick"] * options.quick + [f"--only={options.only}"]
-            command += ["--last"] * (threads == max(options.threads))
-            subprocess.run(command, check=True)
-            results[threads] = json.loads(output.read_text())
+def measure(threads: int, options: argparse.Namespace) -> dict:
+    """Measure everything at one number of threads; scaling and sweep at the largest."""
+
+    def announced(works: list[Work]) -> Iterator[tuple[str, Work]]:
+        for work in works:
+            print(f"{threads} thread{'s' * (threads > 1)}: {work.title}", file=sys.stderr, flush=True)
+            yield work.title, shrunk(work) if options.quick else work
+
+    with timing.processes(threads) as workers:
+        wanted = announced([work for work in WORKS if options.only in work.title])
+        works = {title: timing.measure(work, workers, threads) for title, work in wanted}
+        results = {"works": works}
+        if threads == max(options.threads) and not options.only:
+            results["scaling"] = {title: timing.scaling(work, workers, threads) for title, work in announced(SCALED)}
+            results["sweep"] = {
+                work.K: (works.get(title) or timing.measure(work, workers, threads, SWEPT))["times"]
+                for title, work in announced(SWEEP)
+            }
     return results
 
 
@@ -122,7 +131,8 @@ def main() -> None:
     if options.quick:
         parts.append("**Not a measurement: with --quick every large size is a fifth of what the tables say.**")
     print(*parts, sep="\n\n", end="\n\n", flush=True)
-    results = run_workers(options)
+    with threadpool_limits(1, "blas"):  # leaves no spinning threads after a check
+        results = {threads: measure(threads, options) for threads in sorted(options.threads)}
     if options.only:
         print(report.must_show(results), report.details(results), *report.failures(results), sep="\n\n")
         return

@@ -18,16 +18,6 @@ PACKAGES = ("ufm-fast", "numpy", "scipy", "torch", "jax", "jaxlib", "curvlinops-
 PEAK_STEPS = 2_000_000
 
 
-def pin(threads: int) -> None:
-    """Let this process run on so many processors only; to be called before any library starts threads."""
-    if not hasattr(os, "sched_setaffinity"):
-        raise SystemExit("the benchmark holds every library to its threads by processor affinity, which needs Linux")
-    processors = sorted(os.sched_getaffinity(0))
-    if threads > len(processors):
-        raise SystemExit(f"{threads} threads asked for, but only {len(processors)} processors to run on")
-    os.sched_setaffinity(0, processors[:threads])
-
-
 @cache
 def _peak_library() -> ctypes.CDLL:
     compiler = os.environ.get("CXX", "c++")

@@ -6,14 +6,16 @@ whatever need not be repeated at a new point (compilation, conversion of the inp
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from functools import partial
+from itertools import cycle, islice
 
 import numpy as np
 
 import ufm_fast as uf
 import work as numpy_formulas
-from work import Work
+from work import PRODUCTS, Work
 
 Call = Callable[[], tuple]
 
@@ -82,19 +84,18 @@ def numpy_hvp(work: Work, threads: int) -> Call:
 
 def products_alone(work: Work, threads: int) -> Call:
     """The matrix products of the algebra, by NumPy's BLAS into arrays that are there already; no answer."""
-    (W, H, _), (V_W, V_H, _) = work.point, work.direction
-    G, gradient = np.empty((work.M, work.K), work.dtype), uf.Point(np.empty_like(W), np.empty_like(H), None)
-
-    def three(W, H):
-        np.matmul(H, W.T, out=G)
-        np.matmul(G.T, H, out=gradient.W)
-        np.matmul(G, W, out=gradient.H)
+    G = np.empty((work.M, work.K), work.dtype)
+    gradient_W, gradient_H = np.empty_like(work.point.W), np.empty_like(work.point.H)
+    products = [
+        partial(np.matmul, *factors, out=out)
+        for W, H, _ in (work.point, work.direction)
+        for *factors, out in ((H, W.T, G), (G.T, H, gradient_W), (G, W, gradient_H))
+    ]
+    needed = list(islice(cycle(products), PRODUCTS[work.quantity]))
 
     def call():
-        three(W, H)
-        if work.quantity == "HVP":
-            three(V_W, V_H)
-            np.matmul(V_H, W.T, out=G)
+        for product in needed:
+            product()
 
     return call
 
@@ -140,6 +141,8 @@ def torch_loss_and_grad(cross_entropy: Callable, compiled: bool, work: Work, thr
         value = loss(*point)
         return value.detach(), *torch.autograd.grad(value, point)
 
+    if compiled:
+        call()  # compiles
     return call
 
 
@@ -265,6 +268,12 @@ IMPLEMENTATIONS: dict[str, dict[str, Callable[[Work, int], Call]]] = {
         "PyTorch double backward, graph kept": partial(torch_double_backward, repeated=True),
         "JAX linearized": jax_linearized,
     },
-    "block HVP": {OURS: ours_block, ONE_BY_ONE: ours_one_by_one},
+    "block HVP": {OURS: ours_block, ONE_BY_ONE: ours_one_by_one, PRODUCTS_ALONE: products_alone},
 }
 SWEPT = OURS, TORCH, TORCH_CHUNKED, "JAX"
+
+
+def library(name: str) -> str:
+    """Whose process an implementation runs in."""
+    first = re.split("[ ,]", name)[0]
+    return {"the": "NumPy", "curvlinops": TORCH}.get(first, first)

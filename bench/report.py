@@ -34,6 +34,8 @@ def _seconds(value: float) -> str:
 
 
 def _verdict(claim: Claim, result: dict) -> str:
+    if claim.peer and claim.peer(result) not in result["times"]:
+        return f"no time of {claim.peer(result)}"
     value = claim.value(result)
     text = f"{value:.{2 if claim.unit == 'x' else 1}f}{claim.unit} {'yes' if claim.holds(value) else '**NO**'}"
     if claim.peer is None:
@@ -66,7 +68,7 @@ def repeated(results: dict[int, dict]) -> str:
             for result in results.values():
                 times = result["works"][work.title]["times"]
                 peer = best_peer(result["works"][work.title])
-                cells.append(f"{times[peer] / times[OURS]:.2f}x {peer}")
+                cells.append(f"{times[peer] / times[OURS]:.2f}x {peer}" if peer in times else f"no time of {peer}")
             rows.append([work.title, *cells])
     return table(["work", *(f"best peer, {_threads(threads)}" for threads in results)], rows)
 
@@ -98,11 +100,10 @@ def details(results: dict[int, dict]) -> str:
     return table(["work", "implementation", *columns], rows)
 
 
-def over_K(times: dict[str, dict[str, float]]) -> dict[str, dict[int, float]]:
+def over_K(times: dict[int, dict[str, float]]) -> dict[str, dict[int, float]]:
     """Turn times by K and name into times by name and K."""
-    return {
-        name: {int(K): at_K[name] for K, at_K in times.items()} for name in SWEPT if name in next(iter(times.values()))
-    }
+    names = [name for name in SWEPT if all(name in at_K for at_K in times.values())]
+    return {name: {K: at_K[name] for K, at_K in times.items()} for name in names}
 
 
 def memory(values: dict[str, dict[str, tuple[float, float]]]) -> str:

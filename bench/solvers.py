@@ -42,7 +42,7 @@ def conditions(quick: bool, cpu_time: bool) -> Iterator[str]:
         yield "Measured with --cpu-time: every library has one thread, and times are processor times."
     elif load > QUIET_LOAD:
         yield (
-            f"**The machine was busy with something else when this began (load {load:.1f}): times and their ratios "
+            f"**The machine was busy with something else when this run began (load {load:.1f}): times and their ratios "
             "cannot be trusted, counts can. See --cpu-time.**"
         )
 
@@ -59,13 +59,13 @@ def main() -> None:
     if options.cpu_time:
         clock.use_cpu_time()
 
+    description = ", ".join(f"{key}: {value}" for key, value in machine.description().items())
+    notes = list(conditions(options.quick, options.cpu_time))
     warnings.simplefilter("ignore")  # of peers
     warm_up()
     for name in options.only:
         print(f"{name} ...", file=sys.stderr, flush=True)
         start = time.perf_counter()
-        description = ", ".join(f"{key}: {value}" for key, value in machine.description().items())
-        notes = list(conditions(options.quick, options.cpu_time))
         section = WORKS[name](Scale(options.quick))
         minutes = (time.perf_counter() - start) / 60
         parts = [

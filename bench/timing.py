@@ -1,62 +1,127 @@
-"""Times of implementations of one work, taken in turns."""
+"""Times of implementations of one work, taken in turns, with every library in a process of its own."""
 
 from __future__ import annotations
 
+import gc
 import sys
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from functools import lru_cache
 from statistics import median
 
+import numpy as np
+
 from machine import fma_peak
-from peers import IMPLEMENTATIONS, OURS, PRODUCTS_ALONE, Call
+from peers import IMPLEMENTATIONS, OURS, Call, library
+from process import Failure, Worker
 from work import Work
 
 SHORTEST_SAMPLE = 0.02  # seconds: a shorter call is repeated within a sample
-REST = 0.3  # seconds before a sample, in which worker threads of the implementation before it stop spinning
-FEWEST_ROUNDS, MOST_ROUNDS = 3, 15
+COLD = 0.1  # seconds: before a shorter call is timed, another brings back the caches
+SLOW = 1.0  # seconds: the first call of one that takes longer counts as a sample
+ENOUGH = 1.0  # seconds of samples, if they are neither too few nor too many
+FEWEST, MOST = 3, 7
+PEAK = "peak"
+
+_calls: dict[tuple[str, int], Call] = {}  # in a library's process
 
 
-def sample(call: Call, repeats: int) -> float:
+def prepare(work: Work, name: str, threads: int) -> tuple[float, list[np.ndarray] | None]:
+    """Build a call; return the time and the answer of its first run."""
+    call = _calls[name, threads] = IMPLEMENTATIONS[work.quantity][name](_kept(work), threads)
+    seconds, answer = _timed(call, 1)
+    return seconds, None if answer is None else [np.asarray(part) for part in answer]
+
+
+@lru_cache(maxsize=1)
+def _kept(work: Work) -> Work:
+    """The work of the same description that has its inputs already, if it was the last one."""
+    return work
+
+
+def sample(name: str, threads: int) -> float:
     """Seconds a call."""
-    time.sleep(REST)
+    call = _calls[name, threads]
+    seconds, _ = _timed(call, 1)
+    if seconds >= COLD:
+        return seconds
+    repeats = 1
+    while (seconds := _timed(call, repeats)[0]) < SHORTEST_SAMPLE:
+        repeats *= 2
+    return seconds / repeats
+
+
+def _timed(call: Call, repeats: int) -> tuple[float, tuple | None]:
     start = time.perf_counter()
     for _ in range(repeats):
-        call()
-    return (time.perf_counter() - start) / repeats
+        answer = call()
+    return time.perf_counter() - start, answer
 
 
-def alternate(calls: dict[str, Call], dtype: str, threads: int, seconds: float) -> tuple[dict[str, float], float]:
-    """Median time of each call and of the processor's peak, in turns A B ... A B ..., within about so many seconds."""
-    start = time.perf_counter()
-    peaks = [fma_peak(dtype, threads)]
-    samples = {name: [sample(call, 1)] for name, call in calls.items()}
-    repeats = {name: round(min(1e4, SHORTEST_SAMPLE / once)) or 1 for name, (once,) in samples.items()}
-    samples = {name: values if repeats[name] == 1 else [] for name, values in samples.items()}
-    for finished in range(1, MOST_ROUNDS):
-        spent = time.perf_counter() - start
-        if finished >= FEWEST_ROUNDS and spent * (finished + 1) / finished > seconds:
-            break
-        peaks.append(fma_peak(dtype, threads))
-        for name, call in calls.items():
-            samples[name].append(sample(call, repeats[name]))
-    return {name: median(values) for name, values in samples.items()}, median(peaks)
+def drop() -> None:
+    _calls.clear()
+    gc.collect()
 
 
-def measure(work: Work, threads: int, seconds: float, names: Collection[str] | None = None) -> dict:
+Workers = dict[str, Worker]
+
+
+@contextmanager
+def processes(threads: int) -> Iterator[Workers]:
+    """One process for each library, and one for the processor's peak."""
+    libraries = {library(name) for implementations in IMPLEMENTATIONS.values() for name in implementations}
+    with ExitStack() as stack:
+        yield {name: stack.enter_context(Worker(threads)) for name in [*libraries, PEAK]}
+
+
+def measure(work: Work, workers: Workers, threads: int, names: Collection[str] | None = None) -> dict:
     """Check and time implementations of a work (default: all); a peer that fails is left out, and the reason kept."""
-    calls, failures = {}, {}
-    for name, build in IMPLEMENTATIONS[work.quantity].items():
-        if names is not None and name not in names:
-            continue
+    samples: dict[str, list[float]] = {}
+    failures: dict[str, str] = {}
+
+    @contextmanager
+    def excused(name: str) -> Iterator[None]:
         try:
-            call = build(work, threads)
-            if name != PRODUCTS_ALONE:
-                work.check(name, call())
-            calls[name] = call
-        except Exception as error:
-            if name == OURS:
+            yield
+        except (Failure, AssertionError) as error:
+            if library(name) == OURS:
                 raise
-            failures[name] = f"{type(error).__name__}: {error}".splitlines()[0][:200]
-            print(f"{name} left out: {failures[name]}", file=sys.stderr)
-    times, peak = alternate(calls, work.dtype, threads, seconds)
-    return {"title": work.title, "flops": work.flops, "peak": peak, "times": times, "failures": failures}
+            samples.pop(name, None)
+            failures[name] = str(error)
+            print(f"{name} left out: {error}", file=sys.stderr)
+
+    for name in IMPLEMENTATIONS[work.quantity]:
+        if names is None or name in names:
+            with excused(name):
+                seconds, answer = workers[library(name)].ask(prepare, work, name, threads)
+                if answer is not None:
+                    work.check(name, answer)
+                samples[name] = [seconds] if seconds >= SLOW else []
+    peaks = []
+    while unfinished := [name for name, values in samples.items() if not _enough(values)]:
+        peaks.append(workers[PEAK].ask(fma_peak, work.dtype, threads))
+        for name in unfinished:
+            with excused(name):
+                samples[name].append(workers[library(name)].ask(sample, name, threads))
+    for name in {library(name) for name in samples}:
+        with suppress(Failure):
+            workers[name].ask(drop)
+    times = {name: median(values) for name, values in samples.items()}
+    return {"title": work.title, "flops": work.flops, "peak": median(peaks), "times": times, "failures": failures}
+
+
+def _enough(samples: list[float]) -> bool:
+    return len(samples) >= MOST or (len(samples) >= FEWEST and sum(samples) >= ENOUGH)
+
+
+def scaling(work: Work, workers: Workers, threads: int) -> float:
+    """Our time on one thread over that on more, both free to use as many processors."""
+    worker, samples = workers[OURS], {1: [], threads: []}
+    for count in samples:
+        worker.ask(prepare, work, OURS, count)
+    while not all(map(_enough, samples.values())):
+        for count, values in samples.items():
+            values.append(worker.ask(sample, OURS, count))
+    worker.ask(drop)
+    return median(samples[1]) / median(samples[threads])

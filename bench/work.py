@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from functools import cached_property
 
 import numpy as np
@@ -71,6 +71,9 @@ class Work:
     d: int
     n: int = 1
     dtype: str = "float64"
+
+    def __reduce__(self) -> tuple:
+        return Work, astuple(self)  # without the arrays
 
     @property
     def M(self) -> int:
