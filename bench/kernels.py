@@ -17,7 +17,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from functools import cache
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from threadpoolctl import threadpool_limits
@@ -60,22 +60,22 @@ def measure(threads: int, options: argparse.Namespace) -> dict:
 def measure_memory(works: dict[str, dict], threads: int, quick: bool) -> tuple[dict, dict[str, dict[int, float]]]:
     """Peak memory of the implementations of some works, and of some implementations over K."""
 
-    @cache
-    def peak(work, name):
+    # what PyTorch compiles in its first call cannot be told apart from what that call needs
+    but = TORCH_COMPILED, PRODUCTS_ALONE
+    tabled = [(work, name) for work in MEMORY for name in works[work.title]["times"] if name not in but]
+    swept = [name for name in SWEPT if name in works[SWEEP[-1].title]["times"]]
+    wanted = dict.fromkeys([*tabled, *((work, name) for name in swept for work in SWEEP)])
+
+    def peak(work: Work, name: str) -> tuple[float, float]:
         print(f"memory: {work.title}, {name}", file=sys.stderr, flush=True)
         return memory.peak(shrunk(work) if quick else work, name, threads)
 
-    # what PyTorch compiles in its first call cannot be told apart from what that call needs
-    table = {
-        work.title: {
-            name: peak(work, name)
-            for name in works[work.title]["times"]
-            if name not in (TORCH_COMPILED, PRODUCTS_ALONE)
-        }
-        for work in MEMORY
-    }
-    swept = [name for name in SWEPT if name in works[SWEEP[-1].title]["times"]]
-    return table, {name: {work.K: peak(work, name)[1] for work in SWEEP} for name in swept}
+    with ThreadPoolExecutor(2) as pool:  # nothing is timed
+        peaks = dict(zip(wanted, pool.map(peak, *zip(*wanted, strict=True)), strict=True))
+    table: dict[str, dict] = {work.title: {} for work in MEMORY}
+    for work, name in tabled:
+        table[work.title][name] = peaks[work, name]
+    return table, {name: {work.K: peaks[work, name][1] for work in SWEEP} for name in swept}
 
 
 def sections(results: dict[int, dict], quick: bool, figure: Path, description: dict[str, str]) -> Iterator[str]:

@@ -13,15 +13,15 @@ from statistics import median
 import numpy as np
 
 from machine import fma_peak
-from peers import IMPLEMENTATIONS, OURS, Call, library
+from peers import IMPLEMENTATIONS, OURS, TORCH_COMPILED, Call, library
 from process import Failure, Worker
 from work import Work
 
 SHORTEST_SAMPLE = 0.02  # seconds: a shorter call is repeated within a sample
 COLD = 0.1  # seconds: before a shorter call is timed, another brings back the caches
 SLOW = 1.0  # seconds: the first call of one that takes longer counts as a sample
-ENOUGH = 1.0  # seconds of samples, if they are neither too few nor too many
-FEWEST, MOST = 3, 7
+FEWEST, MOST = 3, 7  # samples
+ENOUGH, PLENTY = 0.7, 20.0  # seconds of samples, if there are the fewest; and however few there are
 PEAK = "peak"
 
 _calls: dict[tuple[str, int], Call] = {}  # in a library's process
@@ -30,7 +30,9 @@ _calls: dict[tuple[str, int], Call] = {}  # in a library's process
 def prepare(work: Work, name: str, threads: int) -> tuple[float, list[np.ndarray] | None]:
     """Build a call; return the time and the answer of its first run."""
     call = _calls[name, threads] = IMPLEMENTATIONS[work.quantity][name](_kept(work), threads)
-    seconds, answer = _timed(call, 1)
+    start = time.perf_counter()
+    answer = call()
+    seconds = time.perf_counter() - start
     return seconds, None if answer is None else [np.asarray(part) for part in answer]
 
 
@@ -43,20 +45,20 @@ def _kept(work: Work) -> Work:
 def sample(name: str, threads: int) -> float:
     """Seconds a call."""
     call = _calls[name, threads]
-    seconds, _ = _timed(call, 1)
+    seconds = _timed(call, 1)
     if seconds >= COLD:
         return seconds
     repeats = 1
-    while (seconds := _timed(call, repeats)[0]) < SHORTEST_SAMPLE:
+    while (seconds := _timed(call, repeats)) < SHORTEST_SAMPLE:
         repeats *= 2
     return seconds / repeats
 
 
-def _timed(call: Call, repeats: int) -> tuple[float, tuple | None]:
+def _timed(call: Call, repeats: int) -> float:
     start = time.perf_counter()
     for _ in range(repeats):
-        answer = call()
-    return time.perf_counter() - start, answer
+        call()
+    return time.perf_counter() - start
 
 
 def drop() -> None:
@@ -69,10 +71,15 @@ Workers = dict[str, Worker]
 
 @contextmanager
 def processes(threads: int) -> Iterator[Workers]:
-    """One process for each library, and one for the processor's peak."""
+    """One process for each library, which has loaded what it loads at its first call, and one for the peak."""
     libraries = {library(name) for implementations in IMPLEMENTATIONS.values() for name in implementations}
     with ExitStack() as stack:
-        yield {name: stack.enter_context(Worker(threads)) for name in [*libraries, PEAK]}
+        workers = {name: stack.enter_context(Worker(threads)) for name in [*libraries, PEAK]}
+        for name in IMPLEMENTATIONS["loss+grad"]:
+            if name != TORCH_COMPILED:
+                with suppress(Failure):  # comes again in `measure`
+                    workers[library(name)].ask(prepare, Work("loss+grad", 300, 64), name, threads)
+        yield workers
 
 
 def measure(work: Work, workers: Workers, threads: int, names: Collection[str] | None = None) -> dict:
@@ -112,7 +119,8 @@ def measure(work: Work, workers: Workers, threads: int, names: Collection[str] |
 
 
 def _enough(samples: list[float]) -> bool:
-    return len(samples) >= MOST or (len(samples) >= FEWEST and sum(samples) >= ENOUGH)
+    seconds, count = sum(samples), len(samples)
+    return count >= MOST or seconds >= PLENTY or (count >= FEWEST and seconds >= ENOUGH)
 
 
 def scaling(work: Work, workers: Workers, threads: int) -> float:
