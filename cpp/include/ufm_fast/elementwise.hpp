@@ -35,32 +35,54 @@ Packet<T> combine_chains(const Packet<T> (&part)[chains], Combine&& combine) {
 
 }  // namespace detail
 
-/// z = scale z + b (b may be null, for zero); returns the largest entry.
+/// How the scores z of a sample become logits, scale z + b; b is null without bias. The same bits come out wherever it
+/// is done.
 template <class T>
-T affine_max(T* z, Index size, T scale, const T* b) {
+struct Affine {
+  T scale;
+  const T* b;
+
+  /// The same from entry i on.
+  Affine from(Index i) const { return {scale, b != nullptr ? b + i : nullptr}; }
+
+  EIGEN_ALWAYS_INLINE packet::Packet<T> packet_at(const T* z, Index i) const {
+    using P = packet::Packet<T>;
+    const P factor = packet::pset1<P>(scale);
+    const P shift = b != nullptr ? packet::ploadu<P>(b + i) : packet::pzero(factor);
+    return packet::pmadd(factor, packet::ploadu<P>(z + i), shift);
+  }
+
+  T at(const T* z, Index i) const {
+    using P = packet::Packet<T>;
+    const P shift = packet::pset1<P>(b != nullptr ? b[i] : T(0));
+    return packet::pfirst(packet::pmadd(packet::pset1<P>(scale), packet::pset1<P>(z[i]), shift));
+  }
+
+  /// z = scale z + b
+  void apply(T* z, Index size) const {
+    const Index rest = detail::for_each_packet<T>(size, [&](Index i, int) { packet::pstoreu(z + i, packet_at(z, i)); });
+    for (Index i = rest; i < size; ++i) z[i] = at(z, i);
+  }
+};
+
+/// The largest entry of the logits.
+template <class T>
+T largest_logit(const T* z, Index size, Affine<T> affine) {
   using namespace detail;
   using P = Packet<T>;
-  const P factor = packet::pset1<P>(scale);
   P largest[chains];
   for (P& part : largest) part = packet::pset1<P>(-std::numeric_limits<T>::infinity());
-  const Index rest = for_each_packet<T>(size, [&](Index i, int chain) {
-    const P value = packet::pmadd(factor, packet::ploadu<P>(z + i),
-                                  b != nullptr ? packet::ploadu<P>(b + i) : packet::pzero(factor));
-    packet::pstoreu(z + i, value);
-    largest[chain] = packet::pmax(largest[chain], value);
-  });
+  const Index rest = for_each_packet<T>(
+      size, [&](Index i, int chain) { largest[chain] = packet::pmax(largest[chain], affine.packet_at(z, i)); });
   T result = packet::predux_max(combine_chains<T>(largest, [](const P& x, const P& y) { return packet::pmax(x, y); }));
-  for (Index i = rest; i < size; ++i) {
-    z[i] = scale * z[i] + (b != nullptr ? b[i] : T(0));
-    result = std::max(result, z[i]);
-  }
+  for (Index i = rest; i < size; ++i) result = std::max(result, affine.at(z, i));
   return result;
 }
 
-/// z = exp(z - shift), or zero where that is so small that a weight could make it subnormal: products with subnormal
-/// numbers are many times slower. Returns the sum.
+/// z = exp(logits - shift), or zero where that is so small that a weight could make it subnormal: products with
+/// subnormal numbers are many times slower. Returns the sum.
 template <class T>
-T exp_sum(T* z, Index size, T shift) {
+T exp_sum(T* z, Index size, Affine<T> affine, T shift) {
   using namespace detail;
   using P = Packet<T>;
   constexpr T least = std::numeric_limits<T>::min() / std::numeric_limits<T>::epsilon();
@@ -68,14 +90,14 @@ T exp_sum(T* z, Index size, T shift) {
   P sum[chains];
   for (P& part : sum) part = packet::pzero(part);
   const Index rest = for_each_packet<T>(size, [&](Index i, int chain) {
-    const P power = packet::pexp(packet::psub(packet::ploadu<P>(z + i), offset));
+    const P power = packet::pexp(packet::psub(affine.packet_at(z, i), offset));
     const P value = packet::pand(power, packet::pcmp_le(smallest, power));
     packet::pstoreu(z + i, value);
     sum[chain] = packet::padd(sum[chain], value);
   });
   T result = packet::predux(combine_chains<T>(sum, [](const P& x, const P& y) { return packet::padd(x, y); }));
   for (Index i = rest; i < size; ++i) {
-    const T power = std::exp(z[i] - shift);
+    const T power = std::exp(affine.at(z, i) - shift);
     z[i] = power >= least ? power : T(0);
     result += z[i];
   }

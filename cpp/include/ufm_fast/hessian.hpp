@@ -17,8 +17,7 @@ void second_order_rows(const Problem<T>& problem, Index first, Matrix<const T> k
             problem, first, D,
             [&](Index m, Matrix<T> rows, T*) {
               for (Index i = 0; i < rows.rows; ++i) {
-                const Affine<T> affine = affine_of(problem, m + i, direction_b);
-                elementwise::affine_max(rows.row(i), problem.K, affine.scale, affine.b);
+                affine_of(problem, m + i, direction_b).apply(rows.row(i), problem.K);
                 loss.second_order(kept.row(m + i - first), rows.row(i), problem.labels[m + i]);
               }
             },

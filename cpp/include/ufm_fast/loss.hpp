@@ -8,12 +8,7 @@
 
 namespace ufm_fast {
 
-/// The logits of a sample are scale z + b, where z is its row of H W^T; b is null without bias.
-template <class T>
-struct Affine {
-  T scale;
-  const T* b;
-};
+using elementwise::Affine;
 
 /// A sample's loss, and the factor that turns what value_and_residual left in z into the residual l'.
 template <class T>
@@ -78,16 +73,24 @@ struct CrossEntropy {
   /// z becomes exp(logits - largest logit), but zero at the label.
   Exponentials exponentials(T* z, Affine<T> affine, Index label) const {
     Exponentials e;
-    const T largest = elementwise::affine_max(z, K, affine.scale, affine.b);
-    const T at_label = z[label];
-    e.loss = smoothing > T(0) ? double(smoothing) / double(K) * double((at_label - Vector<T>(z, K)).sum()) : 0.0;
+    const T largest = elementwise::largest_logit(z, K, affine), at_label = affine.at(z, label);
+    e.loss = smoothing > T(0) ? double(smoothing) / double(K) * double(below(at_label, z, affine)) : 0.0;
     e.label = std::exp(at_label - largest);
-    e.others = elementwise::exp_sum(z, label, largest) + elementwise::exp_sum(z + label + 1, K - label - 1, largest);
+    const Index next = label + 1;
+    e.others = elementwise::exp_sum(z, label, affine, largest) +
+               elementwise::exp_sum(z + next, K - next, affine.from(next), largest);
     z[label] = T(0);
     e.total = e.others + e.label;
     e.loss += at_label == largest ? std::log1p(double(e.others))
                                   : double(largest) - double(at_label) + std::log(double(e.total));
     return e;
+  }
+
+  /// sum of reference - logits
+  T below(T reference, const T* z, Affine<T> affine) const {
+    const ConstVector<T> scores(z, K);
+    if (affine.b == nullptr) return (reference - affine.scale * scores).sum();
+    return (reference - (affine.scale * scores + ConstVector<T>(affine.b, K))).sum();
   }
 
   /// From unnormalised probabilities, zero at the label, whose sum over all labels is `total`, to the residual times
@@ -111,7 +114,7 @@ struct SquaredError {
     return {0.5 * squared_norm(z, K), T(1)};
   }
   void keep(T* z, Affine<T> affine, Index label) const {
-    elementwise::affine_max(z, K, affine.scale, affine.b);
+    affine.apply(z, K);
     z[label] -= T(1);
   }
   void second_order(const T*, T*, Index) const {}
