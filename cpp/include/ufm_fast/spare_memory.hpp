@@ -5,6 +5,7 @@
 #include <deque>
 #include <iterator>
 #include <mutex>
+#include <new>
 
 #ifdef __linux__
 #include <sys/mman.h>
@@ -44,9 +45,13 @@ class Spare {
     return nullptr;
   }
 
-  void keep(Block block) {
+  void keep(Block block) noexcept {
     const std::lock_guard<std::mutex> lock(mutex_);
-    blocks_.push_back(block);
+    try {
+      blocks_.push_back(block);
+    } catch (const std::bad_alloc&) {
+      return Eigen::internal::aligned_free(block.data);
+    }
     bytes_ += block.bytes;
     while (bytes_ > most_spare) {
       bytes_ -= blocks_.front().bytes;
