@@ -3,6 +3,11 @@
 Let a be a common null vector of A and B and (u, v) singular vectors of the gradient matrix G with singular value sigma.
 Moving B by -sqrt(r) u a^T and A by +sqrt(r) v a^T changes Z = B A^T by exactly -r u v^T and the penalty by exactly
 tau r, so the loss along r is convex with slope tau - sigma at 0. Orthonormal null vectors serve several pairs at once.
+
+How much of each? Squared error curves equally in all directions, so in proportion to the excess sigma - tau.
+Cross-entropy saturates, so that the logits Z_k / sqrt(n_k) change by the same size with each pair. The excess can be
+1000 times smaller for classes that the saddle already tells apart, but in the wrong geometry (as opposite vectors,
+say), and a pair left with little is where the descent then stays.
 """
 
 from __future__ import annotations
@@ -11,6 +16,9 @@ import numpy as np
 
 from .._classes import ClassProblem
 from .objective import Array, Objective, State
+
+_ROUNDING = 1e-6  # of the largest excess: at a saddle of rank r, r singular values of G are tau
+_EMPTY = 1e-4  # of what an escape puts into a direction
 
 
 def null_basis(A: Array, B: Array, content: float) -> Array:
@@ -54,23 +62,24 @@ def escape(objective: Objective, state: State, decrease: float) -> State | None:
     q, run = objective.q, objective.run
     U, sigma, Vt = np.linalg.svd(state.G)
     run.charge(20, q.K)
-    excess = sigma[sigma > q.tau] - q.tau
-    if excess.size == 0:
-        return None
-    U, V = U[:, : excess.size], Vt[: excess.size].T
-    ceiling = curvature_along(q, state.G, (U * excess) @ V.T)
-    reach = excess @ excess / ceiling if ceiling > 0 else q.N
-    null = null_basis(state.A, state.B, 1e-4 * reach * excess[0])
-    run.charge(8 * objective.columns / q.K, objective.columns)
-    count = min(excess.size, null.shape[1])
+    excess = sigma - q.tau
+    count = int((excess > max(0.0, _ROUNDING * excess[0])).sum())
     if count == 0:
         return None
-    null, excess, U, V = null[:, :count], excess[:count], U[:, :count], V[:, :count]
+    U, V = U[:, :count], Vt[:count].T
+    shares = excess[:count] if q.loss.name == "mse" else np.linalg.norm(q.root[:, None] * U, axis=0)
+    ceiling = curvature_along(q, state.G, (U * shares) @ V.T)
+    reach = excess[:count] @ shares / ceiling if ceiling > 0 else q.N
+    null = null_basis(state.A, state.B, _EMPTY * reach * shares.max())
+    run.charge(8 * objective.columns / q.K, objective.columns)
+    count = min(count, null.shape[1])
+    if count == 0:
+        return None
+    null, shares, U, V = null[:, :count], shares[:count], U[:, :count], V[:, :count]
     A, B = (X - (X @ null) @ null.T for X in (state.A, state.B))
-    dZ = (U * -excess) @ V.T
-    r = convex_step(q, B @ A.T, state.b, dZ, q.tau * excess.sum())
+    r = convex_step(q, B @ A.T, state.b, (U * -shares) @ V.T, q.tau * shares.sum())
     run.charge(1, objective.columns)
-    content = np.sqrt(r * excess)
+    content = np.sqrt(r * shares)
     new = objective.at(A + (V * content) @ null.T, B - (U * content) @ null.T, state.b)
     if new.loss >= state.loss - 10 * decrease - 1e-14 * abs(state.loss):
         return None
