@@ -213,6 +213,15 @@ def test_leaves_saddles_of_a_long_tail(loss, rank):
     assert result.escapes >= 1
 
 
+def test_opposite_vectors_of_large_classes_do_not_stop_a_descent():
+    """At this saddle pairs of classes share a feature with opposite signs, which costs little loss: hard to leave."""
+    counts = np.round(np.geomspace(500, 5, 60)).astype(int)
+    ufm = uf.UFM(60, 60, counts, lambda_W=2e-4, lambda_H=2e-4 / counts.mean(), lambda_b=1e-2)
+    result = uf.minimize(ufm, uf.saddle(ufm, 30), tol=1e-6)
+    assert_certified(ufm, result, 1e-6)
+    assert result.products < 1000  # with escapes in proportion to |G|_2 - tau they were 2900
+
+
 # -- widths, layouts, dtypes -----------------------------------------------------------------------------------------
 
 

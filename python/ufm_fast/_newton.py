@@ -7,12 +7,13 @@ conjugate gradients on the quadratic model, stopped at the trust region's bounda
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ._quasi_newton import Memory
+from ._quasi_newton import Memory, line_search
 
 Array: TypeAlias = NDArray[np.float64]
 
@@ -114,23 +115,24 @@ def _step(function: Smooth, gradient: Array, radius: float, forcing: float) -> t
     return step, math.sqrt(max(0.0, length)), -float(gradient @ step + 0.5 * (step @ image))
 
 
-def descend(function: Smooth, x: Array, tolerance: float, evaluations: int = 5000) -> Array:
+def descend(function: Smooth, x: Array, tolerance: float, steps: int = 5000) -> Array:
     """Limited-memory quasi-Newton steps (L-BFGS) in the preconditioner's metric, for the way into Newton's reach."""
     value, gradient = function.value_and_gradient(x)
     memory = Memory(gradient, length=_PAIRS, scaled=True, threads=1)
-    while evaluations > 0 and np.linalg.norm(gradient) > tolerance * function.scale(x):
+    for _ in range(steps):
+        if np.linalg.norm(gradient) <= tolerance * function.scale(x):
+            break
         function.linearize(x)
         direction, slope = memory.direction(function.precondition)
-        length = 1.0
-        while True:
-            new = x + length * direction
-            new_value, gradient = function.value_and_gradient(new)
-            evaluations -= 1
-            if new_value <= value + 1e-4 * length * slope + 1e-15 * abs(value):
-                break
-            length *= float(np.clip(-length * slope / (2 * (new_value - value - length * slope)), 0.1, 0.5))
-            if length < 1e-10:
-                return x
+        found = line_search(partial(_trial, function, x, direction), value, slope)
+        if found is None:
+            break
+        length, (x, value, gradient) = found
         memory.add(length * direction, gradient)
-        x, value = new, new_value
     return x
+
+
+def _trial(function: Smooth, x: Array, direction: Array, length: float) -> tuple[float, tuple[Array, float, Array]]:
+    new = x + length * direction
+    value, gradient = function.value_and_gradient(new)
+    return value, (new, value, gradient)

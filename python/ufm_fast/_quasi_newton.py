@@ -1,8 +1,9 @@
-"""The memory of limited-memory quasi-Newton methods (L-BFGS): the last steps and the inverse Hessian they imply."""
+"""Limited-memory quasi-Newton methods (L-BFGS): the last steps, the inverse Hessian they imply, and a line search."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,6 +11,33 @@ from numpy.typing import NDArray
 from . import _core
 
 Array = NDArray[np.float64]
+_T = TypeVar("_T")
+
+_TRIALS = 40
+
+
+def line_search(
+    evaluate: Callable[[float], tuple[float, _T] | None], value: float, slope: float
+) -> tuple[float, _T] | None:
+    """Backtrack from the unit step to sufficient decrease, by quadratic interpolation.
+
+    `evaluate(step)` gives the value there and what else is wanted of the step that is found; None ends the search, and
+    a FloatingPointError (overflow) shortens the step.
+    """
+    step = 1.0
+    for _ in range(_TRIALS):
+        try:
+            found = evaluate(step)
+        except FloatingPointError:
+            step *= 0.1
+            continue
+        if found is None:
+            break
+        rise = found[0] - value
+        if rise <= 1e-4 * step * slope + 1e-15 * abs(value):
+            return step, found[1]
+        step *= min(max(-step * slope / (2 * (rise - step * slope)), 0.1), 0.5)
+    return None
 
 
 class Memory:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Protocol
 
 from .. import _core
-from .._quasi_newton import Memory
+from .._quasi_newton import Memory, line_search
 from .bounds import Bounds
 from .checkpoint import loop_content, restored_loop
 from .objective import Array, Objective, State
@@ -36,23 +37,12 @@ def new_memory(objective: Objective, state: State, metric: Metric) -> Memory:
     return Memory(state.gradient, length=PAIRS, scaled=metric.scaled, threads=objective.q.workers)
 
 
-def line_search(objective: Objective, state: State, direction: Array, slope: float) -> tuple[State, float] | None:
-    """Backtracking to sufficient decrease from the unit step: the state found and the step's length."""
-    step, rounding = 1.0, 1e-15 * abs(state.loss)
-    for _ in range(40):
-        if objective.run.exhausted:
-            break
-        try:
-            x = _core.combination([1.0, step], [state.x, direction], objective.q.workers)
-            new = objective.evaluate(x, state.b)
-        except FloatingPointError:  # overflow
-            step *= 0.1
-            continue
-        if new.loss <= state.loss + 1e-4 * step * slope + rounding:
-            return new, step
-        interpolated = -slope * step**2 / (2 * (new.loss - state.loss - step * slope))
-        step = min(max(interpolated, 0.1 * step), 0.5 * step)
-    return None
+def _trial(objective: Objective, state: State, direction: Array, step: float) -> tuple[float, State] | None:
+    if objective.run.exhausted:
+        return None
+    x = _core.combination([1.0, step], [state.x, direction], objective.q.workers)
+    new = objective.evaluate(x, state.b)
+    return new.loss, new
 
 
 def descend(
@@ -100,7 +90,7 @@ def descend(
             continue
         if decrease <= 1e-6 * bounds.tol * abs(state.loss):
             return state, STALLED
-        found = line_search(objective, state, direction, slope)
+        found = line_search(partial(_trial, objective, state, direction), state.loss, slope)
         if found is None:
             if run.exhausted:
                 return state, LIMIT
@@ -108,6 +98,6 @@ def descend(
                 return state, STALLED
             memory = new_memory(objective, state, metric)
             continue
-        state, step = found
+        step, state = found
         metric.adapt(step < 1 and len(run.rows) > 1)
         memory.add(direction if step == 1 else step * direction, state.gradient)
