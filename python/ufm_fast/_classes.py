@@ -94,8 +94,13 @@ class ClassProblem:
 
     def penalty(self, A: NDArray[np.float64], B: NDArray[np.float64], b: NDArray[np.float64]) -> float:
         """Return the ridge terms."""
-        squares = [float(np.vdot(part, part)) for part in (A, B, b)]
-        return 0.5 * self.tau * (squares[0] + squares[1]) + 0.5 * self.lambda_b * squares[2]
+        squares = self.square(A) + self.square(B)
+        return 0.5 * self.tau * squares + 0.5 * self.lambda_b * self.square(b)
+
+    def square(self, X: NDArray[np.float64]) -> float:
+        """Return the squared norm of a contiguous array, on threads that do not keep spinning as those of BLAS do."""
+        flat = X.reshape(-1)
+        return float(_core.inner_products([flat], [flat], self.workers)[0, 0])
 
     def curvature(self, G: NDArray[np.float64]) -> Curvature:
         """Return sums of the diagonal second derivatives of the data term at a gradient matrix."""

@@ -130,21 +130,21 @@ def classify(ufm: UFM, p: Point, *, gradient_tol: float = 1e-6, certificate_tol:
     dtype = ufm.dtype
     ufm, p = in_double(ufm, p)
     threads = fitting_threads(ufm)
-    here = _linearized(ufm, p, threads)
-    gradient_norm = math.hypot(*(float(np.linalg.norm(part)) for part in here.gradient))
-    certificate = _certificate(ufm, p, here, certificate_tol)
-
-    size = max(here.norm, ufm.tau) * math.sqrt(float(np.trace(here.gram)) + ufm.N)
     unit = 2 * ufm.lambda_W * ufm.lambda_H / (ufm.lambda_W + ufm.lambda_H)
-    curvature, pair = _descent(ufm, p, here, _NEGLIGIBLE * unit)
-    lower = _lower_bound(ufm, here)
-    upper = curvature
-    if ufm.bias and ufm.loss_function.name == "cross_entropy":
-        upper = min(upper, ufm.lambda_b)
-    agreement = _AGREEMENT * max(abs(lower), unit)
-    if upper - lower > agreement:
-        _, plane, _ = leading_pairs(here.gram, min(2, ufm.d), _PLANE_TOLERANCE, threads)
-        upper = min(upper, _rotation_curvature(here, plane.T))
+    with single_threaded_blas():
+        here = _linearized(ufm, p, threads)
+        gradient_norm = math.hypot(*(float(np.linalg.norm(part)) for part in here.gradient))
+        size = max(here.norm, ufm.tau) * math.sqrt(float(np.trace(here.gram)) + ufm.N)
+        curvature, pair = _descent(ufm, p, here, _NEGLIGIBLE * unit)
+        lower = _lower_bound(ufm, here)
+        upper = curvature
+        if ufm.bias and ufm.loss_function.name == "cross_entropy":
+            upper = min(upper, ufm.lambda_b)
+        agreement = _AGREEMENT * max(abs(lower), unit)
+        if upper - lower > agreement:
+            _, plane, _ = leading_pairs(here.gram, min(2, ufm.d), _PLANE_TOLERANCE, threads)
+            upper = min(upper, _rotation_curvature(here, plane.T))
+    certificate = _certificate(ufm, p, here, certificate_tol)
 
     exact = lower if upper - lower <= agreement else math.nan
     kind: Kind = "undecided"
@@ -219,32 +219,28 @@ class _Linearized(NamedTuple):
 
 
 def _linearized(ufm: UFM, p: Point, threads: int) -> _Linearized:
-    """Evaluate and factorise, with one BLAS thread each for what can be done at the same time.
-
-    More would be in each other's way: NumPy and SciPy have a BLAS each, whose idle threads keep spinning for a while.
-    """
+    """Evaluate and factorise, what can be done at the same time on threads of our own: BLAS must have one here."""
     q, each = ClassProblem(ufm), max(1, threads // 2)
     A, B, b = q.coordinates(p)
-    with single_threaded_blas():
-        if not ufm.collapse_classes:
-            return _linearized_samples(ufm, p, q, (A, B, b), threads)
-        penalty = q.penalty(A, B, b)
-        if not math.isfinite(penalty):  # else nothing in the products overflows
-            raise FloatingPointError("the loss overflows float64 at this point, though all its entries are finite")
-        value, G, gb = q.data_term(product(B, A.T, threads), b)
-        ranks, gA, (square, right), gB = concurrently(
-            [
-                lambda: common_rank(A, B, q.N / q.K, each),
-                lambda: product(G.T, B, each),
-                lambda: leading_pair(gram(G, each), each),
-                lambda: product(G, A, each),
-            ],
-            threads,
-        )
-        gA += q.tau * A
-        gB += q.tau * B
-        gradient = gA, gB, gb + q.lambda_b * b
-        norm, left = math.sqrt(square), _unit(G @ right)
+    if not ufm.collapse_classes:
+        return _linearized_samples(ufm, p, q, (A, B, b), threads)
+    penalty = q.penalty(A, B, b)
+    if not math.isfinite(penalty):  # else nothing in the products overflows
+        raise FloatingPointError("the loss overflows float64 at this point, though all its entries are finite")
+    value, G, gb = q.data_term(product(B, A.T, threads), b)
+    ranks, gA, (square, right), gB = concurrently(
+        [
+            lambda: common_rank(A, B, q.N / q.K, each),
+            lambda: product(G.T, B, each),
+            lambda: leading_pair(gram(G, each), each),
+            lambda: product(G, A, each),
+        ],
+        threads,
+    )
+    gA += q.tau * A
+    gB += q.tau * B
+    gradient = gA, gB, gb + q.lambda_b * b
+    norm, left = math.sqrt(square), _unit(G @ right)
     return _Linearized(A, B, q.rho, value + penalty, gradient, norm, right, left, G, norm, *ranks)
 
 
@@ -277,7 +273,8 @@ def _certificate(ufm: UFM, p: Point, here: _Linearized, tol: float) -> Certifica
     s, c = here.class_norm, _CURVATURE[ufm.loss_function.name]
     if ufm.N * max(0.0, s - ufm.tau) ** 2 / (2 * c) <= tol * abs(here.loss):
         return certify(ufm, p)
-    lower_bound = Dual(ClassProblem(ufm)).scaled_bound(here.of_classes, s)
+    with single_threaded_blas():
+        lower_bound = Dual(ClassProblem(ufm)).scaled_bound(here.of_classes, s)
     return certificate_of(here.loss, lower_bound, s, ufm.tau)
 
 

@@ -92,5 +92,5 @@ class Objective:
     def gradient_norm(self, state: State) -> float:
         """Norm of the gradient in the plain, full-sample isometric coordinates (W, sqrt(n_k) h_k, b)."""
         gA, gB, gb = self.split(state.gradient)
-        square = np.vdot(gA, gA) / self.q.rho**2 + np.vdot(gB, gB) * self.q.rho**2
+        square = self.q.square(gA) / self.q.rho**2 + self.q.square(gB) * self.q.rho**2
         return float(np.sqrt(square + (0.0 if gb is None else gb @ gb)))
