@@ -59,8 +59,20 @@ def get_num_threads() -> int:
 
 
 def concurrently(tasks: Sequence[Callable[[], Any]], threads: int) -> list[Any]:
-    """Call functions, so many at a time, started in their order; return their results."""
+    """Call functions, so many at a time, started in their order; return their results. The caller's thread helps."""
+    results: list[Any] = [None] * len(tasks)
+    todo = iter(range(len(tasks)))
+
+    def work() -> None:
+        for i in todo:
+            results[i] = tasks[i]()
+
     if threads == 1:
-        return [task() for task in tasks]
-    with ThreadPoolExecutor(threads) as pool:
-        return [future.result() for future in [pool.submit(task) for task in tasks]]
+        work()
+        return results
+    with ThreadPoolExecutor(threads - 1) as pool:
+        helpers = [pool.submit(work) for _ in range(threads - 1)]
+        work()
+        for helper in helpers:
+            helper.result()
+    return results
