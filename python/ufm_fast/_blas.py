@@ -124,14 +124,10 @@ def gram(X: NDArray[np.float64], threads: int) -> NDArray[np.float64]:
     if threads == 1:
         return X.T @ X
     with single_threaded_blas():
-        parts = concurrently([partial(_gram, X[i:j]) for i, j in _parts(len(X), threads)], threads)
+        parts = concurrently([partial(np.matmul, X[i:j].T, X[i:j]) for i, j in _parts(len(X), threads)], threads)
     for part in parts[1:]:
         parts[0] += part
     return cast("NDArray[np.float64]", parts[0])
-
-
-def _gram(X: NDArray[np.float64]) -> NDArray[np.float64]:
-    return X.T @ X
 
 
 def _parts(size: int, count: int) -> list[tuple[int, int]]:

@@ -19,19 +19,7 @@ class Factors:
     """
 
     def __init__(self, ufm: UFM, columns: int) -> None:
-        self.q = q = ClassProblem(
-            UFM(
-                ufm.K,
-                columns,
-                ufm.counts,
-                loss=ufm.loss_function,
-                lambda_W=ufm.lambda_W,
-                lambda_H=ufm.lambda_H,
-                lambda_b=ufm.lambda_b,
-                bias=ufm.bias,
-                threads=ufm.threads,
-            )
-        )
+        self.q = q = ClassProblem(ufm._in_double(collapse=True, d=columns))
         self.columns = columns
         self._half = q.K * columns
         self._evaluated: tuple[Array | None, Array] = None, np.empty(0)
@@ -57,7 +45,7 @@ class Factors:
         A, B, b = self.split(x)
         value, G, grad_b = q.data_term(B @ A.T, b)
         self._evaluated = x, G
-        value += 0.5 * q.tau * float(np.vdot(A, A) + np.vdot(B, B)) + 0.5 * q.lambda_b * float(b @ b)
+        value += q.penalty(A, B, b)
         return value, self.join(G.T @ B + q.tau * A, G @ A + q.tau * B, grad_b + q.lambda_b * b)
 
     def linearize(self, x: Array) -> None:

@@ -355,11 +355,11 @@ class UFM:
         W, H, b = self._checked(p, self.K)
         return Point(W, np.repeat(H, self.counts, axis=0), b)
 
-    def _in_double(self, *, collapse: bool) -> UFM:
-        """Return the same model in float64, on class means or with a row a sample."""
+    def _in_double(self, *, collapse: bool, d: int | None = None) -> UFM:
+        """Return the same model in float64, on class means or with a row a sample; with d features, if given."""
         return UFM(
-            self.K, self.d, self.counts, loss=self.loss_function, lambda_W=self.lambda_W, lambda_H=self.lambda_H,
-            lambda_b=self.lambda_b, bias=self.bias, collapse=collapse, threads=self.threads,
+            self.K, self.d if d is None else d, self.counts, loss=self.loss_function, lambda_W=self.lambda_W,
+            lambda_H=self.lambda_H, lambda_b=self.lambda_b, bias=self.bias, collapse=collapse, threads=self.threads,
         )  # fmt: skip
 
     def _checked(self, p: Point, rows: int) -> Point:

@@ -21,7 +21,7 @@ def rebalance(objective: Objective, state: State, least: float, aligned: bool) -
     U, s, Vt = np.linalg.svd(RB @ RA.T)
     rank = s.size
     objective.run.charge(24 * (rank / q.K) ** 2, rank)
-    penalty = 0.5 * q.tau * (np.vdot(state.A, state.A) + np.vdot(state.B, state.B))
+    penalty = 0.5 * q.tau * (q.square(state.A) + q.square(state.B))
     if penalty - q.tau * s.sum() <= least:
         return None
     U, Vt, root = QB @ U, Vt @ QA.T, np.sqrt(s)[:, None]
