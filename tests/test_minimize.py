@@ -289,9 +289,9 @@ def test_random_restarts_keep_the_best():
     ufm = uf.UFM(10, 2, 20, lambda_W=5e-3, lambda_H=5e-4, lambda_b=1e-2)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", uf.ConvergenceWarning)
-        singles = [uf.minimize(ufm, ufm.random_point(seed)) for seed in range(3, 7)]
+        singles = [uf.minimize(ufm, ufm.random_point(seed)) for seed in range(7, 11)]
     with pytest.warns(uf.ConvergenceWarning, match="rank above d"):
-        result = uf.minimize(ufm, seed=3, restarts=3)
+        result = uf.minimize(ufm, seed=7, restarts=3)
     losses = [single.fun for single in singles]
     assert max(losses) > min(losses) * (1 + 1e-3)
     assert result.ends == pytest.approx(losses, rel=1e-9)
@@ -300,7 +300,7 @@ def test_random_restarts_keep_the_best():
     assert result.nfev > max(single.nfev for single in singles)
     assert uf.classify(ufm, result.point).kind == "local_minimum"
     with pytest.warns(uf.ConvergenceWarning, match="evaluations used"):
-        few = uf.minimize(ufm, seed=3, restarts=3, max_evaluations=singles[0].nfev + 5)
+        few = uf.minimize(ufm, seed=7, restarts=3, max_evaluations=singles[0].nfev + 5)
     assert len(few.ends) == 2
     assert few.fun == pytest.approx(singles[0].fun, rel=1e-14)
     certified = uf.minimize(uf.UFM(10, 10, 20, lambda_W=5e-3, lambda_H=5e-4), restarts=3)

@@ -73,6 +73,48 @@ def test_vectors(n, threads):
     np.testing.assert_allclose(_core.combination([2.0, -0.5, 1.0], X, threads), expected, rtol=1e-13, atol=1e-15)
 
 
+@pytest.mark.parametrize("threads", [1, 2, 3])
+@pytest.mark.parametrize(("m", "k", "n"), [(1, 1, 1), (3, 5, 2), (300, 70, 600)])
+def test_products(m, k, n, threads):
+    rng = np.random.default_rng(6)
+    X, Y = rng.standard_normal((m, k)), rng.standard_normal((k, n))
+    for x, y in itertools.product([X, X.T.copy().T], [Y, Y.T.copy().T]):
+        np.testing.assert_allclose(_core.product(x, y, threads), X @ Y, rtol=1e-13, atol=1e-13)
+    out = np.full((m, n), np.nan)
+    assert _core.product(X, Y, threads, out) is out
+    np.testing.assert_allclose(out, X @ Y, rtol=1e-13, atol=1e-13)
+    gram = _core.gram(Y, threads)
+    np.testing.assert_allclose(gram, Y.T @ Y, rtol=1e-13, atol=1e-12)
+    np.testing.assert_array_equal(gram, gram.T)
+    np.testing.assert_array_equal(gram, _core.gram(Y, 1))
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize(("columns", "loss"), [(3, LOSSES[0]), (70, LOSSES[1]), (400, LOSSES[2])], ids=str)
+def test_gradient_at_scores(columns, loss, threads):
+    """The model with that many features, evaluated whole."""
+    q, _, b, _, _ = at_random(70, loss)
+    A, B = 0.3 * np.random.default_rng(7).standard_normal((2, 70, columns))
+    ufm = uf.UFM(70, columns, q.ufm.counts, loss=loss, lambda_W=1e-3, lambda_H=1e-4)
+    whole = ClassProblem(ufm)
+    value, gradient = ufm.loss_and_grad(whole.point(A, B, b))
+    F, G, flat = q.core.gradient_at_scores(A, B, b, B @ A.T, threads)
+    assert value == pytest.approx(F, rel=1e-13)
+    np.testing.assert_array_equal(G, q.data_term(B @ A.T, b)[1])
+    gA, gB = flat[: -len(b)].reshape(2, 70, columns)
+    np.testing.assert_allclose(gA, gradient.W * q.rho, rtol=1e-11, atol=1e-14)
+    np.testing.assert_allclose(gB, gradient.H / (q.rho * q.root[:, None]), rtol=1e-11, atol=1e-14)
+    np.testing.assert_allclose(flat[-len(b) :], gradient.b, rtol=1e-11, atol=1e-14)
+
+
+def test_gradient_at_scores_that_overflows():
+    q, Z, b, _, _ = at_random(3, "mse")
+    with pytest.raises(FloatingPointError, match="overflows float64"):
+        q.core.gradient_at_scores(np.full((3, 3), 1e300), np.eye(3), b, Z, 1)
+    with pytest.raises(FloatingPointError, match="overflows float64"):
+        q.core.gradient_at_scores(1e150 * np.eye(3), np.eye(3), b, 1e200 * np.ones((3, 3)), 1)
+
+
 def test_refused_arguments():
     q, _, _, G, _ = at_random(4)
     x = np.ones(3)
@@ -80,6 +122,13 @@ def test_refused_arguments():
         (lambda: _core.inner_products([], [x], 1), ValueError),
         (lambda: _core.inner_products([x], [np.ones(4)], 1), ValueError),
         (lambda: _core.combination([1.0], [x, x], 1), ValueError),
+        (lambda: _core.product(G, np.ones((3, 4)), 1), ValueError),
+        (lambda: _core.product(G, x, 1), ValueError),
+        (lambda: _core.product(np.ones((8, 8))[::2, ::2], G, 1), ValueError),
+        (lambda: _core.product(G, G, 1, np.ones((4, 3))), ValueError),
+        (lambda: _core.gram(x, 1), ValueError),
+        (lambda: q.core.gradient_at_scores(G, G[:3], np.zeros(4), G, 1), ValueError),
+        (lambda: q.core.gradient_at_scores(x, G, np.zeros(4), G, 1), ValueError),
         (lambda: _core.combination([1.0], [[1.0, 2.0]], 1), TypeError),
         (lambda: _core.combination([1.0], [np.ones(6)[::2]], 1), ValueError),
         (lambda: _core.curvature_sums(q.core, G.astype(np.float32), 1), TypeError),

@@ -5,6 +5,7 @@
 #include <ufm_fast/curvature.hpp>
 #include <ufm_fast/dual_sums.hpp>
 #include <ufm_fast/pair_metric.hpp>
+#include <ufm_fast/products.hpp>
 #include <ufm_fast/vectors.hpp>
 
 #include "bind_problem.hpp"
@@ -53,6 +54,60 @@ Array combination(const std::vector<double>& coefficients, const py::sequence& X
   double* data = out.mutable_data();
   Bound::run_released(threads, [&](const Execution& e) {
     combine<double>(coefficients, x, n, data, e);
+    return 0;
+  });
+  return out;
+}
+
+/// A matrix, or one whose transpose is given, as a factor of a product.
+struct Factor {
+  Op op;
+  Matrix<const double> matrix;
+
+  Factor(const py::array& array, const char* name) : Factor(array, name, transposed(array)) {}
+
+  Index rows() const { return op == Op::none ? matrix.rows : matrix.cols; }
+  Index cols() const { return op == Op::none ? matrix.cols : matrix.rows; }
+
+ private:
+  Factor(const py::array& array, const char* name, bool transposed)
+      : op(transposed ? Op::transpose : Op::none), matrix(of(transposed ? array.attr("T") : array, name)) {}
+
+  static bool transposed(const py::array& array) {
+    return (array.flags() & py::array::f_style) != 0 && (array.flags() & py::array::c_style) == 0;
+  }
+  static Matrix<const double> of(const py::array& array, const char* name) {
+    if (array.ndim() != 2) throw py::value_error(std::string(name) + " must be a matrix");
+    return matrix_argument<double>(array, name, array.shape(0), array.shape(1));
+  }
+};
+
+/// X Y, in `out` if that is an array.
+Array product(const py::array& X, const py::array& Y, int threads, const py::object& out) {
+  const Factor x(X, "X"), y(Y, "Y");
+  if (x.cols() != y.rows()) throw py::value_error("X must have as many columns as Y has rows");
+  Array result;
+  if (out.is_none()) {
+    result = new_array<double>({x.rows(), y.cols()});
+  } else {
+    array_argument<double>(out, "out", {x.rows(), y.cols()});
+    result = py::reinterpret_borrow<Array>(out);
+  }
+  const Matrix<double> matrix(result.mutable_data(), x.rows(), y.cols());
+  Bound::run_released(threads, [&](const Execution& e) {
+    parallel_gemm<double>(x.op, y.op, 1, x.matrix, y.matrix, 0, matrix, e);
+    return 0;
+  });
+  return result;
+}
+
+Array gram_of(const py::array& X, int threads) {
+  const Matrix<const double> x =
+      matrix_argument<double>(X, "X", X.ndim() == 2 ? X.shape(0) : 0, X.ndim() == 2 ? X.shape(1) : 0);
+  Array out = new_array<double>({x.cols, x.cols});
+  const Matrix<double> matrix(out.mutable_data(), x.cols, x.cols);
+  Bound::run_released(threads, [&](const Execution& e) {
+    parallel_gram<double>(x, matrix, e);
     return 0;
   });
   return out;
@@ -131,6 +186,8 @@ py::tuple dual_sums_of(const Bound& bound, py::handle Y, int threads) {
 void bind_passes(py::module_& module) {
   using py::arg;
   module.def("inner_products", &inner_products_of, arg("X"), arg("Y"), arg("threads"));
+  module.def("product", &product, arg("X"), arg("Y"), arg("threads"), arg("out") = py::none());
+  module.def("gram", &gram_of, arg("X"), arg("threads"));
   module.def("combination", &combination, arg("coefficients"), arg("X"), arg("threads"));
   module.def("curvature_sums", &curvature_sums_of, arg("problem"), arg("G"), arg("threads"));
   module.def("bias_curvature_product", &bias_curvature_product_of, arg("problem"), arg("G"), arg("v"), arg("threads"));

@@ -139,6 +139,25 @@ class BoundProblem {
     return py::make_tuple(value, std::move(G), std::move(grad_b));
   }
 
+  /// (loss, G, gradient): the gradient is flat, W, H, b in C order, always with a b. W and H may have any number of
+  /// columns.
+  py::tuple gradient_at_scores(const py::array& W, py::handle H, py::handle b, py::handle Z, int threads) const {
+    const Index M = problem_.M, columns = W.ndim() == 2 ? W.shape(1) : d_;
+    Problem<T> problem = problem_;
+    problem.d = columns;
+    const PointView<const T> p{matrix_argument<T>(W, "W", K_, columns), matrix_argument<T>(H, "H", M, columns),
+                               bias_argument(b, "b")};
+    const Matrix<const T> scores = matrix_argument<T>(Z, "Z", M, K_);
+    py::array_t<T> G = new_array<T>({M, K_}), gradient = new_array<T>({(K_ + M) * columns + K_});
+    const Matrix<T> matrix(G.mutable_data(), M, K_);
+    T* const out = gradient.mutable_data();
+    const PointView<T> view{{out, K_, columns}, {out + K_ * columns, M, columns}, out + (K_ + M) * columns};
+    const double value = released(
+        threads, [&](const Execution& e) { return ufm_fast::gradient_at_scores(problem, p, scores, matrix, view, e); });
+    if (!std::isfinite(value)) overflow("the loss or its gradient");
+    return py::make_tuple(value, std::move(G), std::move(gradient));
+  }
+
   const Problem<T>& problem() const { return problem_; }
 
   /// Length of a flat point.
@@ -267,16 +286,14 @@ class BoundProblem {
     const double value = released(threads, [&](const Execution& e) { return work(e, p); });
     if (!std::isfinite(value)) {
       refuse_infinite(p);
-      overflow("the loss");
+      overflow("the loss or its gradient");
     }
     return value;
   }
 
   double gradient_at(PointView<const T> p, PointView<T> gradient, int threads) const {
-    const double value = value_at(
+    return value_at(
         p, [&](const Execution& e, auto point) { return loss_and_gradient(problem_, point, gradient, e); }, threads);
-    if (!all_finite(gradient)) overflow("the gradient");
-    return value;
   }
 
   void flat_products_at(py::handle x, const T* directions, Index count, const T* kept, T* out, int threads) const {
@@ -324,7 +341,8 @@ void bind_problem(py::module_& module, const char* name) {
       .def("gradient_matrix", &Bound::gradient_matrix, arg("W"), arg("H"), arg("b"), arg("threads"))
       .def("gradient_gram", &Bound::gradient_gram, arg("W"), arg("H"), arg("b"), arg("threads"))
       .def("gradient_product", &Bound::gradient_product, arg("W"), arg("H"), arg("b"), arg("X"), arg("threads"))
-      .def("data_term", &Bound::data_term, arg("Z"), arg("b"), arg("threads"));
+      .def("data_term", &Bound::data_term, arg("Z"), arg("b"), arg("threads"))
+      .def("gradient_at_scores", &Bound::gradient_at_scores, arg("W"), arg("H"), arg("b"), arg("Z"), arg("threads"));
 }
 
 }  // namespace ufm_fast::bindings

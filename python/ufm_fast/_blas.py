@@ -1,29 +1,25 @@
 """BLAS, held to one thread while threads of our own call it: in the compiled core (SciPy's, found once) and here.
 
-BLAS's own threads are left to what cannot be split. After each call they keep spinning for a while, which slows down
-whoever has the processor to share: the core, the other one of NumPy's and SciPy's BLAS, or another process.
+BLAS's own threads keep spinning for a while after each call and, where the processor is shared (with the core, the
+other one of NumPy's and SciPy's BLAS, or another process), wait for each other: a singular value decomposition can
+take ten times as long. So factorisations run on one thread, and products on ours.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
-from functools import partial, wraps
-from itertools import pairwise
-from typing import TYPE_CHECKING, Any, TypeVar, cast
-
-import numpy as np
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
 
 from . import _core
-from ._threads import concurrently, get_num_threads
+from ._threads import get_num_threads
 
 if TYPE_CHECKING:
+    import numpy as np
     from numpy.typing import NDArray
 
     from .model import UFM
-
-_F = TypeVar("_F", bound=Callable[..., Any])
 
 _PARAMETERS = {"dgemm": 13, "sgemm": 13, "dsyrk": 10, "ssyrk": 10}  # of the functions that the core calls
 _SMALL_K = 256  # up to here K x K work loses more by waking threads than it gains
@@ -70,7 +66,10 @@ def _open_limits_to_all_threads() -> None:
 
 @contextmanager
 def single_threaded_blas() -> Iterator[None]:
-    """Load SciPy's BLAS into the core and hold every BLAS to one thread until the last concurrent caller leaves."""
+    """Load SciPy's BLAS into the core and hold every BLAS to one thread until the last concurrent caller leaves.
+
+    Also a decorator of functions.
+    """
     global _callers, _controller, _limit
     with _lock:
         if _controller is None:
@@ -95,40 +94,15 @@ def fitting_threads(ufm: UFM) -> int:
     return 1 if ufm.K <= _SMALL_K else ufm.threads or get_num_threads()
 
 
-def fitting_blas(function: _F) -> _F:
-    """Decorate a function of a model that works on K x K arrays: one BLAS thread for a small or one-threaded model."""
-
-    @wraps(function)
-    def fitted(ufm: UFM, *args: Any, **kwargs: Any) -> Any:
-        with single_threaded_blas() if fitting_threads(ufm) == 1 else nullcontext():
-            return function(ufm, *args, **kwargs)
-
-    return cast("_F", fitted)
-
-
 def product(
     X: NDArray[np.float64], Y: NDArray[np.float64], threads: int, out: NDArray[np.float64] | None = None
 ) -> NDArray[np.float64]:
-    """Return X Y, its rows split over threads."""
-    if out is None:
-        out = np.empty((X.shape[0], Y.shape[1]))
-    if threads == 1:
-        return np.matmul(X, Y, out=out)
+    """Return X Y. Each factor is contiguous or the transpose of what is."""
     with single_threaded_blas():
-        concurrently([partial(np.matmul, X[i:j], Y, out=out[i:j]) for i, j in _parts(len(X), threads)], threads)
-    return out
+        return _core.product(X, Y, threads, out)
 
 
 def gram(X: NDArray[np.float64], threads: int) -> NDArray[np.float64]:
-    """Return X^T X, the rows of X split over threads."""
-    if threads == 1:
-        return X.T @ X
+    """Return X^T X for a contiguous X."""
     with single_threaded_blas():
-        parts = concurrently([partial(np.matmul, X[i:j].T, X[i:j]) for i, j in _parts(len(X), threads)], threads)
-    for part in parts[1:]:
-        parts[0] += part
-    return cast("NDArray[np.float64]", parts[0])
-
-
-def _parts(size: int, count: int) -> list[tuple[int, int]]:
-    return list(pairwise(size * i // count for i in range(count + 1)))
+        return _core.gram(X, threads)

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from . import _core
-from ._blas import fitting_threads
+from ._blas import fitting_threads, single_threaded_blas
 from .model import UFM, Point
 
 if TYPE_CHECKING:
@@ -91,6 +91,16 @@ class ClassProblem:
         """Return the data term at scores Z (K, K) and b, its gradient G with respect to Z, and that to b."""
         value, G, grad_b = self.core.data_term(np.ascontiguousarray(Z), np.ascontiguousarray(b), self.workers)
         return value, G, grad_b
+
+    def evaluate(
+        self, A: NDArray[Any], B: NDArray[Any], b: NDArray[Any], Z: NDArray[Any]
+    ) -> tuple[float, NDArray[np.float64], NDArray[np.float64]]:
+        """Return F, the gradient matrix G, and the gradient of F as one vector (A, B, b); the scores Z are B A^T.
+
+        A and B have any number of columns. Two products.
+        """
+        with single_threaded_blas():
+            return self.core.gradient_at_scores(A, B, b, Z, self.workers)
 
     def penalty(self, A: NDArray[np.float64], B: NDArray[np.float64], b: NDArray[np.float64]) -> float:
         """Return the ridge terms."""

@@ -210,13 +210,13 @@ class Dual:
         q = self.q
         if not q.bias:
             return B, b
-        b = q.best_bias(B @ A.T, b)
+        b = q.best_bias(product(B, A.T, q.workers), b)
         x = B.T @ q.root / q.N
         if not self._free:
-            matrix = q.lambda_b * (A.T @ A) + q.tau * q.N * np.eye(A.shape[1])
+            matrix = q.lambda_b * gram(A, q.workers) + q.tau * q.N * np.eye(A.shape[1])
             x = scipy.linalg.solve(matrix, q.tau * q.N * x - q.lambda_b * (A.T @ b), assume_a="pos")
         B = B - np.outer(q.root, x)
-        return B, q.best_bias(B @ A.T, b + A @ x)
+        return B, q.best_bias(product(B, A.T, q.workers), b + A @ x)
 
     def norm(self, F: Array) -> float:
         """Return the spectral norm |F|_2, from the largest eigenvalue of F^T F: see `leading_pair`."""
@@ -287,11 +287,12 @@ class Dual:
             self.products += EIGH_PRODUCTS + 3
             squares, V = np.linalg.eigh(square)
             s = self.q.tau * np.sqrt(np.maximum(squares, _TINY))
-            return self._centred(M @ ((V * factor(s)) @ V.T)), float(s[-1])
+            function = product(V * factor(s), V.T, self.q.workers)
+            return self._centred(product(M, function, self.q.workers)), float(s[-1])
         self.products += SVD_PRODUCTS + 2
         U, s, V = np.linalg.svd(M)
         s = np.maximum(s, _TINY)
-        return self._centred((U * (s * factor(s))) @ V), float(s[0])
+        return self._centred(product(U * (s * factor(s)), V, self.q.workers)), float(s[0])
 
     def _centred(self, Y: Array) -> Array:
         """Project onto the linear constraints, which holds for Y but for rounding in what it was made from.

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
 
+from ._blas import gram, product
 from ._classes import ClassProblem
 from ._newton import Array
 from .model import UFM
@@ -43,10 +45,9 @@ class Factors:
         """Three K x columns x K products."""
         q = self.q
         A, B, b = self.split(x)
-        value, G, grad_b = q.data_term(B @ A.T, b)
+        value, G, gradient = q.evaluate(A, B, b, product(B, A.T, q.workers))
         self._evaluated = x, G
-        value += q.penalty(A, B, b)
-        return value, self.join(G.T @ B + q.tau * A, G @ A + q.tau * B, grad_b + q.lambda_b * b)
+        return value, gradient[: x.size]
 
     def linearize(self, x: Array) -> None:
         """Keep the gradient matrix, the probabilities and the preconditioner of x."""
@@ -54,14 +55,14 @@ class Factors:
         A, B, b = self.split(x)
         last, G = self._evaluated
         if last is not x:
-            _, G, _ = q.data_term(B @ A.T, b)
+            _, G, _ = q.data_term(product(B, A.T, q.workers), b)
         if q.loss.name == "mse":
             curvature = P = np.ones((q.K, q.K))
         else:
             P = q.probabilities(G)
             curvature = P * (1 - P)
         weight, ridge = curvature.mean() / q.N, q.tau * np.eye(self.columns)
-        for_A, for_B = (np.linalg.inv(weight * (X.T @ X) + ridge) for X in (B, A))
+        for_A, for_B = (np.linalg.inv(weight * gram(X, q.workers) + ridge) for X in (B, A))
         self._at = A, B, G, P, for_A, for_B, q.weights @ curvature + max(q.lambda_b, 1e-12)
 
     def product(self, v: Array) -> Array:
@@ -69,16 +70,19 @@ class Factors:
         q = self.q
         A, B, G, P, *_ = self._at
         VA, VB, Vb = self.split(v)
-        dZ = (B @ VA.T + VB @ A.T) / q.root[:, None] + Vb
+        times = partial(product, threads=q.workers)
+        dZ = (times(B, VA.T) + times(VB, A.T)) / q.root[:, None] + Vb
         if q.loss.name == "cross_entropy":
             dZ = P * (dZ - (P * dZ).sum(axis=1, keepdims=True))
         dG = dZ * (q.root / q.N)[:, None]
         return self.join(
-            dG.T @ B + G.T @ VB + q.tau * VA, dG @ A + G @ VA + q.tau * VB, q.weights @ dZ + q.lambda_b * Vb
+            times(dG.T, B) + times(G.T, VB) + q.tau * VA,
+            times(dG, A) + times(G, VA) + q.tau * VB,
+            q.weights @ dZ + q.lambda_b * Vb,
         )
 
     def precondition(self, gradient: Array) -> Array:
         """Two products of a K x columns with a square matrix."""
         *_, for_A, for_B, for_b = self._at
         gA, gB, gb = self.split(gradient)
-        return self.join(gA @ for_A, gB @ for_B, gb / for_b)
+        return self.join(product(gA, for_A, self.q.workers), product(gB, for_B, self.q.workers), gb / for_b)

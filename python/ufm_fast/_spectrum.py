@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.linalg import eigh_tridiagonal
 
 from . import _core
-from ._blas import fitting_blas
+from ._blas import single_threaded_blas
 from ._isometric import IsometricProblem
 from ._newton import Array
 from .closed_form import closed_form
@@ -59,7 +59,7 @@ class Spectrum:
         return smoothed
 
 
-@fitting_blas
+@single_threaded_blas()
 def spectrum(ufm: UFM, p: Point, *, steps: int = 80, probes: int = 8, seed: int = 0) -> Spectrum:
     """Estimate the density of all eigenvalues of the full-sample Hessian at p.
 

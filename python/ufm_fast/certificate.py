@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
-from ._blas import fitting_blas
+from ._blas import product, single_threaded_blas
 from ._classes import ClassProblem
 from ._dual import Dual
+from ._threads import concurrently
 from .model import UFM, Point
 
 
@@ -51,7 +53,7 @@ class Certificate:
         )
 
 
-@fitting_blas
+@single_threaded_blas()
 def certify(ufm: UFM, p: Point) -> Certificate:
     """Bound the global minimum from below at a point, and so the point's distance from it.
 
@@ -95,13 +97,13 @@ def certify(ufm: UFM, p: Point) -> Certificate:
     q = ClassProblem(ufm)
     dual = Dual(q)
     A, B, b = q.coordinates(p)
-    _, G, _ = q.data_term(B @ A.T, b)
+    _, G, _ = q.data_term(product(B, A.T, q.workers), b)
     norm = dual.norm(G)
     bounds = [dual.scaled_bound(G, norm)]
     B, b = dual.polish(A, B, b)
-    Z = B @ A.T
+    Z = product(B, A.T, q.workers)
     _, G, _ = q.data_term(Z, b)
-    bounds += [dual.polar_bound(G), dual.prox_bound(Z, G)]
+    bounds += concurrently([partial(dual.polar_bound, G), partial(dual.prox_bound, Z, G)], min(2, q.workers))
     return certificate_of(loss, max(bounds), norm, q.tau)
 
 

@@ -10,7 +10,7 @@ from typing import Literal, NamedTuple, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from ._blas import fitting_blas, fitting_threads, gram, product, single_threaded_blas
+from ._blas import fitting_threads, gram, product, single_threaded_blas
 from ._classes import ClassProblem
 from ._dual import Dual
 from ._grams import common_rank, leading_pair, leading_pairs
@@ -70,7 +70,7 @@ class CriticalPoint:
     certificate: Certificate
 
 
-@fitting_blas
+@single_threaded_blas()
 def classify(ufm: UFM, p: Point, *, gradient_tol: float = 1e-6, certificate_tol: float = 1e-8) -> CriticalPoint:
     """Say what kind of point p is: mostly from one gradient and a few factorisations.
 
@@ -224,24 +224,14 @@ def _linearized(ufm: UFM, p: Point, threads: int) -> _Linearized:
     A, B, b = q.coordinates(p)
     if not ufm.collapse_classes:
         return _linearized_samples(ufm, p, q, (A, B, b), threads)
-    penalty = q.penalty(A, B, b)
-    if not math.isfinite(penalty):  # else nothing in the products overflows
-        raise FloatingPointError("the loss overflows float64 at this point, though all its entries are finite")
-    value, G, gb = q.data_term(product(B, A.T, threads), b)
-    ranks, gA, (square, right), gB = concurrently(
-        [
-            lambda: common_rank(A, B, q.N / q.K, each),
-            lambda: product(G.T, B, each),
-            lambda: leading_pair(gram(G, each), each),
-            lambda: product(G, A, each),
-        ],
-        threads,
+    loss, G, flat = q.evaluate(A, B, b, product(B, A.T, threads))
+    half = A.size
+    gradient = flat[:half].reshape(A.shape), flat[half : 2 * half].reshape(B.shape), flat[2 * half :]
+    ranks, (square, right) = concurrently(
+        [lambda: common_rank(A, B, q.N / q.K, each), lambda: leading_pair(gram(G, each), each)], threads
     )
-    gA += q.tau * A
-    gB += q.tau * B
-    gradient = gA, gB, gb + q.lambda_b * b
     norm, left = math.sqrt(square), _unit(G @ right)
-    return _Linearized(A, B, q.rho, value + penalty, gradient, norm, right, left, G, norm, *ranks)
+    return _Linearized(A, B, q.rho, loss, gradient, norm, right, left, G, norm, *ranks)
 
 
 def _linearized_samples(ufm: UFM, p: Point, q: ClassProblem, means: tuple[Array, ...], threads: int) -> _Linearized:

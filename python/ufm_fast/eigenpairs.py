@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from . import _core
-from ._blas import fitting_blas
+from ._blas import single_threaded_blas
 from ._isometric import IsometricProblem
 from ._newton import Array
 from ._warnings import ConvergenceWarning
@@ -58,7 +58,7 @@ class _Pair(NamedTuple):
     vector: Point  # in isometric coordinates
 
 
-@fitting_blas
+@single_threaded_blas()
 def lowest_eigenpairs(
     ufm: UFM,
     p: Point,

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ._blas import fitting_blas
+from ._blas import single_threaded_blas
 from ._classes import ClassProblem
 from ._factors import Factors
 from ._newton import Array, descend, newton
@@ -34,7 +34,7 @@ class _Critical(NamedTuple):
     b: Array
 
 
-@fitting_blas
+@single_threaded_blas()
 def saddle(ufm: UFM, rank: int, seed: int = 0) -> Point:
     """Give an exact strict saddle at which W and H have a chosen rank.
 

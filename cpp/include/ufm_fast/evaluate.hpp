@@ -1,5 +1,6 @@
 #pragma once
 
+#include <limits>
 #include <vector>
 
 #include "tiles.hpp"
@@ -34,6 +35,12 @@ double ridge_of_features(const Problem<T>& problem, Index first, Matrix<const T>
     value += 0.5 * double(ridge) * scale(H.row(i), problem.d, ridge, out.row(i));
   }
   return value;
+}
+
+/// Infinity if the matrix holds an infinity or a NaN, otherwise zero: to be added to a loss.
+template <class T>
+double infinite_if_not_finite(Matrix<T> X) {
+  return all_finite(X.data, X.rows * X.cols) ? 0.0 : std::numeric_limits<double>::infinity();
 }
 
 inline double total(const std::vector<double>& parts) {
@@ -78,14 +85,11 @@ class ClassifierGradient {
     squares_ = total(squares);
   }
 
-  /// |p.W|^2
-  double squares() const { return squares_; }
-
   Part& start(int worker) { return parts_[worker].emplace(problem_, worker == 0 ? out_.W.data : nullptr); }
   Part& part(int worker) { return *parts_[worker]; }
 
-  /// Adds up what the workers have.
-  void finish() {
+  /// Adds up what the workers have. Returns the ridge terms, or infinity if the gradient overflows.
+  double finish() {
     const Index K = problem_.K;
     std::vector<double> b(static_cast<std::size_t>(K), 0.0);
     for (Index k = 0; problem_.bias && k < K; ++k) b[k] = double(problem_.lambda_b) * double(p_.b[k]);
@@ -93,9 +97,12 @@ class ClassifierGradient {
       for (Index k = 0; k < K; ++k) b[k] += part->b[k];
     }
     write_bias_gradient(problem_, b.data(), out_.b);
-    for_each_range_of_rows([&](int, Index first, Matrix<T> rows) {
+    std::vector<double> checks(std::max(1, execution_.threads), 0.0);
+    for_each_range_of_rows([&](int worker, Index first, Matrix<T> rows) {
       for (const std::optional<Part>& part : parts_) part->W.add_to(first, rows);
+      checks[worker] = infinite_if_not_finite(rows);
     });
+    return ridge_of_classifier(problem_, squares_, p_.b) + total(checks) + infinite_if_not_finite<T>({out_.b, 1, K});
   }
 
  private:
@@ -144,8 +151,9 @@ double loss(const Problem<T>& problem, PointView<const T> p, const Execution& ex
 ///
 ///     Z = H W^T,   grad_H = G W + ridges H,   grad_W = G^T H + lambda_W W,   grad_b = sum of rows + lambda_b b,
 ///
-/// where row m of G is the gradient with respect to W h_m. Without bias grad_b is zero. Memory: per thread one tile of
-/// logits and one classifier, and, for small d, two more classifiers.
+/// where row m of G is the gradient with respect to W h_m. Without bias grad_b is zero. Returns infinity if the
+/// gradient overflows. Memory: per thread one tile of logits and one classifier, and, for small d, two more
+/// classifiers.
 template <class T>
 double loss_and_gradient(const Problem<T>& problem, PointView<const T> p, PointView<T> gradient,
                          const Execution& execution) {
@@ -168,35 +176,11 @@ double loss_and_gradient(const Problem<T>& problem, PointView<const T> p, PointV
       const Matrix<T> grad_H = gradient.H.block(begin, count);
       value += detail::ridge_of_features(problem, begin, H, grad_H);
       features.multiply(G, true, grad_H);
+      value += detail::infinite_if_not_finite(grad_H);
     });
     values[worker] = value;
   });
-  sum.finish();
-  return detail::ridge_of_classifier(problem, sum.squares(), p.b) + detail::total(values);
-}
-
-/// The data term at explicit scores Z (M, K), logits scales[m] Z_m + b: its value; G = its gradient with respect to Z
-/// (M, K), which may be Z itself; and its gradient with respect to b (K,), zero without bias. No products.
-template <class T>
-double data_term(const Problem<T>& problem, Matrix<const T> Z, const T* b, Matrix<T> G, T* grad_b,
-                 const Execution& execution) {
-  const int workers = row_workers(problem, execution);
-  std::vector<double> values(workers, 0.0);
-  std::vector<double> sums(static_cast<std::size_t>(workers * problem.K), 0.0);
-  parallel_ranges(problem.M, workers, execution.poll, [&](int worker, Index first, Index last, Interruption& stop) {
-    for_each_tile(problem, first, last, worker, stop, [&](Index begin, Index count) {
-      const Matrix<T> tile = G.block(begin, count);
-      for (Index i = 0; i < count; ++i) {
-        Vector<T>(tile.row(i), problem.K) = ConstVector<T>(Z.row(begin + i), problem.K);
-      }
-      values[worker] += residual_rows(problem, begin, b, tile, sums.data() + worker * problem.K);
-    });
-  });
-  for (int worker = 1; worker < workers; ++worker) {
-    for (Index k = 0; k < problem.K; ++k) sums[k] += sums[worker * problem.K + k];
-  }
-  detail::write_bias_gradient(problem, sums.data(), grad_b);
-  return detail::total(values);
+  return sum.finish() + detail::total(values);
 }
 
 }  // namespace ufm_fast

@@ -1,5 +1,6 @@
 #pragma once
 
+#include "at_scores.hpp"
 #include "class_statistics.hpp"
 #include "evaluate.hpp"
 #include "gradient_matrix.hpp"

@@ -2,29 +2,11 @@
 
 #include <vector>
 
-#include "blas.hpp"
-#include "parallel.hpp"
+#include "products.hpp"
 
 namespace ufm_fast {
 
 // Products of matrices with few rows and very many columns: sets of vectors, one a row.
-
-/// Columns [first, last) of a matrix.
-template <class T>
-Matrix<T> columns(Matrix<T> a, Index first, Index last) {
-  return {a.data + first, a.rows, last - first, a.stride};
-}
-
-/// C = alpha op(A) op(B) + beta C, the rows of C split over threads.
-template <class T>
-void parallel_gemm(Op op_a, Op op_b, T alpha, Matrix<const T> a, Matrix<const T> b, T beta, Matrix<T> c,
-                   const Execution& execution) {
-  const int workers = worker_count((c.rows + 15) / 16, execution.threads);
-  parallel_ranges(c.rows, workers, execution.poll, [&](int, Index first, Index last, Interruption&) {
-    const Matrix<const T> part = op_a == Op::none ? a.block(first, last - first) : columns(a, first, last);
-    gemm<T>(op_a, op_b, alpha, part, b, beta, c.block(first, last - first));
-  });
-}
 
 namespace detail {
 

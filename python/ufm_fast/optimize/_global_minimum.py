@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from .._blas import fitting_blas
+from .._blas import single_threaded_blas
 from .._classes import ClassProblem
 from ..certificate import Certificate, certify
 from ..closed_form import closed_form
@@ -48,7 +48,7 @@ class Solution:
         return self._found.point() if isinstance(self._found, SymmetricPoint) else self._found
 
 
-@fitting_blas
+@single_threaded_blas()
 def global_minimum(ufm: UFM) -> Solution:
     """Find the global minimum of a model.
 

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.optimize import OptimizeResult
 
-from .._blas import fitting_blas, product
+from .._blas import product, single_threaded_blas
 from .._classes import ClassProblem
 from .._dual import Dual
 from .._warnings import ConvergenceWarning
@@ -28,7 +28,7 @@ from .solve import solve
 CALLBACK = 3
 
 
-@fitting_blas
+@single_threaded_blas()
 def minimize(
     ufm: UFM,
     x0: Point | ArrayLike | None = None,

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 
+from .._blas import product
+from .._threads import concurrently
 from .objective import Objective, State
 
 
@@ -17,19 +21,20 @@ def rebalance(objective: Objective, state: State, least: float, aligned: bool) -
     q = objective.q
     if objective.run.exhausted:
         return None
-    (QA, RA), (QB, RB) = np.linalg.qr(state.A), np.linalg.qr(state.B)
-    U, s, Vt = np.linalg.svd(RB @ RA.T)
+    times = partial(product, threads=q.workers)
+    (QA, RA), (QB, RB) = concurrently([partial(np.linalg.qr, X) for X in (state.A, state.B)], min(2, q.workers))
+    U, s, Vt = np.linalg.svd(times(RB, RA.T))
     rank = s.size
     objective.run.charge(24 * (rank / q.K) ** 2, rank)
     penalty = 0.5 * q.tau * (q.square(state.A) + q.square(state.B))
     if penalty - q.tau * s.sum() <= least:
         return None
-    U, Vt, root = QB @ U, Vt @ QA.T, np.sqrt(s)[:, None]
+    U, Vt, root = times(QB, U), times(Vt, QA.T), np.sqrt(s)[:, None]
     if aligned:
         toward = np.pad(U.T + Vt, ((0, 0), (0, objective.columns - q.K)))
     else:
-        toward = root * (Vt @ state.A + U.T @ state.B)
+        toward = root * (times(Vt, state.A) + times(U.T, state.B))
     left, _, right = np.linalg.svd(toward, full_matrices=False)
-    turned = root * (left @ right)
+    turned = root * times(left, right)
     objective.run.charge(22 * (rank / q.K) ** 2, rank)
-    return objective.at(Vt.T @ turned, U @ turned, state.b)
+    return objective.at(times(Vt.T, turned), times(U, turned), state.b)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from .._blas import product
 from .._classes import ClassProblem
 from ..critical import covered
 from .balance import rebalance
@@ -30,8 +31,8 @@ def descend_from(q: ClassProblem, A: Array, B: Array, b: Array, tol: float, run:
     K, d = q.K, q.d
     if d > 3 * K:
         basis = np.linalg.qr(np.hstack([A.T, B.T, np.eye(d, K)]))[0]
-        A, B = A @ basis, B @ basis
-        run.columns = lambda state: (state.A @ basis.T, state.B @ basis.T)
+        A, B = product(A, basis, q.workers), product(B, basis, q.workers)
+        run.columns = lambda state: (product(state.A, basis.T, q.workers), product(state.B, basis.T, q.workers))
     else:
         run.columns = lambda state: (state.A, state.B)
     objective, bounds = Objective(q, A.shape[1], run), Bounds(q, tol, run, first=1e-3)

@@ -14,17 +14,33 @@ from __future__ import annotations
 
 import numpy as np
 
+from .._blas import gram, product
 from .._classes import ClassProblem
+from .._dual import EIGH_PRODUCTS
 from .objective import Array, Objective, State
 
 _ROUNDING = 1e-6  # of the largest excess: at a saddle of rank r, r singular values of G are tau
 _EMPTY = 1e-4  # of what an escape puts into a direction
 
 
-def null_basis(A: Array, B: Array, content: float) -> Array:
+def null_basis(A: Array, B: Array, content: float, threads: int) -> Array:
     """Orthonormal columns a, least content first, with |A a|^2 + |B a|^2 at most `content`."""
-    squares, vectors = np.linalg.eigh(A.T @ A + B.T @ B)
+    squares, vectors = np.linalg.eigh(gram(A, threads) + gram(B, threads))
     return vectors[:, squares <= content]
+
+
+def descent_pairs(q: ClassProblem, G: Array) -> tuple[Array, Array, Array]:
+    """Singular vectors (columns of U and V) of G with singular values sigma above tau, and sigma - tau, descending.
+
+    From the eigenvectors of G^T G: an error of a few u |G|^2 in the squares is nothing beside the least excess that
+    counts.
+    """
+    squares, V = np.linalg.eigh(gram(G, q.workers))
+    sigma = np.sqrt(np.maximum(squares[::-1], 0))
+    excess = sigma - q.tau
+    count = int((excess > max(0.0, _ROUNDING * excess[0])).sum())
+    V = np.ascontiguousarray(V[:, ::-1][:, :count])
+    return product(G, V, q.workers) / sigma[:count], V, excess[:count]
 
 
 def curvature_along(q: ClassProblem, G: Array, dZ: Array) -> float:
@@ -60,27 +76,28 @@ def escape(objective: Objective, state: State, decrease: float) -> State | None:
     beside what the escape puts there count as null, and are emptied first.
     """
     q, run = objective.q, objective.run
-    U, sigma, Vt = np.linalg.svd(state.G)
-    run.charge(20, q.K)
-    excess = sigma - q.tau
-    count = int((excess > max(0.0, _ROUNDING * excess[0])).sum())
-    if count == 0:
+    U, V, excess = descent_pairs(q, state.G)
+    run.charge(EIGH_PRODUCTS + 2, q.K)
+    if excess.size == 0:
         return None
-    U, V = U[:, :count], Vt[:count].T
-    shares = excess[:count] if q.loss.name == "mse" else np.linalg.norm(q.root[:, None] * U, axis=0)
-    ceiling = curvature_along(q, state.G, (U * shares) @ V.T)
-    reach = excess[:count] @ shares / ceiling if ceiling > 0 else q.N
-    null = null_basis(state.A, state.B, _EMPTY * reach * shares.max())
+    shares = excess if q.loss.name == "mse" else np.linalg.norm(q.root[:, None] * U, axis=0)
+    ceiling = curvature_along(q, state.G, product(U * shares, V.T, q.workers))
+    reach = excess @ shares / ceiling if ceiling > 0 else q.N
+    null = null_basis(state.A, state.B, _EMPTY * reach * shares.max(), q.workers)
     run.charge(8 * objective.columns / q.K, objective.columns)
-    count = min(count, null.shape[1])
+    count = min(excess.size, null.shape[1])
     if count == 0:
         return None
-    null, shares, U, V = null[:, :count], shares[:count], U[:, :count], V[:, :count]
-    A, B = (X - (X @ null) @ null.T for X in (state.A, state.B))
-    r = convex_step(q, B @ A.T, state.b, (U * -shares) @ V.T, q.tau * shares.sum())
+    null, U, V = (np.ascontiguousarray(X[:, :count]) for X in (null, U, V))
+    shares = shares[:count]
+    A, B = (X - product(product(X, null, q.workers), null.T, q.workers) for X in (state.A, state.B))
+    Z, dZ = product(B, A.T, q.workers), product(U * -shares, V.T, q.workers)
+    r = convex_step(q, Z, state.b, dZ, q.tau * shares.sum())
     run.charge(1, objective.columns)
     content = np.sqrt(r * shares)
-    new = objective.at(A + (V * content) @ null.T, B - (U * content) @ null.T, state.b)
+    A += product(V * content, null.T, q.workers)
+    B -= product(U * content, null.T, q.workers)
+    new = objective.at(A, B, state.b)
     if new.loss >= state.loss - 10 * decrease - 1e-14 * abs(state.loss):
         return None
     run.escapes += 1

@@ -9,6 +9,8 @@ counts were merged the start is the minimum, to the tolerance of the reduced pro
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy.interpolate import PchipInterpolator
@@ -16,6 +18,7 @@ from scipy.interpolate import PchipInterpolator
 from .._classes import ClassProblem
 from .._newton import newton
 from .._symmetric import SymmetricProblem, Types, aligned_factors
+from .._threads import concurrently
 from .objective import Array
 
 GROUPS = 32
@@ -50,7 +53,8 @@ def grouped_factors(q: ClassProblem) -> tuple[Array, Array, Array, float]:
         full[np.diag_indices(q.K)] += to_classes(own - others.diagonal())
         return full
 
-    A, B = (expanded(part) for part in aligned_factors(factors[1] @ factors[0].T))
+    parts = aligned_factors(factors[1] @ factors[0].T)
+    A, B = concurrently([partial(expanded, part) for part in parts], min(2, q.workers))
     cost = problem.products * (problem.m / q.K) ** 3
     return A, B, to_classes(b / np.sqrt(M)), cost
 

@@ -14,7 +14,7 @@ from .objective import Array, Objective, State
 from .run import Run
 
 CERTIFIED, LIMIT, STALLED = 0, 1, 2
-PAIRS = 5
+PAIRS = 3
 
 
 class Metric(Protocol):

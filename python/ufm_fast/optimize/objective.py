@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from .. import _core
 from .._blas import product
 from .._classes import ClassProblem
 from .._dual import Dual
@@ -57,17 +56,10 @@ class Objective:
         A, B, free = self.split(x)
         Z = product(B, A.T, q.workers)
         b = q.best_bias(Z, b) if free is None else free
-        value, G, gb = q.data_term(Z, b)
-        gradient = np.empty_like(x)
-        gA, gB, gradient_b = self.split(gradient)
-        product(G.T, B, q.workers, out=gA)
-        product(G, A, q.workers, out=gB)
-        if gradient_b is not None:
-            gradient_b[:] = gb + (q.lambda_b - q.tau) * b
-        gradient = _core.combination([1.0, q.tau], [gradient, x], q.workers)
+        loss, G, gradient = q.evaluate(A, B, b, Z)
         self.run.evaluations += 1
         self.run.charge(3, self.columns)
-        return State(x, A, B, b, Z, value + q.penalty(A, B, b), G, gradient)
+        return State(x, A, B, b, Z, loss, G, gradient[: x.size])
 
     def at(self, A: Array, B: Array, b: Array) -> State:
         return self.evaluate(self.join(A, B, b), b)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from .. import _core
-from .._blas import product
+from .._blas import gram, product
+from .._threads import concurrently
 from .objective import Array, Objective, State
 
 RENEWAL = 20  # iterations
@@ -102,8 +104,8 @@ class KroneckerMetric:
         objective, q = self.objective, self.objective.q
         curvature = q.curvature(state.G)
         w, ridge = curvature.total / q.K**2, q.tau * np.eye(objective.columns)
-        self.for_A = np.linalg.inv(w * (state.B.T @ state.B) + ridge)
-        self.for_B = np.linalg.inv(w * (state.A.T @ state.A) + ridge)
+        grams = [w * gram(X, q.workers) + ridge for X in (state.B, state.A)]
+        self.for_A, self.for_B = concurrently([partial(np.linalg.inv, M) for M in grams], min(2, q.workers))
         self.bias = curvature.bias + q.lambda_b
         ratio = objective.columns / q.K
         objective.run.charge(2 * ratio + 2 * ratio**2, objective.columns)

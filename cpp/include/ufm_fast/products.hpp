@@ -1,0 +1,58 @@
+#pragma once
+
+#include <algorithm>
+#include <utility>
+#include <vector>
+
+#include "blas.hpp"
+#include "parallel.hpp"
+
+namespace ufm_fast {
+
+/// Columns [first, last) of a matrix.
+template <class T>
+Matrix<T> columns(Matrix<T> a, Index first, Index last) {
+  return {a.data + first, a.rows, last - first, a.stride};
+}
+
+/// C = alpha op(A) op(B) + beta C, the rows of C split over threads.
+template <class T>
+void parallel_gemm(Op op_a, Op op_b, T alpha, Matrix<const T> a, Matrix<const T> b, T beta, Matrix<T> c,
+                   const Execution& execution) {
+  const int workers = worker_count((c.rows + 15) / 16, execution.threads);
+  parallel_ranges(c.rows, workers, execution.poll, [&](int, Index first, Index last, Interruption&) {
+    const Matrix<const T> part = op_a == Op::none ? a.block(first, last - first) : columns(a, first, last);
+    gemm<T>(op_a, op_b, alpha, part, b, beta, c.block(first, last - first));
+  });
+}
+
+/// C = X^T X: blocks on and above the diagonal, each then copied to its mirror image. The bits do not depend on the
+/// number of threads.
+template <class T>
+void parallel_gram(Matrix<const T> x, Matrix<T> c, const Execution& execution) {
+  constexpr Index edge = 256;
+  std::vector<std::pair<Index, Index>> blocks;
+  for (Index i = 0; i < c.rows; i += edge) {
+    for (Index j = i; j < c.rows; j += edge) blocks.emplace_back(i, j);
+  }
+  const Index count = static_cast<Index>(blocks.size());
+  const int workers = worker_count(count, execution.threads);
+  parallel_ranges(count, workers, execution.poll, [&](int, Index first, Index last, Interruption&) {
+    for (Index block = first; block < last; ++block) {
+      const auto [i, j] = blocks[block];
+      const Index rows = std::min(edge, c.rows - i), cols = std::min(edge, c.rows - j);
+      const Matrix<const T> left = columns(x, i, i + rows), right = columns(x, j, j + cols);
+      const Matrix<T> upper(c.row(i) + j, rows, cols, c.stride), lower(c.row(j) + i, cols, rows, c.stride);
+      if (i == j) {
+        gram<T>(left, 0, upper);
+      } else {
+        gemm<T>(Op::transpose, Op::none, 1, left, right, 0, upper);
+      }
+      for (Index k = 0; k < cols; ++k) {
+        for (Index l = 0; l < (i == j ? k : rows); ++l) lower.row(k)[l] = upper.row(l)[k];
+      }
+    }
+  });
+}
+
+}  // namespace ufm_fast
