@@ -135,9 +135,9 @@ def test_refused_arguments():
         (lambda: _core.bias_curvature_product(q.core, G, np.ones(5), 1), ValueError),
         (lambda: _core.dual_sums(q.core, G[:3], 1), ValueError),
         (lambda: _core.dual_sums(at_random(4, "mse")[0].core, G, 1), ValueError),
-        (lambda: _core.pair_metric(q.core, G, x, x, x, x, 0.0, np.ones(32), 4, 1), ValueError),
-        (lambda: _core.pair_metric(q.core, G, *np.ones((4, 4)), 0.0, np.ones(31), 4, 1), ValueError),
-        (lambda: _core.pair_metric(q.core, G, *np.ones((4, 4)), 0.0, np.ones(32), 3, 1), ValueError),
+        (lambda: _core.pair_metric(q.core, G, np.ones(32), x, x, 0.0, np.ones(32), 4, 1), ValueError),
+        (lambda: _core.pair_metric(q.core, G, np.ones(31), *np.ones((2, 4)), 0.0, np.ones(31), 4, 1), ValueError),
+        (lambda: _core.pair_metric(q.core, G, np.ones(32), *np.ones((2, 4)), 0.0, np.ones(32), 3, 1), ValueError),
     ):
         with pytest.raises(error):
             call()

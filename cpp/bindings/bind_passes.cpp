@@ -144,24 +144,26 @@ Array bias_curvature_product_of(const Bound& bound, py::handle G, py::handle v, 
   return out;
 }
 
-/// X and Y, and the two results, are halves of `gradient` and of the result, (K, columns) each; zero beyond the K-th
-/// column and beyond the halves.
-Array pair_metric(const Bound& bound, py::handle G, py::handle a, py::handle b, py::handle e, py::handle o,
+/// A, B at which the metric is, X, Y that it is applied to, and the results are the halves of `point`, of `gradient`
+/// and of what is returned, (K, columns) each; that is zero beyond the K-th column and beyond the halves.
+Array pair_metric(const Bound& bound, py::handle G, py::handle point, py::handle e, py::handle o,
                   double least_curvature, py::handle gradient, Index columns, int threads) {
   const Problem<double>& problem = bound.problem();
   require_a_sample_a_class(problem);
   const Index K = problem.K, half = K * columns, n = length(gradient, "gradient");
   if (columns < K || n < 2 * half) throw py::value_error("gradient must hold two matrices of at least K columns");
-  const auto vector = [K](py::handle argument, const char* name) {
-    return array_argument<double>(argument, name, {K});
-  };
-  const PairMetric<double> metric{vector(a, "a"), vector(b, "b"), vector(e, "e"), vector(o, "o"), least_curvature};
   const Matrix<const double> matrix = square(bound, G, "G");
+  const double* at = array_argument<double>(point, "point", {n});
   const double* in = array_argument<double>(gradient, "gradient", {n});
+  const double* e_data = array_argument<double>(e, "e", {K});
+  const double* o_data = array_argument<double>(o, "o", {K});
   Array out = new_array<double>({n});
   double* data = out.mutable_data();
-  if (columns > K || n > 2 * half) std::fill(data, data + n, 0.0);
+  std::fill(data + (columns > K ? 0 : 2 * half), data + n, 0.0);
   Bound::run_released(threads, [&](const Execution& execution) {
+    std::vector<double> norms(static_cast<std::size_t>(2 * K));
+    row_norms<double>({at, 2 * K, columns}, norms.data(), execution);
+    const PairMetric<double> metric{norms.data(), norms.data() + K, e_data, o_data, least_curvature};
     metric.apply(problem, matrix, {in, K, K, columns}, {in + half, K, K, columns}, {data, K, K, columns},
                  {data + half, K, K, columns}, execution);
     return 0;
@@ -191,7 +193,7 @@ void bind_passes(py::module_& module) {
   module.def("combination", &combination, arg("coefficients"), arg("X"), arg("threads"));
   module.def("curvature_sums", &curvature_sums_of, arg("problem"), arg("G"), arg("threads"));
   module.def("bias_curvature_product", &bias_curvature_product_of, arg("problem"), arg("G"), arg("v"), arg("threads"));
-  module.def("pair_metric", &pair_metric, arg("problem"), arg("G"), arg("a"), arg("b"), arg("e"), arg("o"),
+  module.def("pair_metric", &pair_metric, arg("problem"), arg("G"), arg("point"), arg("e"), arg("o"),
              arg("least_curvature"), arg("gradient"), arg("columns"), arg("threads"));
   module.def("dual_sums", &dual_sums_of, arg("problem"), arg("Y"), arg("threads"));
 }

@@ -92,8 +92,7 @@ def bias_curvature_product(problem: Problem64, G: _Array, v: _Array, threads: in
 def pair_metric(
     problem: Problem64,
     G: _Array,
-    a: _Array,
-    b: _Array,
+    point: _Array,
     e: _Array,
     o: _Array,
     least_curvature: float,

@@ -1,12 +1,26 @@
 #pragma once
 
 #include <algorithm>
+#include <cmath>
+#include <limits>
 #include <utility>
 #include <vector>
 
 #include "curvature.hpp"
+#include "transpose.hpp"
 
 namespace ufm_fast {
+
+/// out (rows,) = the norms of the rows of X, but not zero.
+template <class T>
+void row_norms(Matrix<const T> X, T* out, const Execution& execution) {
+  const int workers = worker_count((X.rows + 63) / 64, execution.threads);
+  parallel_ranges(X.rows, workers, execution.poll, [&](int, Index first, Index last, Interruption&) {
+    for (Index i = first; i < last; ++i) {
+      out[i] = std::max(T(std::sqrt(squared_norm(X.row(i), X.cols))), std::numeric_limits<T>::min());
+    }
+  });
+}
 
 /// An approximate inverse Hessian of F(A, B) = data term(B A^T) + tau/2 (|A|^2 + |B|^2) on a problem with a sample a
 /// class, for square factors near the class-aligned gauge: for every pair of classes j, k it inverts the 4 x 4 block of
@@ -14,9 +28,8 @@ namespace ufm_fast {
 ///
 ///     tau [[m, c_j], [c_j, m]] + tau [[m, c_k], [c_k, m]]
 ///
-/// plus a rank-one term for each of Z_jk and Z_kj, inverted by the Woodbury identity. The vectors a, b (norms of the
-/// rows of A and B), and e, o (diagonal and off-diagonal of the inverse of tau [[m, c], [c, m]]) have one entry a
-/// class.
+/// plus a rank-one term for each of Z_jk and Z_kj, inverted by the Woodbury identity. The vectors a, b (`row_norms` of
+/// A and B), and e, o (diagonal and off-diagonal of the inverse of tau [[m, c], [c, m]]) have one entry a class.
 template <class T>
 struct PairMetric {
   const T* a;
@@ -36,26 +49,22 @@ struct PairMetric {
     const Index count = static_cast<Index>(pairs.size());
     const int workers = worker_count((count + pairs_per_worker - 1) / pairs_per_worker, execution.threads);
     parallel_ranges(count, workers, execution.poll, [&](int, Index first, Index last, Interruption&) {
-      Tile x, y, w, x_back, y_back, w_back;
+      Tile x, y, w, x_back, y_back, w_back, curvature;
       for (Index pair = first; pair < last; ++pair) {
         const auto [i, j] = pairs[pair];
-        const Block there{i, j, std::min(edge, K - i), std::min(edge, K - j)}, back{j, i, there.cols, there.rows};
-        load(x, X, there);
-        load(y, Y, there);
-        load(w_back, problem, G, there);
-        load(x_back, X, back);
-        load(y_back, Y, back);
-        load(w, problem, G, back);
-        transpose(x_back, back);
-        transpose(y_back, back);
-        transpose(w, back);
-        solve(there, x, y, w, x_back, y_back, w_back);
-        transpose(x_back, there);
-        transpose(y_back, there);
-        store(x, out_A, there);
-        store(y, out_B, there);
-        store(x_back, out_A, back);
-        store(y_back, out_B, back);
+        const Index rows = std::min(edge, K - i), cols = std::min(edge, K - j);
+        copy<T>(block(X, i, j, rows, cols), view(x, rows, cols));
+        copy<T>(block(Y, i, j, rows, cols), view(y, rows, cols));
+        transpose<T>(block(X, j, i, cols, rows), view(x_back, rows, cols));
+        transpose<T>(block(Y, j, i, cols, rows), view(y_back, rows, cols));
+        curvature_in_Z(problem, G, i, j, view(w_back, rows, cols));
+        curvature_in_Z(problem, G, j, i, view(curvature, cols, rows));
+        transpose<T>(view(curvature, cols, rows), view(w, rows, cols));
+        solve(i, j, rows, cols, x, y, w, x_back, y_back, w_back);
+        copy<T>(view(x, rows, cols), block(out_A, i, j, rows, cols));
+        copy<T>(view(y, rows, cols), block(out_B, i, j, rows, cols));
+        transpose<T>(view(x_back, rows, cols), block(out_A, j, i, cols, rows));
+        transpose<T>(view(y_back, rows, cols), block(out_B, j, i, cols, rows));
       }
     });
   }
@@ -63,48 +72,37 @@ struct PairMetric {
  private:
   static constexpr Index edge = 64, pairs_per_worker = 4;
 
-  struct Block {
-    Index row, col, rows, cols;
-  };
   using Tile = Eigen::Array<T, edge, edge, Eigen::RowMajor>;
 
-  static void load(Tile& tile, Matrix<const T> from, Block at) {
-    for (Index i = 0; i < at.rows; ++i) {
-      Vector<T>(tile.row(i).data(), at.cols) = ConstVector<T>(from.row(at.row + i) + at.col, at.cols);
-    }
+  template <class U>
+  static Matrix<U> block(Matrix<U> matrix, Index row, Index col, Index rows, Index cols) {
+    return {matrix.row(row) + col, rows, cols, matrix.stride};
   }
-  static void store(const Tile& tile, Matrix<T> to, Block at) {
-    for (Index i = 0; i < at.rows; ++i) {
-      Vector<T>(to.row(at.row + i) + at.col, at.cols) = ConstVector<T>(tile.row(i).data(), at.cols);
-    }
-  }
-  static void transpose(Tile& tile, Block at) {
-    const Tile copy = tile;
-    tile.topLeftCorner(at.cols, at.rows) = copy.topLeftCorner(at.rows, at.cols).transpose();
-  }
+  static Matrix<T> view(Tile& tile, Index rows, Index cols) { return {tile.data(), rows, cols, edge}; }
 
-  /// The curvature in Z at a block.
-  void load(Tile& tile, const Problem<T>& problem, Matrix<const T> G, Block at) const {
-    for (Index i = 0; i < at.rows; ++i) {
-      const Index m = at.row + i;
-      diagonal_curvature(problem, m, at.col, at.col + at.cols, G.row(m) + at.col, tile.row(i).data());
-      Vector<T> row(tile.row(i).data(), at.cols);
-      row = (row * (problem.weights[m] * problem.scales[m] * problem.scales[m])).max(least_curvature);
+  /// The curvature in Z at the block of `out` that starts at (row, col).
+  void curvature_in_Z(const Problem<T>& problem, Matrix<const T> G, Index row, Index col, Matrix<T> out) const {
+    for (Index i = 0; i < out.rows; ++i) {
+      const Index m = row + i;
+      diagonal_curvature(problem, m, col, col + out.cols, G.row(m) + col, out.row(i));
+      Vector<T> values(out.row(i), out.cols);
+      values = (values * (problem.weights[m] * problem.scales[m] * problem.scales[m])).max(least_curvature);
     }
   }
 
   /// Entries (i, j) of X, Y and of the curvature in Z_ji, and those of their transposes. As Z = B A^T, a change of Z_ji
   /// comes from A_ij and B_ji.
-  void solve(Block at, Tile& x, Tile& y, const Tile& w, Tile& x_back, Tile& y_back, const Tile& w_back) const {
-    const auto columns = [&](const T* vector) { return ConstVector<T>(vector + at.col, at.cols).transpose(); };
+  void solve(Index row, Index col, Index rows, Index cols, Tile& x, Tile& y, const Tile& w, Tile& x_back, Tile& y_back,
+             const Tile& w_back) const {
+    const auto columns = [&](const T* vector) { return ConstVector<T>(vector + col, cols).transpose(); };
     const auto bj = columns(b), aj = columns(a), ej = columns(e), oj = columns(o);
-    for (Index k = 0; k < at.rows; ++k) {
-      const T ai = a[at.row + k], bi = b[at.row + k], ei = e[at.row + k], oi = o[at.row + k];
-      auto X = x.row(k).head(at.cols), Y = y.row(k).head(at.cols);
-      auto X_back = x_back.row(k).head(at.cols), Y_back = y_back.row(k).head(at.cols);
+    for (Index k = 0; k < rows; ++k) {
+      const T ai = a[row + k], bi = b[row + k], ei = e[row + k], oi = o[row + k];
+      auto X = x.row(k).head(cols), Y = y.row(k).head(cols);
+      auto X_back = x_back.row(k).head(cols), Y_back = y_back.row(k).head(cols);
       using Row = Eigen::Array<T, 1, Eigen::Dynamic, Eigen::RowMajor, 1, edge>;
-      const Row D = w.row(k).head(at.cols).inverse() + ei * bj.square() + ej * (ai * ai);
-      const Row D_back = w_back.row(k).head(at.cols).inverse() + ej * (bi * bi) + ei * aj.square();
+      const Row D = w.row(k).head(cols).inverse() + ei * bj.square() + ej * (ai * ai);
+      const Row D_back = w_back.row(k).head(cols).inverse() + ej * (bi * bi) + ei * aj.square();
       const Row O = oi * aj * bj + oj * (ai * bi);
       const Row t = (ei * X + oi * Y) * bj + ai * (ej * Y_back + oj * X_back);
       const Row t_back = (ej * X_back + oj * Y_back) * bi + aj * (ei * Y + oi * X);

@@ -6,6 +6,7 @@
 
 #include "blas.hpp"
 #include "parallel.hpp"
+#include "transpose.hpp"
 
 namespace ufm_fast {
 
@@ -43,13 +44,14 @@ void parallel_gram(Matrix<const T> x, Matrix<T> c, const Execution& execution) {
       const Index rows = std::min(edge, c.rows - i), cols = std::min(edge, c.rows - j);
       const Matrix<const T> left = columns(x, i, i + rows), right = columns(x, j, j + cols);
       const Matrix<T> upper(c.row(i) + j, rows, cols, c.stride), lower(c.row(j) + i, cols, rows, c.stride);
-      if (i == j) {
-        gram<T>(left, 0, upper);
-      } else {
+      if (i < j) {
         gemm<T>(Op::transpose, Op::none, 1, left, right, 0, upper);
-      }
-      for (Index k = 0; k < cols; ++k) {
-        for (Index l = 0; l < (i == j ? k : rows); ++l) lower.row(k)[l] = upper.row(l)[k];
+        transpose<T>(upper, lower);
+      } else {
+        gram<T>(left, 0, upper);
+        for (Index k = 0; k < cols; ++k) {
+          for (Index l = 0; l < k; ++l) lower.row(k)[l] = upper.row(l)[k];
+        }
       }
     }
   });

@@ -39,9 +39,8 @@ class PairMetric:
 
     def update(self, state: State) -> None:
         q = self.objective.q
-        self.G, curvature = state.G, q.curvature(state.G)
+        self.G, self.x, curvature = state.G, state.x, q.curvature(state.G)
         self.least_curvature = 1e-8 * curvature.largest
-        self.a, self.b = (np.sqrt(np.einsum("ij,ij->i", X, X)) + 1e-30 for X in (state.A, state.B))
         c, m = np.clip(np.diag(state.G) / q.tau, -0.5, 0.0), 1 + self.damping
         determinant = q.tau * (m * m - c * c)
         self.e, self.o = m / determinant, -c / determinant
@@ -55,8 +54,7 @@ class PairMetric:
         out = _core.pair_metric(
             q.core,
             self.G,
-            self.a,
-            self.b,
+            self.x,
             self.e,
             self.o,
             self.least_curvature,
