@@ -173,3 +173,14 @@ def test_refuses_what_it_cannot_certify(monkeypatch):
     monkeypatch.setattr(ufm, "loss_function", SimpleNamespace(name="focal", convex=False))
     with pytest.raises(ValueError, match="cannot be certified"):
         uf.certify(ufm, uf.Point(W, H, b))
+
+
+@pytest.mark.parametrize("size", [1e10, 1e20, 1e40])
+def test_huge_points_of_low_rank(size):
+    """Where the ridge on the features drowns beside A^T A; the bound is at most the loss of the minimum."""
+    ufm = uf.UFM(12, 12, np.arange(1, 13), lambda_W=1e-4, lambda_H=1e-5, lambda_b=1e-5)
+    p = ufm.random_point(0)
+    for part in (p.W, p.H):
+        part[:, 5:] = 0
+        part *= size
+    assert 0 < uf.certify(ufm, p).lower_bound <= uf.minimize(ufm).fun
