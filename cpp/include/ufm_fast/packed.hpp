@@ -6,6 +6,15 @@
 #include "packets.hpp"
 #include "workspace.hpp"
 
+// Unrolls the loop that follows, so that arrays that it indexes stay in registers.
+#if defined(__clang__)
+#define UFM_FAST_UNROLL _Pragma("unroll")
+#elif defined(__GNUC__)
+#define UFM_FAST_UNROLL _Pragma("GCC unroll 16")
+#else
+#define UFM_FAST_UNROLL
+#endif
+
 namespace ufm_fast::packed {
 
 // Products of a matrix with an operand that is rearranged ("packed") once and used for many tiles. A general GEMM packs
@@ -88,34 +97,39 @@ EIGEN_ALWAYS_INLINE void multiply_block(Index k, Left<T> a, Fetch fetch, const T
                                         Index stride, Index columns) {
   using P = Packet<T>;
   P block[rows][packets];
-  for (int i = 0; i < rows; ++i) {
-    for (int j = 0; j < packets; ++j) {
+  UFM_FAST_UNROLL for (int i = 0; i < rows; ++i) {
+    UFM_FAST_UNROLL for (int j = 0; j < packets; ++j) {
       packet::prefetch(c + i * stride + j * lanes<T>);
       block[i][j] = packet::pset1<P>(T(0));
     }
   }
   for (Index p = 0; p < k; ++p) {
     P right[packets];
-    for (int j = 0; j < packets; ++j) right[j] = packet::pload<P>(b + j * lanes<T>);
+    UFM_FAST_UNROLL for (int j = 0; j < packets; ++j) right[j] = packet::pload<P>(b + j * lanes<T>);
     fetch(p);
-    for (int i = 0; i < rows; ++i) {
+    UFM_FAST_UNROLL for (int i = 0; i < rows; ++i) {
       const P left = packet::pset1<P>(a.data[i * a.row_stride]);
-      for (int j = 0; j < packets; ++j) block[i][j] = packet::pmadd(left, right[j], block[i][j]);
+      UFM_FAST_UNROLL for (int j = 0; j < packets; ++j) block[i][j] = packet::pmadd(left, right[j], block[i][j]);
     }
     a.data += a.column_stride;
     b += packets * lanes<T>;
   }
-  for (int i = 0; i < rows; ++i) {
-    for (int j = 0; j < packets; ++j) {
-      T* const to = c + i * stride + j * lanes<T>;
-      if ((j + 1) * lanes<T> <= columns) {
+  if (columns == packets * lanes<T>) {
+    UFM_FAST_UNROLL for (int i = 0; i < rows; ++i) {
+      UFM_FAST_UNROLL for (int j = 0; j < packets; ++j) {
+        T* const to = c + i * stride + j * lanes<T>;
         packet::pstoreu(to, accumulate ? packet::padd(block[i][j], packet::ploadu<P>(to)) : block[i][j]);
-      } else {
-        EIGEN_ALIGN_MAX T last[lanes<T>];
-        packet::pstore(last, block[i][j]);
-        for (Index x = 0; x < columns - j * lanes<T>; ++x) to[x] = accumulate ? to[x] + last[x] : last[x];
       }
     }
+    return;
+  }
+  EIGEN_ALIGN_MAX T result[rows][packets * lanes<T>];
+  UFM_FAST_UNROLL for (int i = 0; i < rows; ++i) {
+    UFM_FAST_UNROLL for (int j = 0; j < packets; ++j) packet::pstore(result[i] + j * lanes<T>, block[i][j]);
+  }
+  for (int i = 0; i < rows; ++i) {
+    T* const to = c + i * stride;
+    for (Index x = 0; x < columns; ++x) to[x] = accumulate ? to[x] + result[i][x] : result[i][x];
   }
 }
 
