@@ -138,8 +138,8 @@ double loss(const Problem<T>& problem, PointView<const T> p, const Execution& ex
     double value = detail::ridge_of_features(problem, first, p.H.block(first, last - first));
     for_each_tile(problem, first, last, worker, stop, [&](Index begin, Index count) {
       const Matrix<T> Z(tile.data(), count, problem.K);
-      scores.multiply(p.H.block(begin, count), false, Z);
-      value += residual_rows(problem, begin, p.b, Z, ignored.data());
+      const auto largest = multiply_scores(problem, begin, scores, p.H.block(begin, count), p.b, Z);
+      value += residual_rows(problem, begin, p.b, Z, ignored.data(), largest);
     });
     values[worker] = value;
   });
@@ -168,8 +168,8 @@ double loss_and_gradient(const Problem<T>& problem, PointView<const T> p, PointV
     for_each_tile(problem, first, last, worker, stop, [&](Index begin, Index count) {
       const Matrix<const T> H = p.H.block(begin, count);
       const Matrix<T> G(tile.data(), count, problem.K);
-      scores.multiply(H, false, G);
-      value += residual_rows(problem, begin, p.b, G, part.b.data());
+      const std::vector<T> largest = multiply_scores(problem, begin, scores, H, p.b, G);
+      value += residual_rows(problem, begin, p.b, G, part.b.data(), largest);
       stop.check(worker);
       part.W.add(G, H);
       stop.check(worker);

@@ -16,8 +16,8 @@ void gradient_matrix(const Problem<T>& problem, PointView<const T> p, Matrix<T> 
     std::vector<double> ignored(static_cast<std::size_t>(problem.K), 0.0);
     for_each_tile(problem, first, last, worker, stop, [&](Index begin, Index count) {
       const Matrix<T> tile = G.block(begin, count);
-      scores.multiply(p.H.block(begin, count), false, tile);
-      residual_rows(problem, begin, p.b, tile, ignored.data());
+      const auto largest = multiply_scores(problem, begin, scores, p.H.block(begin, count), p.b, tile);
+      residual_rows(problem, begin, p.b, tile, ignored.data(), largest);
     });
   });
 }
@@ -34,8 +34,8 @@ void for_each_gradient_tile(const Problem<T>& problem, PointView<const T> p, int
     std::vector<double> ignored(static_cast<std::size_t>(problem.K), 0.0);
     for_each_tile(problem, first, last, worker, stop, [&](Index begin, Index count) {
       const Matrix<T> G(tile.data(), count, problem.K);
-      scores.multiply(p.H.block(begin, count), false, G);
-      residual_rows(problem, begin, p.b, G, ignored.data());
+      const auto largest = multiply_scores(problem, begin, scores, p.H.block(begin, count), p.b, G);
+      residual_rows(problem, begin, p.b, G, ignored.data(), largest);
       body(worker, begin, G);
     });
   });

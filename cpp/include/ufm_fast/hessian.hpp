@@ -42,13 +42,16 @@ void gradient_rows(const Problem<T>& problem, Index first, Matrix<const T> kept,
       problem.loss);
 }
 
-/// Scores of rows become what is kept of them.
+/// Z becomes what is kept of the rows with the features H.
 template <class T>
-void keep_rows(const Problem<T>& problem, Index first, const T* b, Matrix<T> Z) {
+void keep_rows(const Problem<T>& problem, Index first, const Operand<T>& scores, Matrix<const T> H, const T* b,
+               Matrix<T> Z) {
+  const std::vector<T> largest = multiply_scores(problem, first, scores, H, b, Z);
   std::visit(
       [&](const auto& loss) {
         for (Index i = 0; i < Z.rows; ++i) {
-          loss.keep(Z.row(i), affine_of(problem, first + i, b), problem.labels[first + i]);
+          loss.keep(Z.row(i), affine_of(problem, first + i, b), problem.labels[first + i],
+                    largest.empty() ? nullptr : &largest[i]);
         }
       },
       problem.loss);
@@ -64,9 +67,7 @@ void keep(const Problem<T>& problem, PointView<const T> p, Matrix<T> kept, const
   const Operand<T> scores(Op::transpose, p.W, execution);
   parallel_ranges(problem.M, workers, execution.poll, [&](int worker, Index first, Index last, Interruption& stop) {
     for_each_tile(problem, first, last, worker, stop, [&](Index begin, Index count) {
-      const Matrix<T> tile = kept.block(begin, count);
-      scores.multiply(p.H.block(begin, count), false, tile);
-      detail::keep_rows(problem, begin, p.b, tile);
+      detail::keep_rows(problem, begin, scores, p.H.block(begin, count), p.b, kept.block(begin, count));
     });
   });
 }
@@ -101,10 +102,7 @@ void hessian_products(const Problem<T>& problem, PointView<const T> p, const std
       const Matrix<const T> H = p.H.block(begin, count);
       const Matrix<T> P(tiles.data(), count, K), G(tiles.data() + height * K, count, K);
       const Matrix<T> dG(tiles.data() + 2 * height * K, count, K);
-      if (kept.data == nullptr) {
-        scores.multiply(H, false, P);
-        detail::keep_rows(problem, begin, p.b, P);
-      }
+      if (kept.data == nullptr) detail::keep_rows(problem, begin, scores, H, p.b, P);
       const Matrix<const T> at_p = kept.data == nullptr ? Matrix<const T>(P) : kept.block(begin, count);
       detail::gradient_rows(problem, begin, at_p, G);
       for (std::size_t i = 0; i < v.size(); ++i) {

@@ -143,8 +143,11 @@ class HessianOperator {
           p = ConstVector<T>(kept().row(m), problem_.K);
         } else {
           gemm<T>(Op::none, Op::transpose, 1, p_.H.block(m, 1), p_.W, 0, Matrix<T>(row.data(), 1, problem_.K));
-          std::visit([&](const auto& loss) { loss.keep(row.data(), affine_of(problem_, m, p_.b), problem_.labels[m]); },
-                     problem_.loss);
+          std::visit(
+              [&](const auto& loss) {
+                loss.keep(row.data(), affine_of(problem_, m, p_.b), problem_.labels[m], nullptr);
+              },
+              problem_.loss);
         }
         p[problem_.labels[m]] = T(0);
         const T sum = (p * (T(1) - p)).sum() * problem_.weights[m];

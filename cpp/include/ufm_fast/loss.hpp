@@ -20,11 +20,12 @@ struct LossAndFactor {
 // A loss is a policy on one sample: its K scores z, how they become logits, and its label. Every driver is built on
 // these:
 //
-//   value_and_residual(z, affine, label) -> l and a factor; factor z is then l' at the logits
-//   keep(z, affine, label)               z becomes what the second-order product needs ("kept")
-//   second_order(kept, dz, label)        dz becomes l'' dz
-//   residual(kept, label)                kept becomes l'
+//   value_and_residual(z, affine, label, largest) -> l and a factor; factor z is then l' at the logits
+//   keep(z, affine, label, largest)               z becomes what the second-order product needs ("kept")
+//   second_order(kept, dz, label)                 dz becomes l'' dz
+//   residual(kept, label)                         kept becomes l'
 //
+// `largest` points to the largest logit, or is null where that is not known.
 // Where the residual is tiny it keeps its relative accuracy: its label entry is minus the sum of the others.
 
 /// Cross-entropy with label smoothing: l = logsumexp(z) - <t, z>, t = (1 - smoothing) e_label + smoothing / K.
@@ -34,14 +35,14 @@ struct CrossEntropy {
   Index K;
   T smoothing;
 
-  LossAndFactor<T> value_and_residual(T* z, Affine<T> affine, Index label) const {
-    const Exponentials e = exponentials(z, affine, label);
+  LossAndFactor<T> value_and_residual(T* z, Affine<T> affine, Index label, const T* largest) const {
+    const Exponentials e = exponentials(z, affine, label, largest);
     subtract_target(z, label, e.others, e.total);
     return {e.loss, T(1) / e.total};
   }
 
-  void keep(T* z, Affine<T> affine, Index label) const {
-    const Exponentials e = exponentials(z, affine, label);
+  void keep(T* z, Affine<T> affine, Index label, const T* largest) const {
+    const Exponentials e = exponentials(z, affine, label, largest);
     z[label] = e.label;
     Vector<T>(z, K) *= T(1) / e.total;
   }
@@ -71,9 +72,10 @@ struct CrossEntropy {
   };
 
   /// z becomes exp(logits - largest logit), but zero at the label.
-  Exponentials exponentials(T* z, Affine<T> affine, Index label) const {
+  Exponentials exponentials(T* z, Affine<T> affine, Index label, const T* known_largest) const {
     Exponentials e;
-    const T largest = elementwise::largest_logit(z, K, affine), at_label = affine.at(z, label);
+    const T largest = known_largest != nullptr ? *known_largest : elementwise::largest_logit(z, K, affine);
+    const T at_label = affine.at(z, label);
     e.loss = smoothing > T(0) ? double(smoothing) / double(K) * double(below(at_label, z, affine)) : 0.0;
     e.label = std::exp(at_label - largest);
     const Index next = label + 1;
@@ -109,11 +111,11 @@ template <class T>
 struct SquaredError {
   Index K;
 
-  LossAndFactor<T> value_and_residual(T* z, Affine<T> affine, Index label) const {
-    keep(z, affine, label);
+  LossAndFactor<T> value_and_residual(T* z, Affine<T> affine, Index label, const T*) const {
+    keep(z, affine, label, nullptr);
     return {0.5 * squared_norm(z, K), T(1)};
   }
-  void keep(T* z, Affine<T> affine, Index label) const {
+  void keep(T* z, Affine<T> affine, Index label, const T*) const {
     affine.apply(z, K);
     z[label] -= T(1);
   }

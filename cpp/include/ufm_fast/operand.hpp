@@ -27,13 +27,20 @@ class Operand {
                     [&](int, Index first, Index last, Interruption&) { packed_->pack(op, b, first, last); });
   }
 
-  /// C = A op(B), added to C if `accumulate`.
-  void multiply(Matrix<const T> a, bool accumulate, Matrix<T> c) const {
+  bool is_packed() const { return packed_.has_value(); }
+
+  /// C = A op(B), added to C if `accumulate`; `finished` as in packed::Right, called only if packed.
+  template <class Finished>
+  void multiply(Matrix<const T> a, bool accumulate, Matrix<T> c, Finished&& finished) const {
     if (packed_) {
-      packed_->multiply(a, accumulate, c);
+      packed_->multiply(a, accumulate, c, finished);
     } else {
       gemm<T>(Op::none, op_, 1, a, b_, accumulate ? 1 : 0, c);
     }
+  }
+
+  void multiply(Matrix<const T> a, bool accumulate, Matrix<T> c) const {
+    multiply(a, accumulate, c, [](Index, Index, Matrix<T>) {});
   }
 
  private:

@@ -251,8 +251,10 @@ class Right {
     }
   }
 
-  /// C = A op(B), added to C if `accumulate`.
-  void multiply(Matrix<const T> a, bool accumulate, Matrix<T> c) const {
+  /// C = A op(B), added to C if `accumulate`. Calls finished(row, column, block) for blocks of C, with the indices in C
+  /// of their first entry, when they are done and still in a cache.
+  template <class Finished>
+  void multiply(Matrix<const T> a, bool accumulate, Matrix<T> c, Finished&& finished) const {
     const Index groups = (n_ + panel_columns - 1) / panel_columns;
     for (Index group = 0; group < groups; ++group) {
       const Index first = slivers() * group / groups, last = slivers() * (group + 1) / groups;
@@ -271,6 +273,10 @@ class Right {
             }
             detail::multiply_sliver<T, rows>(k, here, fetch, at(panel, sliver), accumulate || panel > 0,
                                              c.row(row) + slivers_.begin(sliver), c.stride, slivers_.length(sliver));
+          }
+          if (panel + 1 == panels_.count()) {
+            const Index column = slivers_.begin(first);
+            finished(row, column, Matrix<T>(c.row(row) + column, rows, slivers_.begin(last) - column, c.stride));
           }
         });
       }

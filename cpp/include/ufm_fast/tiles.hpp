@@ -1,6 +1,8 @@
 #pragma once
 
+#include <limits>
 #include <variant>
+#include <vector>
 
 #include "operand.hpp"
 #include "problem.hpp"
@@ -46,6 +48,25 @@ Affine<T> affine_of(const Problem<T>& problem, Index m, const T* b) {
   return {problem.scales[m], problem.bias ? b : nullptr};
 }
 
+/// The product `scores`, Z = H W^T, for the samples from `first` on. Returns their largest logits where these can be
+/// had while Z is in a cache, and nothing otherwise.
+template <class T>
+std::vector<T> multiply_scores(const Problem<T>& problem, Index first, const Operand<T>& scores, Matrix<const T> H,
+                               const T* b, Matrix<T> Z) {
+  if (!scores.is_packed() || !std::holds_alternative<CrossEntropy<T>>(problem.loss)) {
+    scores.multiply(H, false, Z);
+    return {};
+  }
+  std::vector<T> largest(static_cast<std::size_t>(Z.rows), -std::numeric_limits<T>::infinity());
+  scores.multiply(H, false, Z, [&](Index row, Index column, Matrix<T> block) {
+    for (Index i = 0; i < block.rows; ++i) {
+      const Affine<T> affine = affine_of(problem, first + row + i, b).from(column);
+      largest[row + i] = std::max(largest[row + i], elementwise::largest_logit(block.row(i), block.cols, affine));
+    }
+  });
+  return largest;
+}
+
 /// Calls body(sample, rows, weights) for blocks of few rows, the samples' weights being its own to change; then weighs
 /// the rows by these and the samples' scales, and adds them to `sum` without the scales.
 template <class T, class Body>
@@ -60,9 +81,10 @@ void for_each_weighed_block(const Problem<T>& problem, Index first, Matrix<T> X,
 }
 
 /// Turns rows of Z = H W^T into rows of the gradient matrix, adds their bias gradient to `sum`, and returns the data
-/// term of the loss.
+/// term of the loss. `largest`: the rows' largest logits, if known.
 template <class T>
-double residual_rows(const Problem<T>& problem, Index first, const T* b, Matrix<T> z, double* sum) {
+double residual_rows(const Problem<T>& problem, Index first, const T* b, Matrix<T> z, double* sum,
+                     const std::vector<T>& largest = {}) {
   return std::visit(
       [&](const auto& loss) {
         double value = 0;
@@ -71,7 +93,8 @@ double residual_rows(const Problem<T>& problem, Index first, const T* b, Matrix<
             [&](Index m, Matrix<T> rows, T* weights) {
               for (Index i = 0; i < rows.rows; ++i) {
                 const auto [l, factor] =
-                    loss.value_and_residual(rows.row(i), affine_of(problem, m + i, b), problem.labels[m + i]);
+                    loss.value_and_residual(rows.row(i), affine_of(problem, m + i, b), problem.labels[m + i],
+                                            largest.empty() ? nullptr : &largest[m + i - first]);
                 value += double(problem.weights[m + i]) * l;
                 weights[i] *= factor;
               }
