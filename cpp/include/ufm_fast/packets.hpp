@@ -23,6 +23,10 @@ inline constexpr Index lanes = unpacket_traits<Packet<T>>::size;
 #pragma GCC diagnostic ignored "-Wignored-attributes"  // alignment, of a register type as template argument
 #endif
 
+/// A packet of as many integers of the same size.
+template <class T>
+using Integers = typename unpacket_traits<Packet<T>>::integer_packet;
+
 /// to(j, i) = from(i, j) for a square of `lanes` rows.
 template <class T>
 EIGEN_ALWAYS_INLINE void transpose_square(const T* from, Index from_stride, T* to, Index to_stride) {
