@@ -54,11 +54,14 @@ template <class T>
 class ClassifierSum {
  public:
   /// Where tiles are not packed, and `direct` is given (K d numbers), the sum is added there and nowhere else.
-  ClassifierSum(Index K, Index d, T* direct) : direct_(packs<T>(K, d) ? nullptr : direct), begun_(direct_ != nullptr) {
+  ClassifierSum(Index K, Index d, T* direct) {
     if (packs<T>(K, d)) {
       packed_.emplace(d, K);
     } else if (direct == nullptr) {
-      plain_.emplace(K * d);
+      target_ = plain_.emplace(K * d).data();
+    } else {
+      target_ = direct;
+      begun_ = true;
     }
   }
 
@@ -66,7 +69,7 @@ class ClassifierSum {
     if (packed_) {
       packed_->add(H, G, begun_);
     } else {
-      gemm<T>(Op::transpose, Op::none, 1, G, H, begun_ ? 1 : 0, {plain_ ? plain_->data() : direct_, G.cols, H.cols});
+      gemm<T>(Op::transpose, Op::none, 1, G, H, begun_ ? 1 : 0, {target_, G.cols, H.cols});
     }
     begun_ = true;
   }
@@ -84,8 +87,8 @@ class ClassifierSum {
  private:
   std::optional<packed::TransposedSum<T>> packed_;
   std::optional<Workspace<T>> plain_;
-  T* direct_;
-  bool begun_;
+  T* target_ = nullptr;  ///< of sums that are not packed
+  bool begun_ = false;   ///< whether the sum is there to be added to
 };
 
 }  // namespace ufm_fast
