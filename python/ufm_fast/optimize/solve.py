@@ -37,7 +37,9 @@ def solve(q: ClassProblem, tol: float, run: Run) -> tuple[State, int]:
 def fit_columns(state: State, d: int) -> tuple[Array, Array]:
     """The factors of a state with d columns: padded with zeros, or the best ones of rank d."""
     missing = d - state.A.shape[1]
-    if missing >= 0:
+    if missing == 0:
+        return state.A, state.B
+    if missing > 0:
         A, B = (np.pad(X, ((0, 0), (0, missing))) for X in (state.A, state.B))
         return A, B
     U, s, Vt = np.linalg.svd(state.Z)
