@@ -56,6 +56,18 @@ def test_hessian_operator_is_the_dense_hessian(case):
     assert (operator.T @ identity[0] == operator @ identity[0]).all()
 
 
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("count", [1, 8, 19])
+def test_blocks_of_vectors_in_any_order(count, dtype):
+    ufm = uf.UFM(23, 31, lambda_W=1e-3, lambda_H=1e-4, dtype=dtype, threads=2)
+    operator = ufm.hessian(ufm.random_point(0))
+    V = np.random.default_rng(1).standard_normal((ufm.size, 2 * count)).astype(dtype)[:, ::2]
+    assert not V.flags.c_contiguous
+    expected = np.column_stack([operator @ v for v in V.T])
+    for block in (V, V.copy("C"), V.copy("F"), V.astype(np.float64)):
+        np.testing.assert_array_equal(operator @ block, expected)
+
+
 def test_hessian_operator_remembers_its_point():
     ufm = uf.UFM(4, 3, lambda_W=0.1, lambda_H=0.1)
     p, v = ufm.random_point(1), ufm.random_point(2)

@@ -3,6 +3,7 @@
 #include <pybind11/pybind11.h>
 
 #include <cmath>
+#include <ufm_fast/transpose.hpp>
 #include <ufm_fast/ufm_fast.hpp>
 
 #include "arrays.hpp"
@@ -80,13 +81,20 @@ class BoundProblem {
     return out;
   }
 
-  /// V (count, size): a flat direction a row.
+  /// V (size, count), contiguous in either order: a flat direction a column. The products are rows.
   py::array_t<T> flat_hvps(py::handle x, const py::array& V, const py::object& kept, int threads) const {
-    const Index count = V.ndim() > 0 ? V.shape(0) : 1;
-    const T* directions = array_argument<T>(V, "V", {count, size()});
+    const Index count = V.ndim() == 2 ? V.shape(1) : 1;
     const T* kept_data = kept.is_none() ? nullptr : array_argument<T>(kept, "kept", {problem_.M, K_});
     py::array_t<T> out = new_array<T>({count, size()});
-    flat_products_at(x, directions, count, kept_data, out.mutable_data(), threads);
+    if ((V.flags() & py::array::f_style) != 0) {
+      const T* directions = array_argument<T>(V.attr("T"), "the transpose of V", {count, size()});
+      flat_products_at(x, directions, count, kept_data, out.mutable_data(), threads);
+    } else {
+      const Matrix<const T> columns = matrix_argument<T>(V, "V", size(), count);
+      const Workspace<T> rows(count * size());
+      released(threads, [&](const Execution& e) { parallel_transpose<T>(columns, {rows.data(), count, size()}, e); });
+      flat_products_at(x, rows.data(), count, kept_data, out.mutable_data(), threads);
+    }
     return out;
   }
 
@@ -261,11 +269,6 @@ class BoundProblem {
     return view<const T>(data, nullptr);
   }
 
-  bool all_finite(PointView<const T> p) const {
-    return ufm_fast::all_finite(p.W.data, size_W()) && ufm_fast::all_finite(p.H.data, size_H()) &&
-           ufm_fast::all_finite(p.b, K_);
-  }
-
   void refuse_infinite(PointView<const T> p) const {
     refuse_infinite(p.W.data, size_W(), "W");
     refuse_infinite(p.H.data, size_H(), "H");
@@ -310,15 +313,16 @@ class BoundProblem {
   void products_at(PointView<const T> p, const std::vector<PointView<const T>>& v, const T* kept,
                    const std::vector<PointView<T>>& out, int threads) const {
     const Matrix<const T> kept_matrix(kept, problem_.M, K_);
-    released(threads, [&](const Execution& e) { hessian_products(problem_, p, v, kept_matrix, out, e); });
+    if (released(threads, [&](const Execution& e) { return hessian_products(problem_, p, v, kept_matrix, out, e); })) {
+      return;
+    }
+    refuse_infinite(p);
     for (std::size_t i = 0; i < v.size(); ++i) {
-      if (all_finite(out[i])) continue;
-      refuse_infinite(p);
       refuse_infinite(v[i].W.data, size_W(), "v.W");
       refuse_infinite(v[i].H.data, size_H(), "v.H");
       if (problem_.bias) refuse_infinite(v[i].b, K_, "v.b");
-      overflow("the Hessian product");
     }
+    overflow("the Hessian product");
   }
 };
 

@@ -22,9 +22,6 @@ def _free_memory() -> int:
         return 4 << 30
 
 
-_PIECE = 1024  # rows of a block of vectors that stay in the cache while they are transposed
-
-
 class HessianOperator(LinearOperator):  # type: ignore[misc]  # SciPy is untyped
     """The Hessian of a UFM at a fixed point, acting on packed points; symmetric. Made by `UFM.hessian`."""
 
@@ -40,16 +37,11 @@ class HessianOperator(LinearOperator):  # type: ignore[misc]  # SciPy is untyped
         return self._matmat(v.reshape(-1, 1))[:, 0]
 
     def _matmat(self, V: NDArray[Any]) -> NDArray[Any]:
-        products: NDArray[Any] = self._ufm._run(self._ufm._problem.flat_hvps, self._x, self._rows(V), self._kept)
+        V = np.asarray(V, self.dtype)
+        if not (V.flags.c_contiguous or V.flags.f_contiguous):
+            V = np.ascontiguousarray(V)
+        products: NDArray[Any] = self._ufm._run(self._ufm._problem.flat_hvps, self._x, V, self._kept)
         return products.T
-
-    def _rows(self, V: NDArray[Any]) -> NDArray[Any]:
-        if V.T.flags.c_contiguous:
-            return V.T.astype(self.dtype, copy=False)
-        rows = np.empty(V.shape[::-1], self.dtype)
-        for first in range(0, len(V), _PIECE):  # NumPy would run through all of V once a column
-            rows[:, first : first + _PIECE] = V[first : first + _PIECE].T
-        return rows
 
     def _adjoint(self) -> HessianOperator:
         return self

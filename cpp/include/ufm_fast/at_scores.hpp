@@ -7,7 +7,7 @@ namespace ufm_fast {
 // Evaluation where the scores Z = H W^T (M, K) are known, as after a search for the best bias.
 
 /// The data term at explicit scores Z (M, K), logits scales[m] Z_m + b: its value; G = its gradient with respect to Z
-/// (M, K), which may be Z itself; and its gradient with respect to b (K,), zero without bias. No products.
+/// (M, K); and its gradient with respect to b (K,), zero without bias. No products.
 template <class T>
 double data_term(const Problem<T>& problem, Matrix<const T> Z, const T* b, Matrix<T> G, T* grad_b,
                  const Execution& execution) {
@@ -17,9 +17,7 @@ double data_term(const Problem<T>& problem, Matrix<const T> Z, const T* b, Matri
   parallel_ranges(problem.M, workers, execution.poll, [&](int worker, Index first, Index last, Interruption& stop) {
     for_each_tile(problem, first, last, worker, stop, [&](Index begin, Index count) {
       const Matrix<T> tile = G.block(begin, count);
-      for (Index i = 0; i < count; ++i) {
-        Vector<T>(tile.row(i), problem.K) = ConstVector<T>(Z.row(begin + i), problem.K);
-      }
+      copy<T>(Z.block(begin, count), tile);
       values[worker] += residual_rows(problem, begin, b, tile, sums.data() + worker * problem.K);
     });
   });
@@ -35,25 +33,13 @@ double data_term(const Problem<T>& problem, Matrix<const T> Z, const T* b, Matri
 template <class T>
 double gradient_at_scores(const Problem<T>& problem, PointView<const T> p, Matrix<const T> Z, Matrix<T> G,
                           PointView<T> gradient, const Execution& execution) {
-  const int workers = row_workers(problem, execution);
-  const Operand<T> features(Op::none, p.W, execution);
-  std::vector<double> values(workers, 0.0);
-  detail::ClassifierGradient<T> sum(problem, p, gradient, workers, execution);
-  parallel_ranges(problem.M, workers, execution.poll, [&](int worker, Index first, Index last, Interruption& stop) {
-    auto& part = sum.start(worker);
-    for_each_tile(problem, first, last, worker, stop, [&](Index begin, Index count) {
-      const Matrix<const T> H = p.H.block(begin, count);
-      const Matrix<T> tile = G.block(begin, count), grad_H = gradient.H.block(begin, count);
-      std::copy_n(Z.row(begin), count * problem.K, tile.data);
-      values[worker] += residual_rows(problem, begin, p.b, tile, part.b.data());
-      part.W.add(tile, H);
-      stop.check(worker);
-      values[worker] += detail::ridge_of_features(problem, begin, H, grad_H);
-      features.multiply(tile, true, grad_H);
-      values[worker] += detail::infinite_if_not_finite(grad_H);
-    });
-  });
-  return sum.finish() + detail::total(values);
+  return detail::gradient_from_tiles(problem, p, gradient, row_workers(problem, execution), execution,
+                                     [&](int, Index begin, Matrix<const T> H, double* bias_sum, double& value) {
+                                       const Matrix<T> tile = G.block(begin, H.rows);
+                                       copy<T>(Z.block(begin, H.rows), tile);
+                                       value += residual_rows(problem, begin, p.b, tile, bias_sum);
+                                       return tile;
+                                     });
 }
 
 }  // namespace ufm_fast

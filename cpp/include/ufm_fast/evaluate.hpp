@@ -88,7 +88,10 @@ class ClassifierGradient {
   Part& start(int worker) { return parts_[worker].emplace(problem_, worker == 0 ? out_.W.data : nullptr); }
   Part& part(int worker) { return *parts_[worker]; }
 
-  /// Adds up what the workers have. Returns the ridge terms, or infinity if the gradient overflows.
+  /// lambda_W/2 |p.W|^2 + lambda_b/2 |p.b|^2
+  double ridge() const { return ridge_of_classifier(problem_, squares_, p_.b); }
+
+  /// Adds up what the workers have. Returns infinity if the gradient overflows, otherwise zero.
   double finish() {
     const Index K = problem_.K;
     std::vector<double> b(static_cast<std::size_t>(K), 0.0);
@@ -102,7 +105,7 @@ class ClassifierGradient {
       for (const std::optional<Part>& part : parts_) part->W.add_to(first, rows);
       checks[worker] = infinite_if_not_finite(rows);
     });
-    return ridge_of_classifier(problem_, squares_, p_.b) + total(checks) + infinite_if_not_finite<T>({out_.b, 1, K});
+    return total(checks) + infinite_if_not_finite<T>({out_.b, 1, K});
   }
 
  private:
@@ -147,6 +150,38 @@ double loss(const Problem<T>& problem, PointView<const T> p, const Execution& ex
          detail::total(values);
 }
 
+namespace detail {
+
+/// f and its gradient, or infinity if that overflows, from tiles of the gradient matrix: gradient_tile(worker, begin,
+/// H, bias sum, value) returns that of the samples with features H, from `begin` on, adds their part of the data term
+/// to `value` and of the gradient with respect to b to the sum.
+template <class T, class GradientTile>
+double gradient_from_tiles(const Problem<T>& problem, PointView<const T> p, PointView<T> gradient, int workers,
+                           const Execution& execution, GradientTile&& gradient_tile) {
+  const Operand<T> features(Op::none, p.W, execution);
+  std::vector<double> values(workers, 0.0);
+  ClassifierGradient<T> sum(problem, p, gradient, workers, execution);
+  parallel_ranges(problem.M, workers, execution.poll, [&](int worker, Index first, Index last, Interruption& stop) {
+    auto& part = sum.start(worker);
+    double value = 0;
+    for_each_tile(problem, first, last, worker, stop, [&](Index begin, Index count) {
+      const Matrix<const T> H = p.H.block(begin, count);
+      const Matrix<T> G = gradient_tile(worker, begin, H, part.b.data(), value);
+      stop.check(worker);
+      part.W.add(G, H);
+      stop.check(worker);
+      const Matrix<T> grad_H = gradient.H.block(begin, count);
+      value += ridge_of_features(problem, begin, H, grad_H);
+      features.multiply(G, true, grad_H);
+      value += infinite_if_not_finite(grad_H);
+    });
+    values[worker] = value;
+  });
+  return sum.ridge() + total(values) + sum.finish();
+}
+
+}  // namespace detail
+
 /// f and its gradient: three products,
 ///
 ///     Z = H W^T,   grad_H = G W + ridges H,   grad_W = G^T H + lambda_W W,   grad_b = sum of rows + lambda_b b,
@@ -158,29 +193,18 @@ template <class T>
 double loss_and_gradient(const Problem<T>& problem, PointView<const T> p, PointView<T> gradient,
                          const Execution& execution) {
   const int workers = row_workers(problem, execution);
-  const Operand<T> scores(Op::transpose, p.W, execution), features(Op::none, p.W, execution);
-  std::vector<double> values(workers, 0.0);
-  detail::ClassifierGradient<T> sum(problem, p, gradient, workers, execution);
-  parallel_ranges(problem.M, workers, execution.poll, [&](int worker, Index first, Index last, Interruption& stop) {
-    const Workspace<T> tile(tallest_tile(problem, first, last) * problem.K);
-    auto& part = sum.start(worker);
-    double value = 0;
-    for_each_tile(problem, first, last, worker, stop, [&](Index begin, Index count) {
-      const Matrix<const T> H = p.H.block(begin, count);
-      const Matrix<T> G(tile.data(), count, problem.K);
-      const std::vector<T> largest = multiply_scores(problem, begin, scores, H, p.b, G);
-      value += residual_rows(problem, begin, p.b, G, part.b.data(), largest);
-      stop.check(worker);
-      part.W.add(G, H);
-      stop.check(worker);
-      const Matrix<T> grad_H = gradient.H.block(begin, count);
-      value += detail::ridge_of_features(problem, begin, H, grad_H);
-      features.multiply(G, true, grad_H);
-      value += detail::infinite_if_not_finite(grad_H);
-    });
-    values[worker] = value;
-  });
-  return sum.finish() + detail::total(values);
+  const Operand<T> scores(Op::transpose, p.W, execution);
+  std::vector<std::optional<Workspace<T>>> tiles(workers);
+  const Index rows = tallest_tile(problem, 0, (problem.M + workers - 1) / workers);
+  return detail::gradient_from_tiles(problem, p, gradient, workers, execution,
+                                     [&](int worker, Index begin, Matrix<const T> H, double* bias_sum, double& value) {
+                                       if (!tiles[worker]) tiles[worker].emplace(rows * problem.K);
+                                       const Matrix<T> G(tiles[worker]->data(), H.rows, problem.K);
+                                       const std::vector<T> largest =
+                                           multiply_scores(problem, begin, scores, H, p.b, G);
+                                       value += residual_rows(problem, begin, p.b, G, bias_sum, largest);
+                                       return G;
+                                     });
 }
 
 }  // namespace ufm_fast

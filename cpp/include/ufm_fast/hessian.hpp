@@ -78,17 +78,18 @@ void keep(const Problem<T>& problem, PointView<const T> p, Matrix<T> kept, const
 ///     out_W = dG^T H + G^T V_H + lambda_W V_W,   out_H = dG W + G V_W + ridges V_H,
 ///     out_b = sum of dG + lambda_b v_b.
 ///
-/// Six products a direction and, unless `kept` is given (filled by keep() at the same point; kept.data = nullptr
-/// otherwise), one more for all of them; what depends on p alone is computed once. Memory: per thread three tiles and
-/// one classifier a direction, and, for small d, two more classifiers a direction.
+/// Returns whether all of these are finite. Six products a direction and, unless `kept` is given (filled by keep() at
+/// the same point; kept.data = nullptr otherwise), one more for all of them; what depends on p alone is computed once.
+/// Memory: per thread three tiles and one classifier a direction, and, for small d, two more classifiers a direction.
 template <class T>
-void hessian_products(const Problem<T>& problem, PointView<const T> p, const std::vector<PointView<const T>>& v,
+bool hessian_products(const Problem<T>& problem, PointView<const T> p, const std::vector<PointView<const T>>& v,
                       Matrix<const T> kept, const std::vector<PointView<T>>& out, const Execution& execution) {
   const int workers = row_workers(problem, execution);
   const Index K = problem.K;
   const Operand<T> scores(Op::transpose, p.W, execution), features(Op::none, p.W, execution);
   std::vector<Operand<T>> moved_scores, moved_features;
   std::vector<detail::ClassifierGradient<T>> sums;
+  std::vector<double> checks(workers, 0.0);
   for (std::size_t i = 0; i < v.size(); ++i) {
     moved_scores.emplace_back(Op::transpose, v[i].W, execution);
     moved_features.emplace_back(Op::none, v[i].W, execution);
@@ -122,11 +123,13 @@ void hessian_products(const Problem<T>& problem, PointView<const T> p, const std
         features.multiply(dG, true, out_H);
         stop.check(worker);
         moved_features[i].multiply(G, true, out_H);
+        checks[worker] += detail::infinite_if_not_finite(out_H);
         stop.check(worker);
       }
     });
   });
-  for (detail::ClassifierGradient<T>& sum : sums) sum.finish();
+  for (detail::ClassifierGradient<T>& sum : sums) checks[0] += sum.finish();
+  return detail::total(checks) == 0;
 }
 
 }  // namespace ufm_fast

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <Eigen/Core>
+#include <algorithm>
 #include <cstdint>
 #include <type_traits>
 
@@ -26,6 +27,11 @@ struct Matrix {
   T* row(Index i) const { return data + i * stride; }
   Matrix block(Index first, Index count) const { return {row(first), count, cols, stride}; }
 };
+
+template <class T>
+void copy(Matrix<const T> from, Matrix<T> to) {
+  for (Index i = 0; i < from.rows; ++i) std::copy_n(from.row(i), from.cols, to.row(i));
+}
 
 /// Eigen's view of `size` contiguous numbers, for vectorised elementwise work.
 template <class T>

@@ -1,15 +1,9 @@
 #pragma once
 
-#include <algorithm>
-
 #include "packets.hpp"
+#include "parallel.hpp"
 
 namespace ufm_fast {
-
-template <class T>
-void copy(Matrix<const T> from, Matrix<T> to) {
-  for (Index i = 0; i < from.rows; ++i) std::copy_n(from.row(i), from.cols, to.row(i));
-}
 
 /// to = from^T. They must not overlap.
 template <class T>
@@ -24,6 +18,15 @@ void transpose(Matrix<const T> from, Matrix<T> to) {
   for (Index i = 0; i < from.rows; ++i) {
     for (Index j = i < full_rows ? full_cols : 0; j < from.cols; ++j) to.row(j)[i] = from.row(i)[j];
   }
+}
+
+/// The same for very many rows, split over threads.
+template <class T>
+void parallel_transpose(Matrix<const T> from, Matrix<T> to, const Execution& execution) {
+  const int workers = worker_count((from.rows + 1023) / 1024, execution.threads);
+  parallel_ranges(from.rows, workers, execution.poll, [&](int, Index first, Index last, Interruption&) {
+    transpose<T>(from.block(first, last - first), {to.data + first, to.rows, last - first, to.stride});
+  });
 }
 
 }  // namespace ufm_fast
