@@ -1,6 +1,6 @@
 """Loss, gradient and Hessian products against every peer, side by side in the same run.
 
-    python bench/kernels.py            print the tables (about 8 minutes on two cores)
+    python bench/kernels.py            print the tables (about 10 minutes on two cores)
     python bench/kernels.py --quick    a fifth of every size: a look, not a measurement
     python bench/kernels.py --only HVP  only what has this in its title, without memory and sweep
     python bench/kernels.py --write    record them, and the machine they come from, in bench/README.md
