@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <limits>
 #include <utility>
 #include <vector>
 
@@ -11,14 +10,12 @@
 
 namespace ufm_fast {
 
-/// out (rows,) = the norms of the rows of X, but not zero.
+/// out (rows,) = the norms of the rows of X.
 template <class T>
 void row_norms(Matrix<const T> X, T* out, const Execution& execution) {
   const int workers = worker_count((X.rows + 63) / 64, execution.threads);
   parallel_ranges(X.rows, workers, execution.poll, [&](int, Index first, Index last, Interruption&) {
-    for (Index i = first; i < last; ++i) {
-      out[i] = std::max(T(std::sqrt(squared_norm(X.row(i), X.cols))), std::numeric_limits<T>::min());
-    }
+    for (Index i = first; i < last; ++i) out[i] = T(std::sqrt(squared_norm(X.row(i), X.cols)));
   });
 }
 
