@@ -53,8 +53,7 @@ def leading_pair(gram: NDArray[np.float64], threads: int) -> tuple[float, NDArra
     if converged and values[0] > 0:
         above = -gram
         above.flat[:: K + 1] += values[0] * (1 + norm_rounding(K))
-        with single_threaded_blas():
-            _, info = lapack.dpotrf(above.T, lower=1, clean=0, overwrite_a=1)
+        _, info = lapack.dpotrf(above.T, lower=1, clean=0, overwrite_a=1)
         if info == 0:
             return float(values[0]), vectors[0]
     values, vectors = np.linalg.eigh(gram)

@@ -131,19 +131,18 @@ def classify(ufm: UFM, p: Point, *, gradient_tol: float = 1e-6, certificate_tol:
     ufm, p = in_double(ufm, p)
     threads = fitting_threads(ufm)
     unit = 2 * ufm.lambda_W * ufm.lambda_H / (ufm.lambda_W + ufm.lambda_H)
-    with single_threaded_blas():
-        here = _linearized(ufm, p, threads)
-        gradient_norm = math.hypot(*(float(np.linalg.norm(part)) for part in here.gradient))
-        size = max(here.norm, ufm.tau) * math.sqrt(float(np.trace(here.gram)) + ufm.N)
-        curvature, pair = _descent(ufm, p, here, _NEGLIGIBLE * unit)
-        lower = _lower_bound(ufm, here)
-        upper = curvature
-        if ufm.bias and ufm.loss_function.name == "cross_entropy":
-            upper = min(upper, ufm.lambda_b)
-        agreement = _AGREEMENT * max(abs(lower), unit)
-        if upper - lower > agreement:
-            _, plane, _ = leading_pairs(here.gram, min(2, ufm.d), _PLANE_TOLERANCE, threads)
-            upper = min(upper, _rotation_curvature(here, plane.T))
+    here = _linearized(ufm, p, threads)
+    gradient_norm = math.hypot(*(float(np.linalg.norm(part)) for part in here.gradient))
+    size = max(here.norm, ufm.tau) * math.sqrt(float(np.trace(here.gram)) + ufm.N)
+    curvature, pair = _descent(ufm, p, here, _NEGLIGIBLE * unit)
+    lower = _lower_bound(ufm, here)
+    upper = curvature
+    if ufm.bias and ufm.loss_function.name == "cross_entropy":
+        upper = min(upper, ufm.lambda_b)
+    agreement = _AGREEMENT * max(abs(lower), unit)
+    if upper - lower > agreement:
+        _, plane, _ = leading_pairs(here.gram, min(2, ufm.d), _PLANE_TOLERANCE, threads)
+        upper = min(upper, _rotation_curvature(here, plane.T))
     certificate = _certificate(ufm, p, here, certificate_tol)
 
     exact = lower if upper - lower <= agreement else math.nan
@@ -263,8 +262,7 @@ def _certificate(ufm: UFM, p: Point, here: _Linearized, tol: float) -> Certifica
     s, c = here.class_norm, _CURVATURE[ufm.loss_function.name]
     if ufm.N * max(0.0, s - ufm.tau) ** 2 / (2 * c) <= tol * abs(here.loss):
         return certify(ufm, p)
-    with single_threaded_blas():
-        lower_bound = Dual(ClassProblem(ufm)).scaled_bound(here.of_classes, s)
+    lower_bound = Dual(ClassProblem(ufm)).scaled_bound(here.of_classes, s)
     return certificate_of(here.loss, lower_bound, s, ufm.tau)
 
 
