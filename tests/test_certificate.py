@@ -200,7 +200,7 @@ def test_huge_points_of_low_rank(size):
 )
 @example(least=1, ratio=119632509.0, miss=0.4956788, balance=334645.0, swap=False, seed=0)
 def test_two_classes_with_a_free_bias(least, ratio, miss, balance, swap, seed):
-    """No bound above the exact minimum, not by a unit in the last place; the constraint e = 0 is repaired everywhere."""
+    """No bound above the exact minimum, not by a unit in the last place."""
     counts = [least, round(least * ratio)]
     N = sum(counts)
     tau = miss * least / N / np.sqrt(counts[0] * counts[1] / (2 * N))
@@ -234,9 +234,9 @@ def test_a_common_shift_of_the_bias_is_no_way_to_a_lower_loss(shift, smoothing):
     p = uf.Point(W, H, b + shift)
     exact, minimum = (Oracle.of(ufm).decimal_loss(W, H, bias) for bias in (p.b, b))
     certificate = uf.certify(ufm, p)
-    assert abs(Decimal(certificate.loss) - exact) <= Decimal(1e-13) * exact
+    assert abs(Decimal(certificate.loss) - exact) <= Decimal("1e-13") * exact
     assert Decimal(certificate.gap) >= exact - minimum
-    is_global = exact <= minimum * (1 + Decimal(1e-8))
+    is_global = exact <= minimum * (1 + Decimal("1e-8"))
     assert certificate.is_global() == is_global
     assert (uf.classify(ufm, p).kind == "global_minimum") == is_global
 
