@@ -5,7 +5,7 @@
 
 #include <memory>
 #include <string>
-#include <ufm_fast/workspace.hpp>
+#include <ufm_fast/base/workspace.hpp>
 
 namespace ufm_fast::bindings {
 

@@ -2,11 +2,11 @@
 
 #include <pybind11/stl.h>
 
-#include <ufm_fast/curvature.hpp>
-#include <ufm_fast/dual_sums.hpp>
-#include <ufm_fast/pair_metric.hpp>
-#include <ufm_fast/products.hpp>
-#include <ufm_fast/vectors.hpp>
+#include <ufm_fast/blas/products.hpp>
+#include <ufm_fast/blas/vectors.hpp>
+#include <ufm_fast/model/curvature.hpp>
+#include <ufm_fast/model/dual_sums.hpp>
+#include <ufm_fast/model/pair_metric.hpp>
 
 #include "bind_problem.hpp"
 

@@ -3,7 +3,7 @@
 #include <pybind11/pybind11.h>
 
 #include <cmath>
-#include <ufm_fast/transpose.hpp>
+#include <ufm_fast/blas/transpose.hpp>
 #include <ufm_fast/ufm_fast.hpp>
 
 #include "arrays.hpp"

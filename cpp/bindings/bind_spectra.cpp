@@ -1,10 +1,10 @@
 #include "bind_spectra.hpp"
 
-#include <ufm_fast/davidson.hpp>
-#include <ufm_fast/gradient_operator.hpp>
-#include <ufm_fast/hessian_operator.hpp>
-#include <ufm_fast/lanczos.hpp>
-#include <ufm_fast/symmetric_operator.hpp>
+#include <ufm_fast/spectral/davidson.hpp>
+#include <ufm_fast/spectral/gradient_operator.hpp>
+#include <ufm_fast/spectral/hessian_operator.hpp>
+#include <ufm_fast/spectral/lanczos.hpp>
+#include <ufm_fast/spectral/symmetric_operator.hpp>
 
 #include "bind_problem.hpp"
 

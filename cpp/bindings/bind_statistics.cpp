@@ -1,7 +1,7 @@
 #include "bind_statistics.hpp"
 
 #include <cmath>
-#include <ufm_fast/class_statistics.hpp>
+#include <ufm_fast/statistics/class_statistics.hpp>
 
 #include "arrays.hpp"
 #include "bind_problem.hpp"

@@ -1,6 +1,6 @@
 #include <pybind11/pybind11.h>
 
-#include <ufm_fast/blas.hpp>
+#include <ufm_fast/blas/blas.hpp>
 
 #include "bind_passes.hpp"
 #include "bind_spectra.hpp"

@@ -1,7 +1,7 @@
 #pragma once
 
-#include "at_scores.hpp"
-#include "class_statistics.hpp"
-#include "evaluate.hpp"
-#include "gradient_matrix.hpp"
-#include "hessian.hpp"
+#include "ufm_fast/model/at_scores.hpp"
+#include "ufm_fast/model/evaluate.hpp"
+#include "ufm_fast/model/gradient_matrix.hpp"
+#include "ufm_fast/model/hessian.hpp"
+#include "ufm_fast/statistics/class_statistics.hpp"

@@ -7,7 +7,7 @@
 #include <numeric>
 #include <vector>
 
-#include "tiles.hpp"
+#include "ufm_fast/model/tiles.hpp"
 
 namespace ufm_fast {
 

@@ -3,7 +3,7 @@
 #include <limits>
 #include <vector>
 
-#include "tiles.hpp"
+#include "ufm_fast/model/tiles.hpp"
 
 namespace ufm_fast {
 

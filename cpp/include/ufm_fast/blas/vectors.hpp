@@ -2,7 +2,7 @@
 
 #include <vector>
 
-#include "products.hpp"
+#include "ufm_fast/blas/products.hpp"
 
 namespace ufm_fast {
 

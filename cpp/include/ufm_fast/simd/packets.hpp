@@ -2,7 +2,7 @@
 
 #include <Eigen/Core>
 
-#include "matrix.hpp"
+#include "ufm_fast/base/matrix.hpp"
 
 namespace ufm_fast::packet {
 

@@ -5,8 +5,8 @@
 #include <utility>
 #include <vector>
 
-#include "curvature.hpp"
-#include "transpose.hpp"
+#include "ufm_fast/blas/transpose.hpp"
+#include "ufm_fast/model/curvature.hpp"
 
 namespace ufm_fast {
 

@@ -3,8 +3,8 @@
 #include <algorithm>
 #include <type_traits>
 
-#include "packets.hpp"
-#include "workspace.hpp"
+#include "ufm_fast/base/workspace.hpp"
+#include "ufm_fast/simd/packets.hpp"
 
 // Unrolls the loop that follows, so that arrays that it indexes stay in registers.
 #if defined(__clang__)

@@ -1,7 +1,7 @@
 #pragma once
 
-#include "packets.hpp"
-#include "parallel.hpp"
+#include "ufm_fast/base/parallel.hpp"
+#include "ufm_fast/simd/packets.hpp"
 
 namespace ufm_fast {
 

@@ -2,8 +2,8 @@
 
 #include <memory>
 
-#include "matrix.hpp"
-#include "spare_memory.hpp"
+#include "ufm_fast/base/matrix.hpp"
+#include "ufm_fast/base/spare_memory.hpp"
 
 namespace ufm_fast {
 

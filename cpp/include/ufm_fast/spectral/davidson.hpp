@@ -3,8 +3,8 @@
 #include <Eigen/Eigenvalues>
 #include <limits>
 
-#include "tiles.hpp"
-#include "vectors.hpp"
+#include "ufm_fast/blas/vectors.hpp"
+#include "ufm_fast/model/tiles.hpp"
 
 namespace ufm_fast {
 

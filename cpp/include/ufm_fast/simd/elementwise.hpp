@@ -4,7 +4,7 @@
 #include <cmath>
 #include <limits>
 
-#include "packets.hpp"
+#include "ufm_fast/simd/packets.hpp"
 
 namespace ufm_fast::elementwise {
 

@@ -3,8 +3,8 @@
 #include <Eigen/Cholesky>
 #include <Eigen/Eigenvalues>
 
-#include "hessian.hpp"
-#include "vectors.hpp"
+#include "ufm_fast/blas/vectors.hpp"
+#include "ufm_fast/model/hessian.hpp"
 
 namespace ufm_fast {
 

@@ -1,6 +1,6 @@
 #pragma once
 
-#include "evaluate.hpp"
+#include "ufm_fast/model/evaluate.hpp"
 
 namespace ufm_fast {
 

@@ -2,8 +2,8 @@
 
 #include <vector>
 
-#include "problem.hpp"
-#include "tiles.hpp"
+#include "ufm_fast/model/problem.hpp"
+#include "ufm_fast/model/tiles.hpp"
 
 namespace ufm_fast {
 

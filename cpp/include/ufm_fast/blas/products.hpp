@@ -4,9 +4,9 @@
 #include <utility>
 #include <vector>
 
-#include "blas.hpp"
-#include "parallel.hpp"
-#include "transpose.hpp"
+#include "ufm_fast/base/parallel.hpp"
+#include "ufm_fast/blas/blas.hpp"
+#include "ufm_fast/blas/transpose.hpp"
 
 namespace ufm_fast {
 

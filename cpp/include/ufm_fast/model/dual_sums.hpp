@@ -3,8 +3,8 @@
 #include <limits>
 #include <vector>
 
-#include "problem.hpp"
-#include "tiles.hpp"
+#include "ufm_fast/model/problem.hpp"
+#include "ufm_fast/model/tiles.hpp"
 
 namespace ufm_fast {
 

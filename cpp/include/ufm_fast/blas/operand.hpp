@@ -2,9 +2,9 @@
 
 #include <optional>
 
-#include "blas.hpp"
-#include "packed.hpp"
-#include "parallel.hpp"
+#include "ufm_fast/base/parallel.hpp"
+#include "ufm_fast/blas/blas.hpp"
+#include "ufm_fast/blas/packed.hpp"
 
 namespace ufm_fast {
 

@@ -3,8 +3,8 @@
 #include <cmath>
 #include <variant>
 
-#include "elementwise.hpp"
-#include "matrix.hpp"
+#include "ufm_fast/base/matrix.hpp"
+#include "ufm_fast/simd/elementwise.hpp"
 
 namespace ufm_fast {
 

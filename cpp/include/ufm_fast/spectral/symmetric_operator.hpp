@@ -1,6 +1,6 @@
 #pragma once
 
-#include "parallel.hpp"
+#include "ufm_fast/base/parallel.hpp"
 
 namespace ufm_fast {
 

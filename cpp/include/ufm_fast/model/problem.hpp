@@ -2,8 +2,8 @@
 
 #include <vector>
 
-#include "loss.hpp"
-#include "matrix.hpp"
+#include "ufm_fast/base/matrix.hpp"
+#include "ufm_fast/losses/loss.hpp"
 
 namespace ufm_fast {
 

@@ -1,7 +1,7 @@
 #pragma once
 
-#include "gradient_matrix.hpp"
-#include "vectors.hpp"
+#include "ufm_fast/blas/vectors.hpp"
+#include "ufm_fast/model/gradient_matrix.hpp"
 
 namespace ufm_fast {
 

@@ -1,7 +1,7 @@
 #pragma once
 
-#include "tiles.hpp"
-#include "vectors.hpp"
+#include "ufm_fast/blas/vectors.hpp"
+#include "ufm_fast/model/tiles.hpp"
 
 namespace ufm_fast {
 

@@ -9,7 +9,7 @@
 #include <thread>
 #include <vector>
 
-#include "matrix.hpp"
+#include "ufm_fast/base/matrix.hpp"
 
 namespace ufm_fast {
 

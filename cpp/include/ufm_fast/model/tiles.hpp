@@ -5,8 +5,8 @@
 #include <variant>
 #include <vector>
 
-#include "operand.hpp"
-#include "problem.hpp"
+#include "ufm_fast/blas/operand.hpp"
+#include "ufm_fast/model/problem.hpp"
 
 namespace ufm_fast {
 
