@@ -128,7 +128,8 @@ def test_a_saddle_has_its_direction_and_eigenvalue():
     ufm = uf.UFM(K, D, N_CLASS, **DECAYS)
     p = uf.saddle(ufm, 3, seed=1)
     labels = np.repeat(np.arange(K), N_CLASS)
-    found = uf.inspect(p.W, p.H[labels], labels, p.b, **DECAYS)
+    with pytest.warns(RuntimeWarning, match="NC1 leaves out 2 of 5 directions"):
+        found = uf.inspect(p.W, p.H[labels], labels, p.b, **DECAYS)
     exact = uf.classify(ufm, p)
     assert found.critical.kind == "strict_saddle"
     assert found.near_critical
@@ -158,7 +159,10 @@ def test_progress_and_labels():
     _, arrays = network(noise=0.1)
     calls = []
     H, labels = np.tile(arrays["H"], (60, 1)), np.tile(arrays["labels"], 60)
-    found = uf.inspect(arrays["W"], H, labels + 3, arrays["b"], **DECAYS, progress=lambda *call: calls.append(call))
+    names = np.arange(3, 3 + K)
+    found = uf.inspect(
+        arrays["W"], H, names[labels], arrays["b"], **DECAYS, classes=names, progress=lambda *call: calls.append(call)
+    )
     assert calls == [(i, 6) for i in range(1, 7)]
     assert found.metrics.nc1 == pytest.approx(uf.nc_metrics(**arrays).nc1, rel=1e-10)
 
