@@ -34,7 +34,7 @@ class NCAccumulator:
     Features may be float32 or float64. They are shifted by a reference near their class's mean and summed in float64,
     so that within-class noise far below the size of the features survives; float32 products are taken 4096 rows at a
     time, which leaves a relative error of about 1e-7 in S_W, the class means having that of float64. Pass float64
-    features for more.
+    features for more. Labels lie in [0, K) or are among ``classes``; any other is refused.
 
     Parameters
     ----------
@@ -167,8 +167,9 @@ class NCAccumulator:
         Warns
         -----
         RuntimeWarning
-            If a metric is undefined, naming the classes that are the reason, or NC1 leaves out directions in which the
-            class means differ by no more than rounding may have done.
+            If a metric is undefined, naming the classes that are the reason; if NC1 leaves out directions in which the
+            class means differ by no more than rounding may have done; or if it rests on within-class variation that
+            float32 products do not resolve.
 
         Notes
         -----
@@ -176,17 +177,20 @@ class NCAccumulator:
         two products K x d x N for NC4.
         """
         check_centre(centre)
+        if batches is not None and not isinstance(batches, Iterable):
+            raise TypeError(f"batches must be an iterable of arrays, not {type(batches).__name__}")
         classifier, bias = as_classifier(W, b, self.K, self.d)
         with self._lock, single_threaded_blas():
             counts = self._statistics.counts()
             means, roundings, squares, scatter = self._statistics.read(self.threads or get_num_threads())
             precision = self._precision
-        moments = Moments.of(counts, means, roundings, squares, scatter, precision, centre)
+        with single_threaded_blas():
+            moments = Moments.of(counts, means, roundings, squares, scatter, precision, centre)
+            metrics = moments.variability() | classifier_metrics(classifier, bias, moments, precision_of(W))
+            metrics |= row_metrics(classifier, moments)
         nc4 = np.nan
         if batches is not None and moments.between.rank > 0:
             nc4 = moments.agreement((as_features(batch, self.d) for batch in batches), classifier, bias)
-        metrics = moments.variability() | classifier_metrics(classifier, bias, moments, precision_of(W))
-        metrics |= row_metrics(classifier, moments)
         for message in gaps(metrics, classifier, moments, self.classes):
             warnings.warn(message, RuntimeWarning, stacklevel=2)
         return NCMetrics(
