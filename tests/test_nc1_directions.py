@@ -62,7 +62,7 @@ def test_a_classifier_of_low_rank_in_float32_has_low_rank():
     assert uf.nc_metrics(W.astype(float), H, labels).rank_W == 40  # where it is what it says
 
 
-def offset_means(small):
+def features_with_an_offset(small):
     """Four classes that differ by about 1 in two directions and by ``small`` in a third; features of size 1e8."""
     rng = np.random.default_rng(3)
     labels = np.arange(80) % 4
@@ -75,13 +75,27 @@ def offset_means(small):
 
 
 def test_directions_below_the_rounding_are_left_out_with_a_warning():
-    H, labels, turn = offset_means(1e-10)
+    H, labels, turn = features_with_an_offset(1e-10)
     with pytest.warns(RuntimeWarning, match="NC1 leaves out 1 of 3 directions, in which class means differ by no more"):
         found = uf.nc_metrics(turn[:4], H @ turn, labels)
     assert found.rank_means == 2
     H[:, 2] = 0
     H[:, 5] -= 1e8
     assert found.nc1 == pytest.approx(nc1_of_all_directions(H, labels, 4, 2), rel=0.2)
+
+
+def test_directions_near_the_rounding_make_nc1_uncertain():
+    rng = np.random.default_rng(8)
+    labels = np.arange(60) % 3
+    turn = np.linalg.qr(rng.standard_normal((4, 4)))[0]
+    means = np.array([[1, 0, 0, 1e8], [-1, 1e-7, 0, 1e8], [0, 0, 0, 1e8]])
+    H = (means[labels] + 1e-8 * rng.standard_normal((60, 4)) * [1, 1, 1, 0]) @ turn
+    with pytest.warns(RuntimeWarning, match="NC1 may be off by more than 1%"):
+        found = uf.nc_metrics(rng.standard_normal((3, 4)), H, labels)
+    assert found.rank_means == 2
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        uf.nc_metrics(rng.standard_normal((3, 4)), H - means[2] @ turn, labels)
 
 
 def test_means_that_differ_by_no_more_than_rounding_have_a_true_reason():

@@ -55,13 +55,11 @@ class Between:
         """Trace; 0 where all means coincide or nothing is known."""
         return float((self.singular_values**2).sum()) / self.K if self.rank > 0 else 0.0
 
-    def whitened_trace(self, within: NDArray[np.float64]) -> float:
-        """Return trace(within S_B^+), not negative; NaN if the rank is 0."""
-        if self.rank == 0:
-            return np.nan
+    def whitened(self, within: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return what each direction kept adds to trace(within S_B^+), (rank,), not negative."""
         V = self.directions[: self.rank]
         forms = np.einsum("ri,ri->r", V @ within, V).clip(min=0)
-        return float((forms * (self.K / self.singular_values[: self.rank] ** 2)).sum())
+        return np.asarray(forms * (self.K / self.singular_values[: self.rank] ** 2))
 
 
 def rounding_of_svd(shape: tuple[int, ...], values: NDArray[np.float64]) -> float:

@@ -16,6 +16,7 @@ Array: TypeAlias = NDArray[np.float64]
 
 _EPS = float(np.finfo(np.float64).eps)
 _SMALLEST = 1e-140  # differences of class means whose squares are far from underflow
+_UNCERTAIN = 0.01  # part of NC1
 _UNRESOLVED = 0.1  # where all roundings of S_W together are this part of NC1, 3e-4 of it is what they are seen to do
 
 
@@ -119,9 +120,10 @@ class Moments:
     def variability(self) -> dict[str, Any]:
         """NC1, and the spectra that it rests on."""
         measured = bool((self.counts > 1).any())
+        nc1 = float(self.between.whitened(self.within).sum()) / len(self.counts)
         variances = np.where(self.counts == 1, np.nan, self.variances)
         return {
-            "nc1": self.between.whitened_trace(self.within) / len(self.counts) if measured else np.nan,
+            "nc1": nc1 if measured and self.between.rank > 0 else np.nan,
             "nc1_trace_ratio": _ratio(self.trace_within, self.between.trace) if measured else np.nan,
             "cdnv": _geometry.class_distance_variance(self.class_means, variances, self.roundings),
             "rank_means": self.between.rank,
@@ -219,8 +221,14 @@ def _gaps_of_means(found: dict[str, Any], moments: Moments, names: NDArray[np.in
             f"NC1 leaves out {between.dropped} of {between.rank + between.dropped} directions, in which class means "
             f"differ {rounding}"
         )
-    unresolved = moments.precision * found["spectrum_within"][0] * np.eye(len(moments.within))
-    if between.whitened_trace(unresolved) > _UNRESOLVED * len(names) * found["nc1"]:
+    parts, kept = between.whitened(moments.within), between.singular_values[: between.rank]
+    if parts @ (2 * between.cut_off / kept) > _UNCERTAIN * parts.sum():
+        yield (
+            f"NC1 may be off by more than {_UNCERTAIN:.0%}: in some directions class means differ by little more than "
+            f"rounding may have done ({between.cut_off:.1e})"
+        )
+    unresolved = moments.precision * found["spectrum_within"][0]
+    if (unresolved * len(names) / kept**2).sum() > _UNRESOLVED * parts.sum():
         yield (
             "NC1 depends on directions in which classes vary less than the products of float32 features resolve: pass "
             "float64 features"
