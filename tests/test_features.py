@@ -283,12 +283,12 @@ def test_batches_must_hold_the_samples_that_were_counted():
 @pytest.mark.parametrize(
     ("error", "message", "sizes"),
     [
-        (ValueError, "K must be positive, not 0", (0, 3)),
-        (ValueError, "d must be positive, not -1", (2, -1)),
-        (TypeError, "K must be a positive int, not float", (2.0, 3)),
-        (TypeError, "d must be a positive int, not str", (2, "3")),
-        (ValueError, "are too large", (2**32, 2**32)),
-        (ValueError, "are too large", (2, 2**62)),
+        (ValueError, "K must be .*, not 0", (0, 3)),
+        (ValueError, "d must be .*, not -1", (2, -1)),
+        (TypeError, "K must be .* int, not", (2.0, 3)),
+        (TypeError, "d must be .* int, not", (2, "3")),
+        (ValueError, "K = 4294967296 and d = 4294967296 must be smaller", (2**32, 2**32)),
+        (ValueError, "K = 2 and d = 4611686018427387904 must be smaller", (2, 2**62)),
     ],
 )
 def test_sizes(error, message, sizes):

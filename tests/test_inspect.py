@@ -150,6 +150,17 @@ def test_zero_features_and_zero_classifiers():
         uf.inspect(**(arrays | {"H": 1e40 * arrays["H"]}), lambda_W=1.0)
 
 
+def test_what_all_logits_have_in_common_is_not_rounded():
+    _, arrays = network(noise=0.3)
+    free = DECAYS | {"lambda_b": 0.0}
+    none, large = (uf.inspect(**(arrays | {"b": b}), **free, solve=False) for b in (np.zeros(K), np.full(K, 2.0**56)))
+    assert large.data_loss == none.data_loss
+    assert large.spectral_norm == none.spectral_norm
+    W = np.round(arrays["W"] * 2**20) / 2**20
+    small, shifted = (uf.inspect(**(arrays | {"W": W + shift}), **free, solve=False) for shift in (0, 2.0**30))
+    assert shifted.data_loss == pytest.approx(small.data_loss, rel=1e-12)
+
+
 class Unread:
     """Features that must not be read yet."""
 

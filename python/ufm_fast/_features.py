@@ -134,7 +134,7 @@ def check_size(K: Any, d: Any) -> tuple[int, int]:
             raise ValueError(f"{name} must be positive, not {number}")
         sizes.append(number)
     if sum(sizes) * sizes[1] >= 2**58:
-        raise ValueError(f"K = {sizes[0]} and d = {sizes[1]} are too large: (K + d) d must be below 2^58")
+        raise ValueError(f"K = {sizes[0]} and d = {sizes[1]} must be smaller: (K + d) d is 2^58 or more")
     return sizes[0], sizes[1]
 
 

@@ -17,7 +17,7 @@ Array: TypeAlias = NDArray[np.float64]
 _EPS = float(np.finfo(np.float64).eps)
 _SMALLEST = 1e-140  # differences of class means whose squares are far from underflow
 _UNCERTAIN = 0.01  # part of NC1
-_UNRESOLVED = 0.1  # where all roundings of S_W together are this part of NC1, 3e-4 of it is what they are seen to do
+_UNRESOLVED = 0.1  # part of NC1 that roundings of S_W would be if all added up; measured ones are about a 300th of it
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,6 @@ class Moments:
         S_W.
     precision : float
         Relative, of the products in it.
-    centre : {"samples", "classes"}
     global_mean : ndarray, shape (d,)
     centred : ndarray, shape (K, d)
         Class means minus the global mean; exactly zero where no more than rounding is left.
@@ -49,7 +48,6 @@ class Moments:
     variances: Array
     within: Array
     precision: float
-    centre: str
     global_mean: Array
     centred: Array
     between: _geometry.Between
@@ -79,7 +77,7 @@ class Moments:
             variances = squares / counts
             if not np.isfinite((means**2).sum()):
                 raise ValueError("H must be smaller: the squares of its class means overflow")
-        weights = counts / N if centre == "samples" else np.where(empty.any(), np.nan, np.full(K, 1 / K))
+        weights = counts / N if centre == "samples" else np.full(K, np.nan if empty.any() else 1 / K)
         first = means[np.argmin(empty)]
         differences = means - first  # which keeps what all have in common from being rounded once more
         shift = weights @ np.where(empty[:, None], 0.0, differences)
@@ -99,7 +97,6 @@ class Moments:
             variances=variances,
             within=scatter / N,
             precision=precision,
-            centre=centre,
             global_mean=first + shift,
             centred=centred,
             between=between,
@@ -165,7 +162,7 @@ def classifier_metrics(W: Array, b: Array, moments: Moments, eps: float) -> dict
 def row_metrics(W: Array, moments: Moments) -> dict[str, float]:
     """NC2 and NC3, none of which depends on the size of W or of the features."""
     W, M, means = _scaled(W), _scaled(moments.centred), _scaled(moments.class_means)
-    W_centred = centred_rows(W)
+    W_centred = _centred_rows(W)
     sets = {"W": W, "W_centred": W_centred, "means": M}
     angles = {name: _geometry.angles(rows) for name, rows in sets.items()}
     return {
@@ -194,7 +191,7 @@ def gaps(found: dict[str, Any], W: Array, moments: Moments, names: NDArray[np.in
     if not empty.any():
         yield from _gaps_of_means(found, moments, names)
     W = _scaled(W)
-    W_centred = centred_rows(W)
+    W_centred = _centred_rows(W)
     for rows, whole, one, metrics in (
         (W, "W is zero", "W is zero in the row of", "W"),
         (W_centred, "all rows of W are equal", "the mean of W's rows is the row of", "centred W"),
@@ -240,7 +237,7 @@ def _gaps_of_means(found: dict[str, Any], moments: Moments, names: NDArray[np.in
         yield "two class means coincide: cdnv is infinite, or undefined where their classes do not vary"
 
 
-def centred_rows(W: Array) -> Array:
+def _centred_rows(W: Array) -> Array:
     """W minus the mean of its rows; rows that are no more than rounding are zero."""
     differences = W - W[0]
     centred: Array = differences - differences.mean(axis=0)

@@ -183,11 +183,7 @@ def inspect(
         _check_size(float((classifier**2).sum()), "W")
     K, d = classifier.shape
     samples = Samples(H, labels, K, d, classes=classes, ignore_index=ignore_index)
-    counts = np.bincount(samples.rows, minlength=K)
-    if not counts.all():
-        raise ValueError(
-            f"every class needs a sample, but class {samples.classes[np.argmin(counts)]} has none: drop its row of W"
-        )
+    _check_counts(samples, K)
     accumulator = NCAccumulator(K, d, classes=samples.classes, threads=threads)
     parts = _Gradient(classifier, bias, loss_function, len(samples.rows), b is not None, threads or get_num_threads())
     batches = _Batches(samples, progress)
@@ -197,22 +193,16 @@ def inspect(
     metrics = accumulator.result(W, b, batches=(features for features, _ in batches), centre=centre)
     decays = parts.decays(**given)
     ufm = UFM(
-        K, d, counts, loss=loss_function, lambda_W=decays.lambda_W, lambda_H=decays.lambda_H,
+        K, d, metrics.counts, loss=loss_function, lambda_W=decays.lambda_W, lambda_H=decays.lambda_H,
         lambda_b=decays.lambda_b, bias=b is not None, threads=threads,
     )  # fmt: skip
     p = Point(classifier, metrics.class_means, bias)
     critical = classify(ufm, p)
-    lower_bound = certify(ufm, p).lower_bound
-    if solve:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ConvergenceWarning)  # its bound is valid all the same
-            lower_bound = max(lower_bound, global_minimum(ufm).certificate.lower_bound)
     value = parts.loss(decays)
-    lower_bound = min(value, lower_bound)
+    # Only rounding brings the loss below a bound: logits that lose more have ridges far above the minimum.
+    lower_bound = min(value, _lower_bound(ufm, p, solve))
     spectral_norm = math.sqrt(max(0.0, float(np.linalg.eigvalsh(parts.gram)[-1])))
     stationarity = parts.stationarity(decays)
-    mean, half = (ufm.lambda_W + ufm.lambda_H) / 2, (ufm.lambda_W - ufm.lambda_H) / 2
-    excess = (ufm.tau - spectral_norm) * (ufm.tau + spectral_norm)
     return Inspection(
         metrics=metrics,
         ufm=ufm,
@@ -227,9 +217,33 @@ def inspect(
         threshold=ufm.tau,
         stationarity=stationarity,
         near_critical=stationarity <= _NEAR,
-        lowest_eigenvalue_bound=excess / (mean + math.hypot(half, spectral_norm)),
+        lowest_eigenvalue_bound=_lowest_eigenvalue_bound(ufm, spectral_norm),
         critical=critical,
     )  # fmt: skip
+
+
+def _check_counts(samples: Samples, K: int) -> None:
+    counts = np.bincount(samples.rows, minlength=K)
+    if not counts.all():
+        raise ValueError(
+            f"every class needs a sample, but class {samples.classes[np.argmin(counts)]} has none: drop its row of W"
+        )
+
+
+def _lower_bound(ufm: UFM, p: Point, solve: bool) -> float:
+    """Bound the global minimum at p and, to solve, where it is."""
+    bound = certify(ufm, p).lower_bound
+    if solve:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)  # its bound is valid all the same
+            bound = max(bound, global_minimum(ufm).certificate.lower_bound)
+    return bound
+
+
+def _lowest_eigenvalue_bound(ufm: UFM, spectral_norm: float) -> float:
+    """Lowest eigenvalue of [[lambda_W, s], [s, lambda_H]], s the spectral norm, without cancellation."""
+    mean, half = (ufm.lambda_W + ufm.lambda_H) / 2, (ufm.lambda_W - ufm.lambda_H) / 2
+    return (ufm.tau - spectral_norm) * (ufm.tau + spectral_norm) / (mean + math.hypot(half, spectral_norm))
 
 
 class _Batches:
@@ -255,6 +269,8 @@ class _Gradient:
     ) -> None:
         self.W, self.b, self.N, self.has_bias, self.threads = W, b, N, has_bias, threads
         self._loss = loss
+        # The loss may be blind to what all logits have in common, but their rounding is not.
+        self._scores = (W - W.mean(axis=0), b - b.mean()) if loss.shift_invariant else (W, b)
         K, d = W.shape
         self.data = 0.0
         self.to_W, self.to_b = np.zeros((K, d)), np.zeros(K)
@@ -272,9 +288,10 @@ class _Gradient:
             loss=self._loss.name, label_smoothing=self._loss.label_smoothing, lambda_W=0.0, lambda_b=0.0,
             bias=self.has_bias,
         )  # fmt: skip
+        W, b = self._scores
         with single_threaded_blas():
-            value, to_W, to_H, to_b = problem.loss_and_grad(self.W, H, self.b, self.threads)
-            self.gram += problem.gradient_gram(self.W, H, self.b, self.threads)
+            value, to_W, to_H, to_b = problem.loss_and_grad(W, H, b, self.threads)
+            self.gram += problem.gradient_gram(W, H, b, self.threads)
         self.data += value
         self.to_W += to_W
         self.to_b += to_b
