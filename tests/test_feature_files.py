@@ -1,5 +1,7 @@
 """Files given to ``ufm-fast inspect`` from which no array can be taken without a guess."""
 
+import json
+import struct
 import zipfile
 
 import numpy as np
@@ -47,3 +49,14 @@ def test_what_is_no_array_of_numbers(run, tmp_path, name, value):
     code, out, err = run("inspect", tmp_path / "x.npz", "--lambda-W", 1, "--json")
     assert (code, out) == (2, "")
     assert f"{name} must " in err
+
+
+@pytest.mark.parametrize(("dtype", "size"), [("BF16", 2), ("F8_E4M3", 1)])
+def test_types_that_numpy_lacks(run, tmp_path, dtype, size):
+    pytest.importorskip("safetensors")
+    header = json.dumps({"H": {"dtype": dtype, "shape": [4, 3], "data_offsets": [0, 12 * size]}}).encode()
+    (tmp_path / "H.safetensors").write_bytes(struct.pack("<Q", len(header)) + header + bytes(12 * size))
+    np.savez(tmp_path / "rest.npz", **{name: ARRAYS[name] for name in ("W", "labels")})
+    code, out, err = run("inspect", tmp_path / "H.safetensors", tmp_path / "rest.npz", "--lambda-W", 1, "--json")
+    assert (code, out) == (2, "")
+    assert f"H in {tmp_path}/H.safetensors must be of a type that NumPy has, such as F32, not {dtype}" in err

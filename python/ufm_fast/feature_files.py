@@ -113,7 +113,8 @@ def _arrays(path: Path, files: ExitStack) -> dict[str, Any]:
         from safetensors import safe_open
 
         tensors = files.enter_context(safe_open(str(path), framework="numpy"))
-        return {name: _SafetensorsArray(tensors.get_slice(name)) for name in tensors.keys()}  # noqa: SIM118 - no mapping
+        names = list(tensors.keys())
+        return {name: _SafetensorsArray(tensors.get_slice(name), f"{name} in {path}") for name in names}
     if path.suffix in (".pt", ".pth"):
         import torch
 
@@ -125,14 +126,18 @@ def _arrays(path: Path, files: ExitStack) -> dict[str, Any]:
 
 
 class _SafetensorsArray:
-    def __init__(self, tensor: Any) -> None:
-        self._tensor, self.shape = tensor, tuple(tensor.get_shape())
+    def __init__(self, tensor: Any, name: str) -> None:
+        self._tensor, self._name, self.shape = tensor, name, tuple(tensor.get_shape())
 
     def __len__(self) -> int:
         return int(self.shape[0])
 
     def __getitem__(self, rows: slice) -> NDArray[Any]:
-        array: NDArray[Any] = self._tensor[rows]
+        try:
+            array: NDArray[Any] = self._tensor[rows]
+        except (TypeError, AttributeError):
+            dtype = self._tensor.get_dtype()
+            raise TypeError(f"{self._name} must be of a type that NumPy has, such as F32, not {dtype}") from None
         return array
 
 
