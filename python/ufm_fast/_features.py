@@ -55,14 +55,21 @@ def as_labels(labels: ArrayLike, rows: int) -> NDArray[np.int64]:
     return array
 
 
+def as_int(value: Any, name: str) -> int:
+    """Check an int; NumPy's are some, booleans are none."""
+    try:
+        if isinstance(value, bool):
+            raise TypeError
+        return operator.index(value)
+    except TypeError:
+        raise TypeError(f"{name} must be an int, not {type(value).__name__}") from None
+
+
 def as_ignore_index(ignore_index: Any) -> int | None:
     """Check the label of rows to be left out."""
     if ignore_index is None:
         return None
-    try:
-        label = operator.index(ignore_index)
-    except TypeError:
-        raise TypeError(f"ignore_index must be an int or None, not {type(ignore_index).__name__}") from None
+    label = as_int(ignore_index, "ignore_index")
     if not -(2**63) <= label < 2**63:
         raise ValueError(f"ignore_index must lie in [-2^63, 2^63), as labels do, not {label}")
     return label
@@ -124,18 +131,13 @@ def _strange_labels(strange: NDArray[np.int64], classes: NDArray[np.int64]) -> s
 
 def check_size(K: Any, d: Any) -> tuple[int, int]:
     """Return K and d as positive ints, small enough for arrays of K + d rows of d numbers to have a size."""
-    sizes = []
+    K, d = as_int(K, "K"), as_int(d, "d")
     for value, name in ((K, "K"), (d, "d")):
-        try:
-            number = operator.index(value)
-        except TypeError:
-            raise TypeError(f"{name} must be a positive int, not {type(value).__name__}") from None
-        if number < 1:
-            raise ValueError(f"{name} must be positive, not {number}")
-        sizes.append(number)
-    if sum(sizes) * sizes[1] >= 2**58:
-        raise ValueError(f"K = {sizes[0]} and d = {sizes[1]} must be smaller: (K + d) d is 2^58 or more")
-    return sizes[0], sizes[1]
+        if value < 1:
+            raise ValueError(f"{name} must be positive, not {value}")
+    if (K + d) * d >= 2**58:
+        raise ValueError(f"K = {K} and d = {d} must be smaller: (K + d) d is 2^58 or more")
+    return K, d
 
 
 def precision_of(W: ArrayLike) -> float:

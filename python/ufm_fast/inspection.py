@@ -159,13 +159,13 @@ def inspect(
     Raises
     ------
     TypeError, ValueError
-        If an argument does not fit, a class has no samples, or neither lambda_W nor lambda_H is given and no positive
-        ones fit.
+        If an argument does not fit, a class has no samples, or no positive decay fits where one is to be fitted; W and
+        H must be zero or have a norm between 1e-30 and 1e30.
 
     Warns
     -----
     RuntimeWarning
-        If a metric is undefined.
+        As `nc_metrics` does.
 
     Notes
     -----
