@@ -269,8 +269,8 @@ class _Gradient:
     ) -> None:
         self.W, self.b, self.N, self.has_bias, self.threads = W, b, N, has_bias, threads
         self._loss = loss
-        # The loss may be blind to what all logits have in common, but their rounding is not.
-        self._scores = (W - W.mean(axis=0), b - b.mean()) if loss.shift_invariant else (W, b)
+        # The loss may be blind to what all logits have in common, but their rounding is not; the core minds the bias.
+        self._classifier = W - W.mean(axis=0) if loss.shift_invariant else W
         K, d = W.shape
         self.data = 0.0
         self.to_W, self.to_b = np.zeros((K, d)), np.zeros(K)
@@ -288,10 +288,9 @@ class _Gradient:
             loss=self._loss.name, label_smoothing=self._loss.label_smoothing, lambda_W=0.0, lambda_b=0.0,
             bias=self.has_bias,
         )  # fmt: skip
-        W, b = self._scores
         with single_threaded_blas():
-            value, to_W, to_H, to_b = problem.loss_and_grad(W, H, b, self.threads)
-            self.gram += problem.gradient_gram(W, H, b, self.threads)
+            value, to_W, to_H, to_b = problem.loss_and_grad(self._classifier, H, self.b, self.threads)
+            self.gram += problem.gradient_gram(self._classifier, H, self.b, self.threads)
         self.data += value
         self.to_W += to_W
         self.to_b += to_b
