@@ -127,7 +127,7 @@ class ClassProblem:
         classes and entries add a unit for every row, every 8 classes, every 1024 entries, and some hundreds.
         """
         lengths = np.linalg.norm(B, axis=1) / (self.root if len(B) == self.K else 1.0)
-        shared = (b.min() / 2 + b.max() / 2) if self.loss.name == "cross_entropy" else 0.0
+        shared = b.min() / 2 + b.max() / 2 if self.loss.shift_invariant else 0.0
         reach = float(np.linalg.norm(A, axis=1).max() * lengths.max() + abs(b - shared).max())
         terms = min(self.d, _LONGEST_SUM) + self.d / 256 + 8
         data = min(loss, max(0.0, loss - self.penalty(A, B, b)) + _ROUNDING * loss)

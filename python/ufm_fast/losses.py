@@ -28,6 +28,7 @@ class CrossEntropy:
     label_smoothing: float = 0.0
     name: ClassVar[str] = "cross_entropy"
     convex: ClassVar[bool] = True
+    shift_invariant: ClassVar[bool] = True  # the same for logits that all are larger by as much
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.label_smoothing) and 0 <= self.label_smoothing < 1):
@@ -51,6 +52,7 @@ class MSE:
     label_smoothing: ClassVar[float] = 0.0
     name: ClassVar[str] = "mse"
     convex: ClassVar[bool] = True
+    shift_invariant: ClassVar[bool] = False
 
     def change(self, value: float, error: float, K: int) -> float:
         """Bound the change of a mean loss of this value when no logit moves by more than ``error``.
