@@ -46,14 +46,49 @@ function(ufm_fast_supported_levels result)
   set(${result} ${levels} PARENT_SCOPE)
 endfunction()
 
+set(UFM_FAST_LEVELS auto CACHE STRING
+  "Instruction-set levels to build: auto (baseline and the best of this machine), all, or a list of baseline, v3, v4, native")
+
+# Sets `result` to the levels that UFM_FAST_LEVELS stands for.
+function(ufm_fast_chosen_levels result)
+  ufm_fast_supported_levels(supported)
+  set(levels ${UFM_FAST_LEVELS})
+  if(levels STREQUAL "all")
+    set(levels ${supported})
+  elseif(levels STREQUAL "auto")
+    ufm_fast_best_level(best "${supported}")
+    set(levels baseline ${best})
+    list(REMOVE_DUPLICATES levels)
+  endif()
+  foreach(level IN LISTS levels)
+    if(NOT level IN_LIST supported AND NOT level STREQUAL "native")
+      message(FATAL_ERROR "UFM_FAST_LEVELS must be auto, all or some of ${supported} and native, not ${UFM_FAST_LEVELS}")
+    endif()
+  endforeach()
+  set(${result} ${levels} PARENT_SCOPE)
+endfunction()
+
+# Sets `result` to the best of the levels that this machine runs: found out by running the test that chooses at import.
+function(ufm_fast_best_level result supported)
+  list(GET supported -1 best)
+  if(NOT CMAKE_CROSSCOMPILING AND NOT best STREQUAL "baseline")
+    try_run(ran compiled "${CMAKE_CURRENT_BINARY_DIR}/best_level" "${CMAKE_CURRENT_SOURCE_DIR}/cpp/cmake/best_level.cpp"
+      CMAKE_FLAGS "-DINCLUDE_DIRECTORIES=${CMAKE_CURRENT_SOURCE_DIR}/cpp/bindings" RUN_OUTPUT_VARIABLE best)
+    if(NOT compiled OR NOT ran EQUAL 0 OR NOT best IN_LIST supported)
+      set(best baseline)
+    endif()
+  endif()
+  message(STATUS "Best instruction-set level of this machine: ${best}")
+  set(${result} ${best} PARENT_SCOPE)
+endfunction()
+
 # Adds the extension module _core_<level>, installed inside the package.
 function(ufm_fast_add_module level)
   set(module _core_${level})
   pybind11_add_module(${module} MODULE NO_EXTRAS
     cpp/bindings/module.cpp cpp/bindings/problem_double.cpp cpp/bindings/problem_float.cpp
     cpp/bindings/bind_passes.cpp cpp/bindings/bind_spectra.cpp cpp/bindings/bind_statistics.cpp)
-  target_include_directories(${module} PRIVATE cpp/include)
-  target_link_libraries(${module} PRIVATE Eigen3::Eigen Threads::Threads)
+  target_link_libraries(${module} PRIVATE ufm_fast::ufm_fast)
   target_compile_definitions(${module} PRIVATE
     UFM_FAST_MODULE=${module} UFM_FAST_ISA_NAME="${level}" EIGEN_MPL2_ONLY EIGEN_DONT_PARALLELIZE)
   set_target_properties(${module} PROPERTIES CXX_VISIBILITY_PRESET hidden VISIBILITY_INLINES_HIDDEN ON)

@@ -1,7 +1,17 @@
 #pragma once
 
+#include "ufm_fast/blas/blas.hpp"
 #include "ufm_fast/model/at_scores.hpp"
+#include "ufm_fast/model/curvature.hpp"
+#include "ufm_fast/model/dual_sums.hpp"
 #include "ufm_fast/model/evaluate.hpp"
 #include "ufm_fast/model/gradient_matrix.hpp"
 #include "ufm_fast/model/hessian.hpp"
+#include "ufm_fast/model/pair_metric.hpp"
+#include "ufm_fast/spectral/davidson.hpp"
+#include "ufm_fast/spectral/gradient_operator.hpp"
+#include "ufm_fast/spectral/hessian_operator.hpp"
+#include "ufm_fast/spectral/lanczos.hpp"
+#include "ufm_fast/spectral/symmetric_operator.hpp"
 #include "ufm_fast/statistics/class_statistics.hpp"
+#include "ufm_fast/version.hpp"

@@ -9,6 +9,9 @@ namespace ufm_fast {
 
 using Index = std::int64_t;
 
+/// What a product takes of an operand: itself or its transpose.
+enum class Op { none, transpose };
+
 /// A row-major matrix somebody else owns: row i starts at data + i * stride. No Eigen type crosses the interface.
 template <class T>
 struct Matrix {
@@ -17,8 +20,9 @@ struct Matrix {
   Index cols;
   Index stride;
 
-  Matrix(T* data, Index rows, Index cols) : Matrix(data, rows, cols, cols) {}
-  Matrix(T* data, Index rows, Index cols, Index stride) : data(data), rows(rows), cols(cols), stride(stride) {}
+  Matrix(T* first, Index height, Index width) : Matrix(first, height, width, width) {}
+  Matrix(T* first, Index height, Index width, Index distance)
+      : data(first), rows(height), cols(width), stride(distance) {}
   template <class U, class = std::enable_if_t<std::is_same_v<U, const T>>>
   operator Matrix<U>() const {
     return {data, rows, cols, stride};

@@ -31,8 +31,6 @@ BlasFunction& syrk_function() {
 /// operands.
 inline constexpr Index small_product = Index{1} << 16;
 
-enum class Op { none, transpose };
-
 namespace detail {
 
 template <class Integer, class T>

@@ -1,0 +1,74 @@
+// The eigen-solvers against dense decompositions.
+#include <Eigen/Eigenvalues>
+#include <ufm_fast/ufm_fast.hpp>
+
+#include "checks.hpp"
+#include "model.hpp"
+
+namespace {
+
+using namespace ufm_fast;
+using namespace ufm_fast::tests;
+
+template <class T, class Operator>
+void compare(const Operator& op, const Wide& dense, double tolerance, const char* what) {
+  const Index size = op.size(), count = std::min<Index>(3, size);
+  const Execution execution{2, {}};
+  Dense<T> start = Dense<T>::Random(count, size), vectors(count, size);
+  const EigenOptions options{count, 3 * count + 15, tolerance, 20000};
+  const EigenResult result =
+      lowest_eigenpairs<T>(op, {start.data(), count, size}, {vectors.data(), count, size}, options, execution);
+  const Eigen::SelfAdjointEigenSolver<Wide> solver(dense);
+  check(Index(result.values.size()) == count, what);
+  for (Index i = 0; i < count; ++i) {
+    const double scale = std::max(std::abs(solver.eigenvalues()[0]), std::abs(solver.eigenvalues()[size - 1]));
+    check_close(1 + (result.values[std::size_t(i)] - solver.eigenvalues()[i]) / scale, 1, 10 * tolerance, what);
+  }
+}
+
+template <class T>
+Wide dense_hessian(const Model<T>& model, const Arrays<T>& p) {
+  const Plain plain(model, p);
+  const Index K = model.problem.K, d = model.problem.d, M = model.problem.M;
+  Wide hessian(0, (K + M) * d + K);
+  for (Index i = 0; i < hessian.cols(); ++i) {
+    Wide unit = Wide::Zero(1, hessian.cols());
+    unit(0, i) = 1;
+    const Arrays<double> direction{Eigen::Map<Wide>(unit.data(), K, d), Eigen::Map<Wide>(unit.data() + K * d, M, d),
+                                   unit.rightCols(K)};
+    const Arrays<double> image = plain.hessian_product(direction);
+    hessian.conservativeResize(i + 1, Eigen::NoChange);
+    hessian.row(i) << Eigen::Map<const Wide>(image.W.data(), 1, K * d),
+        Eigen::Map<const Wide>(image.H.data(), 1, M * d), image.b;
+  }
+  return hessian;
+}
+
+template <class T>
+void compare_all(double tolerance) {
+  Model<T> model({5, 4, 7}, CrossEntropy<T>{5, T(0)}, true);
+  model.problem.ridges.assign(7, T(0.02));  // the preconditioner takes them for equal
+  Arrays<T> p = model.random_point(3);
+  const Execution execution{2, {}};
+  const HessianOperator<T> hessian(model.problem, p.view(), true, false, execution);
+  compare<T>(hessian, dense_hessian(model, p), tolerance, "eigenvalue of the Hessian");
+
+  Dense<T> G(7, 5);
+  gradient_matrix<T>(model.problem, p.view(), {G.data(), 7, 5}, execution);
+  const Wide gram = -(G.transpose() * G).template cast<double>();
+  const GradientOperator<T> singular(model.problem, p.view(), false, {nullptr, 0, 5}, execution);
+  compare<T>(singular, gram, tolerance, "squared singular value of the gradient matrix");
+
+  Dense<T> symmetric = Dense<T>::Random(60, 60);
+  symmetric = (symmetric + symmetric.transpose()).eval();
+  const NegatedSymmetric<T> stored({symmetric.data(), 60, 60});
+  compare<T>(stored, -symmetric.template cast<double>(), tolerance, "eigenvalue of a stored matrix");
+}
+
+}  // namespace
+
+int main() {
+  compare_all<double>(1e-9);
+  compare_all<float>(2e-4);
+  return ufm_fast::tests::failures();
+}
