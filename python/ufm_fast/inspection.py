@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from . import _core
+from ._arguments import flag, real_number
 from ._blas import single_threaded_blas
 from ._features import as_classifier, as_features, as_labels, classes_of, row_slices, rows_of_classes
 from ._nc_metrics import NCMetrics
@@ -20,7 +21,7 @@ from .certificate import certify
 from .critical import CriticalPoint, classify
 from .losses import Loss, as_loss
 from .metrics import NCAccumulator
-from .model import UFM, Point, _decay
+from .model import UFM, Point
 from .optimize import ConvergenceWarning, global_minimum
 
 
@@ -172,7 +173,10 @@ def inspect(
     Always in float64. Cost: six products K x d x N and one K x K x N, a batch at a time, then that of `global_minimum`.
     Memory: O(d^2 + K d + K^2), and a batch.
     """
-    loss_function = as_loss(loss)
+    loss_function, solve = as_loss(loss), flag(solve, "solve")
+    lambda_W = None if lambda_W is None else real_number(lambda_W, "lambda_W", above=0)
+    lambda_H = None if lambda_H is None else real_number(lambda_H, "lambda_H", above=0)
+    lambda_b = None if lambda_b is None else real_number(lambda_b, "lambda_b", least=0)
     classifier, bias = as_classifier(W, b, None, None)
     K, d = classifier.shape
     names = classes_of(labels, K, classes)
@@ -297,13 +301,10 @@ class _Gradient:
                 )
             lambda_W, lambda_H = -self.inner_H / W2, -self.inner_H / H2
         elif lambda_H is None:
-            lambda_W = _decay(lambda_W, "lambda_W", zero_allowed=False)
+            assert lambda_W is not None
             lambda_H = lambda_W * product / float(np.vdot(gram_H, gram_H))
         elif lambda_W is None:
-            lambda_H = _decay(lambda_H, "lambda_H", zero_allowed=False)
             lambda_W = lambda_H * product / float(np.vdot(gram_W, gram_W))
-        else:
-            lambda_W, lambda_H = float(lambda_W), float(lambda_H)
         if lambda_b is None:
             lambda_b = max(0.0, -float(self.to_b @ self.b) / b2) if b2 > 0 else 0.0
         to_H2 = self._gradient_H2(lambda_H)

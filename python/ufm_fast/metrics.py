@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from . import _core, _geometry
+from ._arguments import addressable, choice, whole_number
 from ._blas import single_threaded_blas
 from ._features import as_classifier, as_features, as_labels, classes_of, row_slices, rows_of_classes
 from ._nc_metrics import NCMetrics
@@ -52,8 +53,9 @@ class NCAccumulator:
     """
 
     def __init__(self, K: int, d: int, *, classes: ArrayLike | None = None, threads: int | None = None) -> None:
-        self._statistics = _core.ClassStatistics(K, d)
-        self.K, self.d = int(K), int(d)
+        self.K, self.d = whole_number(K, "K", 1), whole_number(d, "d", 1)
+        addressable(max(self.K, self.d) * self.d, np.float64, f"K = {self.K} and d = {self.d}")
+        self._statistics = _core.ClassStatistics(self.K, self.d)
         self.threads = None if threads is None else checked_threads(threads, "threads")
         self.classes = np.arange(self.K) if classes is None else np.array(classes)
         if self.classes.dtype.kind not in "iu" or self.classes.shape != (self.K,):
@@ -154,8 +156,7 @@ class NCAccumulator:
         Cost: a singular value decomposition of K x d, eigenvalues of d x d, six products K x d x K (tile by tile), and
         two products K x d x N for NC4.
         """
-        if centre not in ("samples", "classes"):
-            raise ValueError(f"centre must be 'samples' or 'classes', not {centre!r}")
+        choice(centre, "centre", ("samples", "classes"))
         classifier, bias = as_classifier(W, b, self.K, self.d)
         eps_W = np.finfo(np.asarray(W).dtype).eps if np.asarray(W).dtype.kind == "f" else np.finfo(float).eps
         with self._lock, single_threaded_blas():
