@@ -37,7 +37,8 @@ PYBIND11_MODULE(UFM_FAST_MODULE, m) {
     try {
       std::rethrow_exception(error);
     } catch (const std::bad_alloc&) {
-      PyErr_SetString(PyExc_MemoryError, "the compiled core cannot allocate the memory that these dimensions take");
+      PyErr_SetString(PyExc_MemoryError,
+                      "the compiled core cannot allocate the memory that these dimensions and threads take");
     }
   });
   m.attr("isa") = UFM_FAST_ISA_NAME;

@@ -5,10 +5,9 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from scipy.sparse.linalg import LinearOperator
 
-from ._arguments import real_array, whole_number
+from ._arguments import real_array, refuse_masked, whole_number
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -38,13 +37,18 @@ class HessianOperator(LinearOperator):  # type: ignore[misc]  # SciPy is untyped
         affordable = ufm.M * ufm.K * ufm.dtype.itemsize <= budget
         self._kept = ufm._run(ufm._problem.keep, *ufm.unpack(self._x)) if affordable else None
 
+    def dot(self, x: Any) -> Any:
+        """Multiply by a vector, a block of them or another operator; SciPy's own drops masks."""
+        refuse_masked(x, "v")
+        return super().dot(x)
+
     def _matvec(self, v: NDArray[Any]) -> NDArray[Any]:
         return self._matmat(v.reshape(-1, 1))[:, 0]
 
     def _matmat(self, V: NDArray[Any]) -> NDArray[Any]:
         V = real_array(V, "v", self.dtype)
-        if not (V.flags.c_contiguous or V.flags.f_contiguous):
-            V = np.ascontiguousarray(V)
+        if not (V.flags.forc and V.flags.aligned):
+            V = V.copy()
         products: NDArray[Any] = self._ufm._run(self._ufm._problem.flat_hvps, self._x, V, self._kept)
         return products.T
 

@@ -204,7 +204,7 @@ def census(
     todo = [(models[index], index, run, settings) for index, run in tasks if (index, run) not in found]
     if callback is not None:
         callback(total - len(todo), total)
-    for done, record in enumerate(_explored(todo, jobs), total - len(todo) + 1):
+    for done, record in enumerate(_explored(todo, min(jobs, max(1, len(todo)))), total - len(todo) + 1):
         found[record["model"], record["run"]] = record
         if journal is not None:
             journal.append(record)

@@ -153,7 +153,7 @@ class UFM:
         decay = check.real_number(value, name, **limits)
         with np.errstate(over="ignore"):
             error = abs(float(self.dtype.type(decay)) - decay)
-        if error > np.finfo(self.dtype).eps * decay:
+        if error > float(np.finfo(self.dtype).eps) * decay:
             raise ValueError(f"{name} must be in the range of {self.dtype}, not {decay}")
         return decay
 
@@ -248,6 +248,11 @@ class UFM:
         -------
         HessianOperator
             A `scipy.sparse.linalg.LinearOperator` of shape (size, size).
+
+        Notes
+        -----
+        Of the methods of `scipy.optimize.minimize`, Newton-CG and trust-constr take the operator as ``hess``; trust-ncg
+        and trust-krylov take `hessp`, and dogleg and trust-exact the matrix, ``hessian(p) @ numpy.eye(size)``.
         """
         from .hessian import HessianOperator
 
@@ -278,7 +283,7 @@ class UFM:
     def fun_and_grad(self, x: ArrayLike) -> tuple[float, NDArray[Any]]:
         """Evaluate f and its packed gradient at the packed point x: ``scipy.optimize.minimize(..., jac=True)``.
 
-        Arguments and errors as in `fun`. The gradient has the model's dtype.
+        Arguments and errors as in `fun`. The gradient has the model's dtype; SciPy's SLSQP takes none but float64.
         """
         value, gradient = self._run(self._problem.flat_loss_and_grad, self._packed(x, "x"))
         return value, gradient

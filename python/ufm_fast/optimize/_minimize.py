@@ -151,6 +151,8 @@ def _adapted(ufm: UFM, callback: Callable[..., Any] | None) -> Callback | None:
     """The callback as a function of one OptimizeResult, whichever of scipy's two forms it has."""
     if callback is None:
         return None
+    if not callable(callback):
+        raise TypeError(f"callback must be callable, not {callback!r}")
     if "intermediate_result" in inspect.signature(callback).parameters:
         return lambda result: callback(intermediate_result=result)
     return lambda result: callback(ufm.pack(result.point))
@@ -159,10 +161,9 @@ def _adapted(ufm: UFM, callback: Callable[..., Any] | None) -> Callback | None:
 def _descend(ufm: UFM, q: ClassProblem, start: Point | None, tol: float, seed: int, restarts: int, run: Run) -> int:
     """Go through the stages of a run that are left, and return how the last one ended."""
     first = ["own", "fit"] if start is None and q.d >= q.K - 1 else ["given"]
-    stages = first + ["random"] * restarts
     status = STALLED
-    while run.stage < len(stages) and status == STALLED:
-        kind = stages[run.stage]
+    while run.stage < len(first) + restarts and status == STALLED:
+        kind = first[run.stage] if run.stage < len(first) else "random"
         if kind == "own":
             state, status = solve(q, tol, run)
             if status == STALLED or (status == CERTIFIED and q.d < q.K):
