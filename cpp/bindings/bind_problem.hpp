@@ -25,7 +25,7 @@ class BoundProblem {
     problem_.M = M;
     array_size<T>({K, d});
     array_size<T>({M, d});
-    array_size<T>({K * d + M * d + K});
+    array_size<T>({K * d + M * d + K});  // a packed point: no sum of its parts' sizes wraps from here on
     auto copy = [M](py::handle argument, const char* name) {
       const T* data = array_argument<T>(argument, name, {M});
       if (!ufm_fast::all_finite(data, M)) throw py::value_error(std::string(name) + " must be finite");

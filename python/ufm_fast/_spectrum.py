@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.linalg import eigh_tridiagonal
 
 from . import _core
-from ._arguments import real_number, whole_number
+from ._arguments import real_array, real_number, whole_number
 from ._blas import single_threaded_blas
 from ._isometric import IsometricProblem
 from ._newton import Array
@@ -42,7 +42,7 @@ class Spectrum:
     def count_below(self, x: ArrayLike) -> Array:
         """Estimate how many eigenvalues are less than x, for each x."""
         total = np.concatenate([[0.0], np.cumsum(self.weights)])
-        counts: Array = total[np.searchsorted(self.nodes, np.asarray(x, float), side="left")]
+        counts: Array = total[np.searchsorted(self.nodes, real_array(x, "x", float), side="left")]
         return counts
 
     def density(self, x: ArrayLike, width: float) -> Array:
@@ -54,7 +54,7 @@ class Spectrum:
             If `width` is not positive.
         """
         width = real_number(width, "width", above=0)
-        distance = (np.asarray(x, float)[..., None] - self.nodes) / width
+        distance = (real_array(x, "x", float)[..., None] - self.nodes) / width
         smoothed: Array = np.exp(-0.5 * distance**2) @ self.weights / (width * np.sqrt(2 * np.pi))
         return smoothed
 
