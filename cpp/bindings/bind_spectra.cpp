@@ -38,6 +38,7 @@ py::tuple solve(Index size, py::handle start, EigenOptions options, int threads,
   if (options.count < 1 || rows < options.count || options.basis < 3 * options.count + 6 || options.basis < rows) {
     throw py::value_error("start must have at least count rows, and basis be at least 3 count + 6 and that many");
   }
+  array_size<double>({3, options.basis, size});  // the search space, its image and the residuals
   py::array_t<double> vectors = new_array<double>({options.count, size});
   const Matrix<double> out(vectors.mutable_data(), options.count, size);
   const EigenResult result = Bound::run_released(threads, [&](const Execution& e) {

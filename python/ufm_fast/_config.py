@@ -7,6 +7,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal, overload
 
+from ._arguments import choice
+
 
 def _installed(directory: str) -> str:
     # An editable install keeps the Python files in the checkout; what CMake installed lies beside the compiled modules.
@@ -55,8 +57,7 @@ def show_config(mode: str = "stdout") -> dict[str, Any] | None:
     ValueError
         If ``mode`` is neither "stdout" nor "dicts".
     """
-    if mode not in ("stdout", "dicts"):
-        raise ValueError(f"mode must be 'stdout' or 'dicts', not {mode!r}")
+    choice(mode, "mode", ("stdout", "dicts"))
     from . import _core
     from ._threads import get_num_threads
 

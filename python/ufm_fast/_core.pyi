@@ -8,6 +8,7 @@ isa: str
 available: tuple[str, ...]
 reason: str
 eigen_version: str
+most_threads: int
 small_product: int
 
 def set_dgemm(capsule: Any, integer_bytes: int) -> None: ...

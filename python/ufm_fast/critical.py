@@ -11,6 +11,7 @@ import numpy as np
 import scipy.linalg
 from numpy.typing import NDArray
 
+from ._arguments import real_number
 from ._blas import fitting_threads, gram, product, single_threaded_blas
 from ._classes import ClassProblem
 from ._dual import Dual
@@ -104,7 +105,7 @@ def classify(ufm: UFM, p: Point, *, gradient_tol: float = 1e-6, certificate_tol:
     Raises
     ------
     TypeError, ValueError
-        As for `certify`, or if a tolerance is not positive.
+        As for `certify`, or if a tolerance is not positive and finite.
 
     Notes
     -----
@@ -125,9 +126,8 @@ def classify(ufm: UFM, p: Point, *, gradient_tol: float = 1e-6, certificate_tol:
     and a Hessian product where there is no null direction. No M x K array is formed where H has a row a sample.
     `lowest_eigenpairs` takes up to thousands of Hessian products.
     """
-    for name, tol in (("gradient_tol", gradient_tol), ("certificate_tol", certificate_tol)):
-        if not tol > 0:
-            raise ValueError(f"{name} must be positive, not {tol!r}")
+    gradient_tol = real_number(gradient_tol, "gradient_tol", above=0)
+    certificate_tol = real_number(certificate_tol, "certificate_tol", above=0)
     dtype = ufm.dtype
     ufm, p = in_double(ufm, p)
     threads = fitting_threads(ufm)

@@ -10,11 +10,12 @@ from typing import NamedTuple
 import numpy as np
 
 from . import _core
+from ._arguments import flag, real_number, whole_number
 from ._blas import single_threaded_blas
 from ._isometric import IsometricProblem
 from ._newton import Array
 from ._warnings import ConvergenceWarning
-from .model import UFM, Point, _whole_number
+from .model import UFM, Point
 
 _ABSENT = 1e-6  # relative size of a direction of the feature space that counts as absent from W and H
 _CRITICAL = 1e-6
@@ -117,9 +118,9 @@ def lowest_eigenpairs(
     Always in float64. A Hessian product costs six or seven K x r x M products. Memory: about 9 k + 40 vectors of
     (K + M) r numbers, and one M x K array where a quarter of the free memory holds it.
     """
-    k = _whole_number(k, "k", 1)
-    if not (0 < tol < 1):
-        raise ValueError(f"tol must lie in (0, 1), not {tol!r}")
+    k, tol = whole_number(k, "k", 1), real_number(tol, "tol", above=0, below=1)
+    max_products, seed = whole_number(max_products, "max_products", 1), whole_number(seed, "seed", 0)
+    deflate = None if deflate is None else flag(deflate, "deflate")
     problem = IsometricProblem(ufm)
     point = problem.coordinates(ufm._checked(p, ufm.M))
     critical = _is_critical(problem, point)

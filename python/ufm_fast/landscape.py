@@ -13,11 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ._arguments import whole_number
 from ._blas import single_threaded_blas
 from ._journal import Journal, read_journal
 from .critical import classify, covered
 from .model import UFM, Point
 from .optimize import ConvergenceWarning, minimize
+from .optimize._minimize import checked_tolerance
 from .saddles import saddle
 from .storage import describe_ufm, described_ufm
 
@@ -155,6 +157,7 @@ def census(
     runs : int, optional
         Descents in each model.
     seed : int, optional
+        Not negative.
     tol, max_evaluations
         Of each descent: see `minimize`.
     jobs : int, optional
@@ -188,9 +191,10 @@ def census(
             raise TypeError(f"models must be UFM objects, but number {index} is of type {type(ufm).__name__}")
         if ufm.dtype != np.float64:
             raise ValueError(f"models must be float64 to be certified, but number {index} is {ufm.dtype}")
-    for name, value in (("runs", runs), ("jobs", jobs)):
-        if not (isinstance(value, int) and value >= 1):
-            raise ValueError(f"{name} must be a positive int, not {value!r}")
+    runs, jobs, seed = whole_number(runs, "runs", 1), whole_number(jobs, "jobs", 1), whole_number(seed, "seed", 0)
+    tol = checked_tolerance(tol, max((ufm.K for ufm in models), default=0))
+    if max_evaluations is not None:
+        max_evaluations = whole_number(max_evaluations, "max_evaluations", 1)
     settings = {"version": version("ufm-fast"), "seed": seed, "tol": tol, "max_evaluations": max_evaluations}
     journal = None if path is None else Journal(Path(path), _header(models, settings))
     finished = [] if journal is None else journal.resume()
@@ -200,7 +204,7 @@ def census(
     todo = [(models[index], index, run, settings) for index, run in tasks if (index, run) not in found]
     if callback is not None:
         callback(total - len(todo), total)
-    for done, record in enumerate(_explored(todo, jobs), total - len(todo) + 1):
+    for done, record in enumerate(_explored(todo, min(jobs, max(1, len(todo)))), total - len(todo) + 1):
         found[record["model"], record["run"]] = record
         if journal is not None:
             journal.append(record)
