@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from .._files import FileError
 from .census import census
 from .classify import classify
 from .info import info
@@ -50,16 +51,15 @@ def _program(
 def run(arguments: list[str]) -> int:
     """Run the command named by `arguments` (the help if there are none) and return the exit code."""
     try:
-        code = app(args=arguments or ["--help"], prog_name="ufm-fast", standalone_mode=False)
+        with typer.main.get_command(app).make_context("ufm-fast", arguments or ["--help"]) as context:
+            context.command.invoke(context)
+    except typer.Exit as end:
+        return end.exit_code
     except _UsageError as error:
         message = " ".join(error.format_message().split())
-        print(f"ufm-fast: {message}", file=sys.stderr)
-        return 2
-    except OSError as error:
-        print(f"ufm-fast: {error}", file=sys.stderr)
-        return 2
-    except typer.Abort as error:
-        raise KeyboardInterrupt from error
-    if code == 130:
-        raise KeyboardInterrupt
-    return code or 0
+    except (OSError, FileError) as error:
+        message = str(error)
+    else:
+        return 0
+    print(f"ufm-fast: {message}", file=sys.stderr)
+    return 2

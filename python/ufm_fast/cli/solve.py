@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import warnings
 from importlib.metadata import version
@@ -11,15 +10,14 @@ from typing import Annotated
 
 import numpy as np
 import typer
-from rich import print as rich_print
 from threadpoolctl import threadpool_limits
 
 import ufm_fast as uf
 
-from ..optimize.checkpoint import CheckpointError
+from .._files import FileError
 from ..storage import describe_ufm
 from . import options
-from .files import check_destinations, read_point, save_figure, write_result
+from .files import check_destinations, read_point, save_figure, show, write_result
 from .problem import build_ufm
 from .progress import follow_gap
 from .report import summarize, tables
@@ -96,18 +94,19 @@ def solve(
                 ufm, x0, tol=tol, max_evaluations=max_evaluations, callback=callback, seed=seed, restarts=restarts,
                 checkpoint=checkpoint,
             )  # fmt: skip
-        except CheckpointError as error:
+        except FileError as error:
             raise typer.BadParameter(str(error), param_hint="--checkpoint") from error
+        except KeyboardInterrupt as stop:
+            if checkpoint is None or not checkpoint.is_file():
+                raise
+            raise KeyboardInterrupt(f"the same command goes on from {checkpoint}") from stop
 
     summary = summarize(ufm, result, tol)
     config = {
         "version": version("ufm-fast"), **describe_ufm(ufm), "start": start, "seed": seed, "tol": tol,
         "max_evaluations": max_evaluations, "restarts": restarts, "threads": threads or uf.get_num_threads(),
     }  # fmt: skip
-    if as_json:
-        print(json.dumps({**summary, "config": config}, allow_nan=False))
-    else:
-        rich_print(tables(ufm, summary, tol))
+    show({**summary, "config": config}, lambda: tables(ufm, summary, tol), as_json=as_json)
     if output is not None:
         arrays = {**result.point._asdict(), "counts": ufm.counts}
         write_result(output, arrays=arrays, history=result.history, config=config)
