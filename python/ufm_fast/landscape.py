@@ -312,7 +312,14 @@ def _explored(tasks: Iterable[tuple[UFM, int, int, dict[str, Any]]], jobs: int) 
 
     # Workers without work for 10 s leave (within a minute): their parent may have been killed.
     parallel = Parallel(n_jobs=jobs, return_as="generator_unordered", idle_worker_timeout=10)
-    yield from parallel(delayed(_explore)(*task) for task in tasks)
+    records = parallel(delayed(_explore)(*task) for task in tasks)
+    try:
+        for record in records:  # "yield from" would close them itself
+            yield record
+    finally:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # of work cancelled, after an error that says more
+            records.close()
 
 
 def _census(models: tuple[UFM, ...], settings: dict[str, Any], records: Iterable[dict[str, Any]]) -> Census:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import signal
 import sys
 import threading
@@ -30,6 +31,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         read or written, or the ``cli`` extra is not installed; 130: interrupted; 143: terminated (129: by SIGHUP).
         Whenever it is not 0, one line on standard error says why.
     """
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # in place of an error where its encoding lacks a character
     with _ending_signals() as received:
         try:
             return _run(list(sys.argv[1:] if arguments is None else arguments))

@@ -11,6 +11,7 @@ import typer
 from .._files import FileError
 from .census import census
 from .classify import classify
+from .files import abandon_output
 from .info import info
 from .inspect import inspect
 from .solve import solve
@@ -57,7 +58,12 @@ def run(arguments: list[str]) -> int:
         return end.exit_code
     except _UsageError as error:
         message = " ".join(error.format_message().split())
+    except SystemExit:  # of rich, where the reader of a help text leaves early
+        return 0
     except (OSError, FileError) as error:
+        if isinstance(error, BrokenPipeError) and error.filename is None:  # the same, of other texts
+            abandon_output()
+            return 0
         message = str(error)
     else:
         return 0

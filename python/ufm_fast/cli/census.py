@@ -89,7 +89,6 @@ def census(
     """
     if counts is None:
         K, n = 10 if K is None else K, 100 if n is None else n
-    options.check_tolerance(tol)
     check_destinations(output, plot)
     dimensions: Sequence[int | None] = d or [None]
     ratios: Sequence[float | None] = imbalance or ([1, 10] if counts is None else [None])
@@ -102,6 +101,7 @@ def census(
         )
         for dimension, ratio, name in product(dimensions, ratios, loss or options.LossName)
     ]  # fmt: skip
+    options.check_tolerance(tol, models[0].K)
     with follow_count("descents", enabled=not as_json) as callback:
         try:
             found = uf.census(

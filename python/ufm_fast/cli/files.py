@@ -16,7 +16,7 @@ from rich.console import Console, RenderableType
 
 import ufm_fast as uf
 
-from .._files import check_destination, read_archive, read_array, reading, write_file
+from .._files import check_destination, read_array, reading, write_file
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -48,19 +48,6 @@ def read_counts(path: Path) -> NDArray[np.int64]:
         if values.max() > np.iinfo(np.int64).max:
             raise ValueError(f"there is a count above 2^63: {values.max()}")
     return values.astype(np.int64)
-
-
-def read_point(path: Path) -> dict[str, NDArray[Any]]:
-    """Read the arrays ``W``, ``H`` and ``b`` of an ``.npz`` file, as `write_result` writes it.
-
-    Raises
-    ------
-    FileError
-        If the file is not an ``.npz`` archive, is damaged or lacks one of them.
-    OSError
-        If it cannot be opened.
-    """
-    return read_archive(path, "WHb")
 
 
 def read_problem(path: Path, threads: int | None) -> tuple[uf.UFM, uf.Point]:
@@ -118,4 +105,9 @@ def show(result: dict[str, Any], table: Callable[[], RenderableType], *, as_json
     try:
         print(text, end="", flush=True)
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what Python still holds of the text
+        abandon_output()
+
+
+def abandon_output() -> None:
+    """Let standard output, and what Python still holds for it, go nowhere: its reader has left."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -14,10 +14,10 @@ from threadpoolctl import threadpool_limits
 
 import ufm_fast as uf
 
-from .._files import FileError
+from .._files import FileError, read_archive
 from ..storage import describe_ufm
 from . import options
-from .files import check_destinations, read_point, save_figure, show, write_result
+from .files import check_destinations, save_figure, show, write_result
 from .problem import build_ufm
 from .progress import follow_gap
 from .report import summarize, tables
@@ -82,7 +82,7 @@ def solve(
         lambda_W=lambda_W, lambda_H=lambda_H, lambda_b=lambda_b, no_bias=no_bias, threads=threads, dtype=dtype,
     )  # fmt: skip
     x0 = _starting_point(ufm, start, seed)
-    options.check_tolerance(tol)
+    options.check_tolerance(tol, ufm.K)
     check_destinations(output, plot, checkpoint)
     if plot is not None:
         from ..plotting import plot_solution  # a second of import, not needed without --plot
@@ -126,7 +126,7 @@ def _starting_point(ufm: uf.UFM, start: str, seed: int) -> uf.Point | None:
     if start == "zero":
         return ufm.unpack(np.zeros(ufm.size, ufm.dtype))
     try:
-        arrays = read_point(Path(start))
+        arrays = read_archive(Path(start), "WHb")
         point = uf.Point(**{name: values.astype(ufm.dtype, casting="same_kind") for name, values in arrays.items()})
         ufm.loss(point)
     except FileNotFoundError as error:
