@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import os
 import secrets
 import shutil
@@ -45,8 +46,10 @@ def write_file(path: Path, fill: Callable[[IO[bytes]], object]) -> None:
     with naming(path):
         target = regular_file(path)
         if target is None:
+            content = io.BytesIO()  # archives seek in what they write, which a device seems to allow and does not
+            fill(content)
             with open_in_place(path) as stream:
-                fill(stream)
+                stream.write(content.getbuffer())
             return
         temporary = target.with_name(f".ufm-fast-{secrets.token_hex(8)}")
         try:

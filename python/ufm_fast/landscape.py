@@ -314,7 +314,7 @@ def _explored(tasks: Iterable[tuple[UFM, int, int, dict[str, Any]]], jobs: int) 
     parallel = Parallel(n_jobs=jobs, return_as="generator_unordered", idle_worker_timeout=10)
     records = parallel(delayed(_explore)(*task) for task in tasks)
     try:
-        for record in records:  # "yield from" would close them itself
+        for record in records:  # noqa: UP028 - "yield from" would close them itself
             yield record
     finally:
         with warnings.catch_warnings():
