@@ -77,7 +77,8 @@ def test_a_signal_ends_a_run_without_a_checkpoint(name, code):
 def test_an_ignored_signal_stays_ignored(tmp_path):
     """As under nohup."""
     script = STOPPED.replace("sys.exit", "signal.signal(number, signal.SIG_IGN); sys.exit")
-    code, out, err = finished([sys.executable, "-c", script, "SIGHUP", *SOLVE, "--checkpoint", str(tmp_path / "run.npz")])
+    words = [*SOLVE, "--checkpoint", str(tmp_path / "run.npz")]
+    code, out, err = finished([sys.executable, "-c", script, "SIGHUP", *words])
     assert (code, err) == (0, "")
     assert json.loads(out)["success"]
 

@@ -157,6 +157,9 @@ def test_text_noise_and_directories_are_refused(kind):
         path.write_bytes(content)
         assert outcome(path, read, expected) == "refused", content[:10]
     path.unlink()
+    if read is not loaded_checkpoint:  # a run without a file begins
+        with pytest.raises(FileNotFoundError, match=path.name):
+            read(path)
     path.mkdir()
     with pytest.raises(OSError, match=path.name):
         read(path)
@@ -228,6 +231,9 @@ def test_safetensors_with_flipped_bits(tmp_path):
         path.write_bytes(damaged)
         outcomes.add(outcome(path, loaded_archive, expected))
     assert outcomes == {"other", "refused"}
+    path.unlink()
+    with pytest.raises(FileNotFoundError, match=path.name):
+        loaded_archive(path)
 
 
 @pytest.mark.parametrize("name", ["x", "rows", "stage", "metric", "memory.s"])

@@ -64,8 +64,8 @@ def write_file(path: Path, fill: Callable[[IO[bytes]], object]) -> None:
             temporary.unlink(missing_ok=True)
 
 
-def check_destination(path: Path) -> None:
-    """Find out, without a change to it, whether `write_file` could write a path.
+def check_destination(path: Path) -> Path | None:
+    """Find out, without a change to it, whether `write_file` could write a path, and return its `regular_file`.
 
     Raises
     ------
@@ -81,6 +81,7 @@ def check_destination(path: Path) -> None:
                 pass
         if path.exists() and not os.access(path, os.W_OK):
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        return target
 
 
 def regular_file(path: Path) -> Path | None:
@@ -151,7 +152,7 @@ def reading(source: Path | str) -> Iterator[None]:
     """
     try:
         yield
-    except (FileError, ImportError):
+    except (FileError, FileNotFoundError, ImportError):
         raise
     except Exception as error:
         if isinstance(error, OSError) and error.filename is not None:

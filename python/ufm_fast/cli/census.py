@@ -85,7 +85,7 @@ def census(
     scales over many decades. Without options: both losses, balanced and imbalanced classes, d = K = 10.
 
     Exit code: 0; 1 if a run did not end at the certified global minimum although d is large enough for the theorem
-    that it must; 2 for wrong options.
+    that it must; 2 for wrong options or files.
     """
     if counts is None:
         K, n = 10 if K is None else K, 100 if n is None else n

@@ -34,7 +34,7 @@ def classify(
 ) -> None:
     """Say whether a point is a global minimum, a strict saddle or not critical, and what shows it.
 
-    Exit code: 0; 1 if the point is critical but not shown to be any of these; 2 for wrong options.
+    Exit code: 0; 1 if the point is critical but not shown to be any of these; 2 for wrong options or files.
     """
     check_destinations(output, None)
     ufm, p = read_problem(point, threads)

@@ -76,14 +76,16 @@ def check_destinations(output: Path | None, plot: Path | None, checkpoint: Path 
     Raises
     ------
     typer.BadParameter
-        If one cannot be written, or no figure can be saved under its suffix.
+        If one cannot be written, two are one file, or no figure can be saved under its suffix.
     """
+    files: dict[Path, str] = {}
     for name, path in (("--output", output), ("--plot", plot), ("--checkpoint", checkpoint)):
         try:
-            if path is not None:
-                check_destination(path)
+            file = None if path is None else check_destination(path)
         except OSError as error:
             raise typer.BadParameter(str(error), param_hint=name) from error
+        if file is not None and files.setdefault(file, name) != name:
+            raise typer.BadParameter(f"{path} is the file of {files[file]} too", param_hint=name)
     if plot is not None and plot.suffix not in _FIGURE_SUFFIXES:
         raise typer.BadParameter(f"{plot} should end in {', '.join(_FIGURE_SUFFIXES)}", param_hint="--plot")
 

@@ -75,7 +75,7 @@ def solve(
 
     Without options: cross-entropy, the class counts of CIFAR-100-LT at imbalance 100, d = K = 100.
 
-    Exit code: 0 if the optimum is certified to the tolerance, 1 if not, 2 for wrong options.
+    Exit code: 0 if the optimum is certified to the tolerance, 1 if not, 2 for wrong options or files.
     """
     ufm = build_ufm(
         K=K, d=d, n=n, counts=counts, imbalance=imbalance, loss=loss, label_smoothing=label_smoothing,

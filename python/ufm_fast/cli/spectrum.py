@@ -46,7 +46,7 @@ def spectrum(
     Rotations of the feature space, null directions at a critical point, are left out of the lowest eigenvalues. At a
     balanced global minimum the nearest closed forms stand beside them.
 
-    Exit code: 0; 1 if an eigenpair did not converge; 2 for wrong options.
+    Exit code: 0; 1 if an eigenpair did not converge; 2 for wrong options or files.
     """
     check_destinations(output, plot)
     ufm, p = read_problem(point, threads)

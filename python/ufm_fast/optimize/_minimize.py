@@ -93,9 +93,10 @@ def minimize(
     ------
     TypeError, ValueError
         For a start of another shape or dtype, or with NaN or infinity; for tol, max_evaluations or restarts out of
-        range; for a checkpoint of another model, start, tol, seed or number of restarts.
+        range; for a checkpoint of another model, start, tol, seed, number of restarts or version of the library, or
+        one that is damaged.
     OSError
-        If the checkpoint cannot be read or written.
+        If the checkpoint cannot be read or written: before the run, or when a disk is full.
 
     Warns
     -----

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .._files import FileError, check_destination, read_archive, reading, regular_file, write_file
+from .._files import FileError, check_destination, read_archive, reading, write_file
 from ..model import UFM, Point
 from ..storage import describe_ufm
 from .preconditioners import KroneckerMetric, PairMetric
@@ -46,14 +46,13 @@ class Checkpoint:
         self.content: Content = {}
         self._held: Content | None = None
         self._written = time.monotonic()
-        check_destination(path)
-        target = regular_file(path)
+        target = check_destination(path)
         if target is not None and target.exists():
-            self._read(target)
+            self._read()
 
-    def _read(self, target: Path) -> None:
+    def _read(self) -> None:
         with reading(self.path):
-            content = read_archive(target)
+            content = read_archive(self.path)
             if "checkpoint" not in content:
                 raise ValueError("it is not a checkpoint of minimize")
             theirs = json.loads(str(content.pop("checkpoint")))
