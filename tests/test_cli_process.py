@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -19,7 +20,8 @@ CODES = {"SIGTERM": 143, "SIGHUP": 129, "SIGINT": 130}
 
 def finished(command, **options):
     """Run to the end; return exit code, standard output if it is not elsewhere, and standard error."""
-    options = {"stdout": subprocess.PIPE, **options}
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    options = {"stdout": subprocess.PIPE, **options, "env": environment | options.get("env", {})}
     done = subprocess.run(command, stderr=subprocess.PIPE, text=True, timeout=120, check=False, **options)
     return done.returncode, done.stdout, done.stderr
 
@@ -126,16 +128,19 @@ def test_a_reader_that_leaves_is_no_error(words, tmp_path):
 def test_standard_output_on_a_full_disk_is_an_error(words):
     with open("/dev/full", "w") as full:
         code, _, err = finished([*PROGRAM, *words], stdout=full)
-    assert code == 2
-    assert "No space left on device" in err
-    assert err.count("\n") == 1
+    assert (code, err) == (2, "ufm-fast: [Errno 28] No space left on device\n")
+
+
+@pytest.mark.parametrize("words", [TABLE, OBJECT, HELP, ["--version"]], ids=" ".join)
+def test_closed_standard_output(words):
+    command = shlex.join([*PROGRAM, *words])
+    assert finished(["sh", "-c", f"exec {command} >&-"]) == (0, "", "")
 
 
 @pytest.mark.parametrize("words", [TABLE, HELP, ["info"]], ids=" ".join)
 def test_an_encoding_without_all_characters(words):
     """A narrow terminal shortens words by an ellipsis, which ASCII lacks."""
-    environment = {**os.environ, "PYTHONIOENCODING": "ascii", "COLUMNS": "40"}
-    code, out, err = finished([*PROGRAM, *words], env=environment)
+    code, out, err = finished([*PROGRAM, *words], env={"PYTHONIOENCODING": "ascii", "COLUMNS": "40"})
     assert (code, err) == (0, "")
     assert out.isascii()
     assert "\\u2026" in out
@@ -143,7 +148,7 @@ def test_an_encoding_without_all_characters(words):
 
 @pytest.mark.parametrize("name", ["UFM_FAST_ISA", "UFM_FAST_NUM_THREADS"])
 def test_wrong_environment_variables_get_one_line(name):
-    code, out, err = finished([*PROGRAM, "solve", "--K", "3"], env={**os.environ, name: "nonsense"})
+    code, out, err = finished([*PROGRAM, "solve", "--K", "3"], env={name: "nonsense"})
     assert (code, out) == (2, "")
     assert err.startswith(f"ufm-fast: the environment variable {name}")
     assert err.count("\n") == 1

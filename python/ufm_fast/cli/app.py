@@ -52,20 +52,29 @@ def _program(
 def run(arguments: list[str]) -> int:
     """Run the command named by `arguments` (the help if there are none) and return the exit code."""
     try:
-        with typer.main.get_command(app).make_context("ufm-fast", arguments or ["--help"]) as context:
+        code = _invoke(arguments or ["--help"])
+        print(end="", flush=True)
+        return code
+    except _UsageError as error:
+        message = " ".join(error.format_message().split())
+    except FileError as error:
+        message = str(error)
+    except OSError as error:
+        if error.filename is None:  # of standard output: that of a file names it
+            abandon_output()
+            if isinstance(error, BrokenPipeError):
+                return 0
+        message = str(error)
+    print(f"ufm-fast: {message}", file=sys.stderr)
+    return 2
+
+
+def _invoke(arguments: list[str]) -> int:
+    try:
+        with typer.main.get_command(app).make_context("ufm-fast", arguments) as context:
             context.command.invoke(context)
     except typer.Exit as end:
         return end.exit_code
-    except _UsageError as error:
-        message = " ".join(error.format_message().split())
-    except SystemExit:  # of rich, where the reader of a help text leaves early
-        return 0
-    except (OSError, FileError) as error:
-        if isinstance(error, BrokenPipeError) and error.filename is None:  # the same, of other texts
-            abandon_output()
-            return 0
-        message = str(error)
-    else:
-        return 0
-    print(f"ufm-fast: {message}", file=sys.stderr)
-    return 2
+    except SystemExit:  # of rich, when the reader of a help text leaves early
+        pass
+    return 0
