@@ -111,7 +111,7 @@ def census(
         except FileError as error:
             raise typer.BadParameter(str(error), param_hint="--output") from error
         except KeyboardInterrupt as stop:
-            if output is None:
+            if output is None or not output.is_file():
                 raise
             raise KeyboardInterrupt(f"the same command does what {output} lacks") from stop
     summary = found.summary()
