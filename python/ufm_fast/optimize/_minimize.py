@@ -94,10 +94,10 @@ def minimize(
     ------
     TypeError, ValueError
         For a start that is no point of the model, or holds a NaN or an infinity; for tol, max_evaluations, seed or
-        restarts out of range or of another type; for a checkpoint of another model, start, tol, seed or number of
-        restarts.
+        restarts out of range or of another type; for a checkpoint of another model, start, tol, seed, number of
+        restarts or version of the library, or one that is damaged.
     OSError
-        If the checkpoint cannot be read or written.
+        If the checkpoint cannot be read or written: before the run, or when a disk is full.
 
     Warns
     -----
