@@ -268,7 +268,7 @@ def test_uncertified_result_is_printed_and_exits_with_1(run):
         (["solve", "--lambda-b", "-2"], ["lambda_b", "-2"]),
         (["solve", "--no-bias", "--lambda-b", "1"], ["--lambda-b", "bias"]),
         (["solve", "--tol", "0"], ["--tol", "0"]),
-        (["solve", "--K", "1000", "--tol", "1e-12"], ["--tol", "1.8e-12", "1e-12"]),
+        (["solve", "--K", "1000", "--tol", "1e-12"], ["--tol", "3.6e-12", "1e-12"]),
         (["solve", "--tol", "nan"], ["--tol", "nan"]),
         (["solve", "--seed", "-1"], ["--seed"]),
         (["solve", "--threads", "0"], ["threads", "0"]),
