@@ -18,10 +18,17 @@ PROGRAM = [sys.executable, "-m", "ufm_fast"]
 CODES = {"SIGTERM": 143, "SIGHUP": 129, "SIGINT": 130}
 
 
+def heed_signals():
+    """In a new process: undo what nohup, or a shell that runs tests in the background, ignores."""
+    for name in CODES:
+        signal.signal(signal.Signals[name], signal.SIG_DFL)
+
+
 def finished(command, **options):
     """Run to the end; return exit code, standard output if it is not elsewhere, and standard error."""
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
     options = {"stdout": subprocess.PIPE, **options, "env": environment | options.get("env", {})}
+    options["preexec_fn"] = heed_signals
     done = subprocess.run(command, stderr=subprocess.PIPE, text=True, timeout=120, check=False, **options)
     return done.returncode, done.stdout, done.stderr
 
@@ -94,7 +101,12 @@ def test_a_signal_ends_a_census_between_two_lines(name, send, jobs, tmp_path):
     words = ["census", "--K", "8", "--n", "20", "--imbalance", "1", "--runs", "100000", "--jobs", str(jobs)]
     command = [*PROGRAM, *words, "--output", str(path)]
     process = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        preexec_fn=heed_signals,
     )
     deadline = time.monotonic() + 120
     while not (path.exists() and path.read_bytes().count(b"\n") > 5):
