@@ -9,9 +9,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from . import _core
 from ._blas import single_threaded_blas
-from ._isometric import IsometricProblem
+from ._isometric import GradientAt, HessianAt, IsometricProblem
+from ._lowest import Lowest, lowest
 from ._newton import Array
 from ._warnings import ConvergenceWarning
 from .model import UFM, Point, _whole_number
@@ -120,11 +120,60 @@ def lowest_eigenpairs(
     k = _whole_number(k, "k", 1)
     if not (0 < tol < 1):
         raise ValueError(f"tol must lie in (0, 1), not {tol!r}")
-    problem = IsometricProblem(ufm)
-    point = problem.coordinates(ufm._checked(p, ufm.M))
+    problem, generator = IsometricProblem(ufm), np.random.default_rng(seed)
+    here = _split(problem, problem.coordinates(ufm._checked(p, ufm.M)), deflate)
+    leading = _leading_triplets(problem, here, k, generator)
+    pairs, found = _in_empty_directions(problem, here, leading, k), None
+    least = _branches(ufm, leading.norm)[0].value
+    bound = min(least, ufm.lambda_b) if ufm.bias else least
+    if len(pairs) < k or pairs[k - 1].value > bound + 1e-12 * abs(bound):
+        found = _in_active_directions(problem, here, leading, k, tol, max_products, generator)
+        pairs = sorted(pairs + _pairs_of(problem, here, found), key=lambda pair: pair.value)
+    pairs = pairs[:k]
+    residuals = _residuals(problem, here, pairs)
+    products = found.products if found else 0
+    scale = max(found.norm if found else 0.0, *(abs(pair.value) for pair in pairs), ufm.lambda_W + ufm.lambda_H)
+    established = leading.established and (found is None or found.established)
+    _warn_unless_converged(established, products, float(residuals.max()), tol * scale)
+    spread = ufm.collapse_classes and bool((ufm.counts > 1).any())
+    return Eigenpairs(
+        eigenvalues=np.array([pair.value for pair in pairs]),
+        vectors=[problem.plain(pair.vector) for pair in pairs],
+        residuals=residuals,
+        products=products + len(pairs),
+        deflated=here.rank * (here.rank - 1) // 2 + here.rank * (ufm.d - here.rank) if here.deflate else 0,
+        within_class=ufm.lambda_H if spread else math.inf,
+    )
+
+
+class _Split(NamedTuple):
+    """A point, with the feature space turned so that W on top of H has orthogonal columns, of descending sizes.
+
+    `turn` has the new axes as columns, `squares` are the squared sizes of the columns of W on top of H, of which `rank`
+    do not vanish. `factors` has the columns that are searched, its W and H are those of `point` times `active`; the
+    columns of `empty` are the other axes, along which all vanishes. `deflate`: whether rotations are left out.
+    """
+
+    point: Point
+    factors: Point
+    squares: Array
+    turn: Array
+    rank: int
+    deflate: bool
+    critical: bool
+
+    @property
+    def active(self) -> Array:
+        return self.turn[:, : self.factors.W.shape[1]]
+
+    @property
+    def empty(self) -> Array:
+        return self.turn[:, self.factors.W.shape[1] :]
+
+
+def _split(problem: IsometricProblem, point: Point, deflate: bool | None) -> _Split:
     critical = _is_critical(problem, point)
-    if deflate is None:
-        deflate = critical
+    deflate = critical if deflate is None else deflate
     squares, turn = np.linalg.eigh(point.W.T @ point.W + point.H.T @ point.H)
     squares, turn = squares[::-1], turn[:, ::-1]
     W, H = point.W @ turn, point.H @ turn
@@ -132,49 +181,32 @@ def lowest_eigenpairs(
     rank = int(np.count_nonzero(sizes > _ABSENT * sizes[0])) if sizes[0] > 0 else 0
     active = max(rank, 1)
     if deflate and not critical:  # rotations couple empty directions with the others
-        W[:, rank:], H[:, rank:], active = 0, 0, ufm.d
-    W, H = np.ascontiguousarray(W[:, :active]), np.ascontiguousarray(H[:, :active])
+        W[:, rank:], H[:, rank:], active = 0, 0, problem.ufm.d
+    factors = Point(np.ascontiguousarray(W[:, :active]), np.ascontiguousarray(H[:, :active]), point.b)
+    return _Split(point, factors, squares, turn, rank, deflate, critical)
 
-    empty = turn[:, active:]
-    pairs, norm = _in_empty_directions(
-        problem, Point(W, H, point.b), empty, k, rank if deflate and critical else 0, seed
-    )
-    lowest = _lowest_branch(ufm, norm)
-    bound = min(lowest, ufm.lambda_b) if ufm.bias else lowest
-    products, largest = 0, 0.0
-    if len(pairs) < k or pairs[k - 1].value > bound + 1e-12 * abs(bound):
-        factors = Point(W, H, point.b)
-        found, products, largest = _in_active_directions(
-            problem, factors, turn[:, :active], k, tol, deflate, max_products, seed
-        )
-        pairs = sorted(pairs + found, key=lambda pair: pair.value)
-    pairs = pairs[:k]
 
-    compiled = problem.compiled(ufm.d)
-    residuals = []
+def _residuals(problem: IsometricProblem, here: _Split, pairs: list[_Pair]) -> Array:
+    compiled = problem.compiled(problem.ufm.d)
+    norms = []
     for value, v in pairs:
-        image = Point(*problem.run(compiled.hvp, *point, *v))
+        image = Point(*problem.run(compiled.hvp, *here.point, *v))
         residual = Point(*(x - value * y for x, y in zip(image, v, strict=True)))
-        if deflate:
-            residual = _across_rotations(point, squares, turn, residual)
-        residuals.append(math.sqrt(sum(float(np.sum(part**2)) for part in residual)))
-    scale = max(largest, *(abs(value) for value, _ in pairs), ufm.lambda_W + ufm.lambda_H)
-    if max(residuals) > 10 * tol * scale:
-        warnings.warn(
-            f"stopped after {products} Hessian products at residuals of up to {max(residuals):.1e}, "
-            f"not {tol * scale:.1e}",
-            ConvergenceWarning,
-            stacklevel=3,
-        )
-    spread = ufm.collapse_classes and bool((ufm.counts > 1).any())
-    return Eigenpairs(
-        eigenvalues=np.array([value for value, _ in pairs]),
-        vectors=[problem.plain(vector) for _, vector in pairs],
-        residuals=np.array(residuals),
-        products=products + len(pairs),
-        deflated=rank * (rank - 1) // 2 + rank * (ufm.d - rank) if deflate else 0,
-        within_class=ufm.lambda_H if spread else math.inf,
-    )
+        if here.deflate:
+            residual = _across_rotations(here, residual)
+        norms.append(math.sqrt(sum(float(np.sum(part**2)) for part in residual)))
+    return np.array(norms)
+
+
+def _warn_unless_converged(established: bool, products: int, residual: float, wanted: float) -> None:
+    stopped = f"stopped after {products} Hessian products"
+    if residual > 10 * wanted:
+        message = f"{stopped} at residuals of up to {residual:.1e}, not {wanted:.1e}"
+    elif not established:
+        message = f"{stopped}, before the pairs were seen to be the lowest: lower ones may have been missed"
+    else:
+        return
+    warnings.warn(message, ConvergenceWarning, stacklevel=4)
 
 
 def _is_critical(problem: IsometricProblem, p: Point) -> bool:
@@ -186,11 +218,12 @@ def _is_critical(problem: IsometricProblem, p: Point) -> bool:
     return gradient <= _CRITICAL * ufm.tau * size
 
 
-def _across_rotations(p: Point, squares: Array, turn: Array, v: Point) -> Point:
+def _across_rotations(here: _Split, v: Point) -> Point:
     """Project v orthogonally to (W S, H S), S skew; `squares` and `turn` diagonalise M = W^T W + H^T H.
 
     The component is the S with M S + S M = C - C^T, C = W^T V_W + H^T V_H.
     """
+    p, squares, turn = here.point, here.squares, here.turn
     C = turn.T @ (p.W.T @ v.W + p.H.T @ v.H) @ turn
     sums = np.add.outer(squares, squares)
     present = sums > _ABSENT**2 * squares[0]
@@ -198,51 +231,75 @@ def _across_rotations(p: Point, squares: Array, turn: Array, v: Point) -> Point:
     return Point(v.W - p.W @ S, v.H - p.H @ S, v.b)
 
 
-def _lowest_branch(ufm: UFM, s: float) -> float:
-    """Lower eigenvalue of [[lambda_W, s], [s, lambda_H]]."""
-    return _branches(ufm, s)[0][0]
+class _Branch(NamedTuple):
+    """An eigenvalue of [[lambda_W, s], [s, lambda_H]], and its unit eigenvector."""
+
+    value: float
+    along_W: float
+    along_H: float
 
 
-def _branches(ufm: UFM, s: float) -> list[tuple[float, float, float]]:
-    """Eigenvalues of [[lambda_W, s], [s, lambda_H]], ascending, each with its unit eigenvector."""
+def _branches(ufm: UFM, s: float) -> list[_Branch]:
+    """Return both, ascending."""
     values, vectors = np.linalg.eigh(np.array([[ufm.lambda_W, s], [s, ufm.lambda_H]]))
-    return [(float(values[i]), float(vectors[0, i]), float(vectors[1, i])) for i in range(2)]
+    return [_Branch(float(values[i]), float(vectors[0, i]), float(vectors[1, i])) for i in range(2)]
 
 
-def _in_empty_directions(
-    problem: IsometricProblem, p: Point, empty: Array, k: int, deflated: int, seed: int
-) -> tuple[list[_Pair], float]:
-    """The k lowest pairs among moves of W and H along the columns of `empty`; and the gradient matrix's norm.
+class _Triplets(NamedTuple):
+    """Largest singular values of G, descending, with right and left vectors in rows; and its norm.
 
-    With `deflated` = r > 0 the pairs of G that belong to the column spaces of the rank-r factors, where G is -tau times
-    an isometry, are left out: their lower eigenvalue 0 is that of rotations.
+    At a critical point without its rotations, of G across the column spaces of W and H. There G is -tau times an
+    isometry, with which the lower eigenvalue 0 of the branch is that of rotations; the norm is that of all of G.
     """
-    ufm, width = problem.ufm, empty.shape[1]
+
+    s: Array
+    right: Array
+    left: Array
+    norm: float
+    space_W: Array
+    space_H: Array
+    established: bool
+
+
+def _leading_triplets(problem: IsometricProblem, here: _Split, k: int, generator: np.random.Generator) -> _Triplets:
+    """As many as the k lowest pairs in empty directions may need, at least one."""
+    p, deflated = here.factors, here.rank if here.deflate and here.critical else 0
     spaces = [_orthonormal(X) if deflated else X[:, :0] for X in (p.W, p.H)]
-    count = min(max(1, -(-k // max(width, 1))), problem.K)
-    start = np.random.default_rng(seed).standard_normal((count, problem.K))
-    options = {"basis": 3 * count + 12, "tolerance": 1e-13, "max_products": 50 * problem.K, "keep": problem.keeps}
-    squares, right, images, _ = problem.run(
-        _core.singular_triplets, problem.compiled(p.W.shape[1]), *p, np.ascontiguousarray(spaces[0].T), start, count,
-        **options,
-    )  # fmt: skip
-    s = np.linalg.norm(images[: len(squares)], axis=1)
-    norm = max(float(s.max(initial=0.0)), ufm.tau if deflated else 0.0)
+    gradient = GradientAt(problem, p, spaces[0])
+    count = max(1, -(-k // max(here.empty.shape[1], 1)))
+    none = np.zeros((0, problem.K))
+    found = lowest(gradient, count, none, 1e-12, 50 * problem.K, generator)
+    images = gradient.images(found.vectors)
+    s = np.linalg.norm(images, axis=1)
+    norm = max(float(s.max(initial=0.0)), problem.ufm.tau if deflated else 0.0)
+    left = images / np.where(s > 0, s, 1.0)[:, None]
+    return _Triplets(s, found.vectors, left, norm, *spaces, found.established)
+
+
+def _in_empty_directions(problem: IsometricProblem, here: _Split, leading: _Triplets, k: int) -> list[_Pair]:
+    """The k lowest pairs among moves of W and H along the empty directions."""
+    width = here.empty.shape[1]
     if width == 0:
-        return [], norm
-    if len(s) * width >= k and s.min() > _VANISHING * norm:
-        branches = [(*_branches(ufm, s[i])[0], right[i], images[i] / s[i]) for i in range(count)]
+        return []
+    if len(leading.s) * width >= k and leading.s.min() > _VANISHING * leading.norm:
+        triplets = zip(leading.s, leading.right, leading.left, strict=True)
+        branches = [(_branches(problem.ufm, s)[0], v, u) for s, v, u in triplets]
     else:
-        branches = _all_branches(problem, p, *spaces)
-    branches.sort(key=lambda branch: branch[0])
+        branches = _all_branches(problem, here, leading, k)
+    branches.sort(key=lambda branch: branch[0].value)
     pairs: list[_Pair] = []
-    for value, along_W, along_H, v, u in branches:
-        for direction in empty.T[: k - len(pairs)]:
-            vector = Point(along_W * np.outer(v, direction), along_H * np.outer(u, direction), np.zeros(problem.K))
-            pairs.append(_Pair(value, vector))
+    for branch, v, u in branches:
+        for direction in here.empty.T[: k - len(pairs)]:
+            pairs.append(_Pair(branch.value, _along(branch, v, u, direction)))
         if len(pairs) == k:
             break
-    return pairs, norm
+    return pairs
+
+
+def _along(branch: _Branch, v: Array, u: Array, direction: Array) -> Point:
+    """The move of W by v and of H by u along a direction of the feature space, in the proportion of the branch."""
+    W, H = (part * np.outer(x, direction) for part, x in ((branch.along_W, v), (branch.along_H, u)))
+    return Point(W, H, np.zeros(len(v)))
 
 
 def _orthonormal(X: Array) -> Array:
@@ -253,45 +310,77 @@ def _orthonormal(X: Array) -> Array:
 
 
 def _all_branches(
-    problem: IsometricProblem, p: Point, space_W: Array, space_H: Array
-) -> list[tuple[float, float, float, Array, Array]]:
-    """All eigenvalues along one empty direction, with the parts of their eigenvectors: a dense decomposition."""
-    ufm = problem.ufm
+    problem: IsometricProblem, here: _Split, leading: _Triplets, k: int
+) -> list[tuple[_Branch, Array, Array]]:
+    """All eigenvalues along one empty direction, with the parts of their eigenvectors: a dense decomposition.
+
+    Of those that are lambda_H alone, with moves of H that do not meet G, no more than k.
+    """
+    ufm, space_W, space_H = problem.ufm, leading.space_W, leading.space_H
+    p = here.factors
     G = problem.run(problem.compiled(p.W.shape[1]).gradient_matrix, *p)
     G -= space_H @ (space_H.T @ G)
-    G -= (G @ space_W) @ space_W.T
-    complement_W, complement_H = (np.linalg.qr(X, mode="complete")[0][:, X.shape[1] :] for X in (space_W, space_H))
-    U, s, Vt = np.linalg.svd(complement_H.T @ G @ complement_W)
-    U, V = complement_H @ U, complement_W @ Vt.T
-    branches = [(*branch, V[:, i], U[:, i]) for i in range(len(s)) for branch in _branches(ufm, s[i])]
-    branches += [(ufm.lambda_W, 1.0, 0.0, V[:, i], np.zeros(problem.M)) for i in range(len(s), V.shape[1])]
-    branches += [(ufm.lambda_H, 0.0, 1.0, np.zeros(problem.K), U[:, i]) for i in range(len(s), U.shape[1])]
-    for w, h in zip(space_W.T, space_H.T, strict=True):
-        branches.append((*_branches(ufm, -ufm.tau)[1], w, h))
+    complement = np.linalg.qr(space_W, mode="complete")[0][:, space_W.shape[1] :]
+    U, s, Vt = np.linalg.svd(G @ complement, full_matrices=False)
+    V = complement @ Vt.T
+    rank = int(np.count_nonzero(s > np.finfo(float).eps * max(G.shape) * leading.norm))
+    branches = [(branch, V[:, i], U[:, i]) for i in range(rank) for branch in _branches(ufm, float(s[i]))]
+    still_W, still_H = np.zeros(problem.K), np.zeros(problem.M)
+    branches += [(_Branch(ufm.lambda_W, 1.0, 0.0), V[:, i], still_H) for i in range(rank, V.shape[1])]
+    others = _others(np.hstack([space_H, U[:, :rank]]), k)
+    branches += [(_Branch(ufm.lambda_H, 0.0, 1.0), still_W, u) for u in others.T]
+    rotation = _branches(ufm, -ufm.tau)[1]
+    branches += [(rotation, w, h) for w, h in zip(space_W.T, space_H.T, strict=True)]
     return branches
+
+
+def _others(Q: Array, count: int) -> Array:
+    """Return up to `count` orthonormal columns orthogonal to the orthonormal columns of Q."""
+    rows, columns = Q.shape
+    more = np.random.default_rng(0).standard_normal((rows, min(count, rows - columns)))
+    return np.linalg.qr(np.hstack([Q, more]))[0][:, columns:]
 
 
 def _in_active_directions(
     problem: IsometricProblem,
-    p: Point,
-    directions: Array,
+    here: _Split,
+    leading: _Triplets,
     k: int,
     tol: float,
-    deflate: bool,
     max_products: int,
-    seed: int,
-) -> tuple[list[_Pair], int, float]:
-    """The k lowest pairs among moves of the bias and of W and H along the columns of `directions`."""
-    columns = directions.shape[1]
-    size = problem.size(columns)
-    count = min(k, size)
-    start = np.random.default_rng(seed).standard_normal((count, size))
-    values, vectors, _, products, largest = problem.run(
-        _core.hessian_eigenpairs, problem.compiled(columns), *p, start, count, basis=3 * count + 15, tolerance=tol,
-        max_products=max_products, keep=problem.keeps, deflate=deflate,
-    )  # fmt: skip
+    generator: np.random.Generator,
+) -> Lowest:
+    """The k lowest pairs among moves of the bias and of W and H along the active directions."""
+    hessian = HessianAt(problem, here.factors, here.deflate)
+    known = _known_directions(problem, here, leading, k, generator)
+    return lowest(hessian, k, known, tol, max_products, generator)
+
+
+def _known_directions(
+    problem: IsometricProblem, here: _Split, leading: _Triplets, k: int, generator: np.random.Generator
+) -> Array:
+    """Return flat vectors that are, or are near, low eigenvectors where theory tells some.
+
+    A common shift of the bias, to which cross-entropy is blind; the way down that the leading pair of G gives along the
+    least direction of the feature space; rotations of the features, if they are not left out.
+    """
+    p = here.factors
+    K, M, columns = problem.K, problem.M, p.W.shape[1]
+    points = []
+    if problem.bias:
+        points.append(Point(np.zeros((K, columns)), np.zeros((M, columns)), np.ones(K)))
+    for s, v, u in zip(leading.s[:1], leading.right, leading.left, strict=False):
+        points.append(_along(_branches(problem.ufm, float(s))[0], v, u, np.eye(columns)[-1]))
+    if not here.deflate and columns > 1:
+        for _ in range(k):
+            S = generator.standard_normal((columns, columns))
+            points.append(Point(p.W @ (S - S.T), p.H @ (S - S.T), np.zeros(K)))
+    return np.array([problem.pack(point) for point in points]).reshape(len(points), problem.size(columns))
+
+
+def _pairs_of(problem: IsometricProblem, here: _Split, found: Lowest) -> list[_Pair]:
     pairs = []
-    for value, x in zip(values, vectors, strict=False):
-        W, H, b = problem.unpack(x, columns)
-        pairs.append(_Pair(float(value), Point(W @ directions.T, H @ directions.T, b)))
-    return pairs, products, largest
+    for value, x in zip(found.values, found.vectors, strict=True):
+        W, H, b = problem.unpack(x, here.factors.W.shape[1])
+        pairs.append(_Pair(float(value), Point(W @ here.active.T, H @ here.active.T, b)))
+    return pairs
