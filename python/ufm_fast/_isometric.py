@@ -119,7 +119,8 @@ class HessianAt:
             parts.append(tangents.reshape(len(i), X.size))
         if self.problem.bias:
             parts.append(np.zeros((len(i), len(b))))
-        return np.hstack(parts) / np.sqrt(self.squares[i] + self.squares[j])[:, None]
+        rows: Array = np.hstack(parts) / np.sqrt(self.squares[i] + self.squares[j])[:, None]
+        return rows
 
 
 class GradientAt:
@@ -132,7 +133,8 @@ class GradientAt:
         self.dimension = problem.K - len(self.without)
 
     def matrix(self) -> Array:
-        return _without(-self.problem.run(self.compiled.gradient_gram, *self.p), self.without)
+        gram: Array = self.problem.run(self.compiled.gradient_gram, *self.p)
+        return _without(-gram, self.without)
 
     def search(
         self, start: Array, count: int, guards: int, basis: int, tolerance: float, max_products: int

@@ -1,4 +1,4 @@
-"""Lowest eigenpairs of a symmetric operator: a small one is decomposed, in a large one they are searched and checked."""
+"""Lowest eigenpairs of a operator: a small one is decomposed; in a large one they are searched and checked."""
 
 from __future__ import annotations
 
@@ -77,9 +77,10 @@ def lowest(
         total, norm = total + products, max(norm, largest)
         if not ended:
             return Lowest(values, vectors, total, norm, False)
-        # The check: from fresh vectors, until the pair above is seen to stay there, or a quarter as long as the search.
+        # The check is as long as a quarter of the search, or as it takes to see that the next pair stays above these.
+        # Only that counts where the start held what was found: then there was no search yet.
         start = np.concatenate([vectors, _of_each_kind(operator.kinds, generator)])
-        enough = max(_CHECK_AT_LEAST, total // _CHECK)
+        enough = max_products if _within(vectors, known) else max(_CHECK_AT_LEAST, total // _CHECK)
         lower, start, products, _, ended = search(start, guards=1, max_products=min(enough, max_products - total))
         total += products
         if not (lower < values - tolerance * norm).any():
@@ -89,7 +90,7 @@ def lowest(
 def _decomposed(operator: Operator, size: int, count: int) -> Lowest:
     matrix = operator.matrix()
     values, vectors = np.linalg.eigh(matrix)
-    norm = float(np.abs(values).max())
+    norm = float(np.abs(values[: operator.dimension]).max())
     return Lowest(values[:count], np.ascontiguousarray(vectors[:, :count].T), size, norm, True)
 
 
@@ -99,3 +100,9 @@ def _of_each_kind(kinds: list[slice], generator: np.random.Generator) -> Array:
     for row, kind in zip(block, kinds, strict=True):
         row[kind] = generator.standard_normal(kind.stop - kind.start)
     return block
+
+
+def _within(vectors: Array, known: Array) -> bool:
+    """Whether one of the unit rows lies, nearly, in the span of the known ones."""
+    basis, _ = np.linalg.qr(known.T)
+    return bool((np.linalg.norm(vectors @ basis, axis=1) > 0.99).any())
