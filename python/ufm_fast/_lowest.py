@@ -10,7 +10,7 @@ import numpy as np
 from ._newton import Array
 
 _DENSE = 400  # coordinates up to which a dense decomposition takes no longer than a search for one pair
-_CHECK = 4  # the products of a search over those of a check
+_CHECK = 5  # the products of a search over those of a check
 _CHECK_AT_LEAST = 30  # products
 
 
@@ -65,7 +65,7 @@ def lowest(
     size, count = operator.kinds[-1].stop, min(count, operator.dimension)
     if count == 0:
         return Lowest(np.zeros(0), np.zeros((0, size)), 0, 0.0, True)
-    basis = 3 * (count + 1) + 15
+    basis = 3 * (count + 1) + 18
     if size <= min(max(_DENSE, basis), max_products):
         return _decomposed(operator, size, count)
     search = partial(operator.search, count=count, basis=basis, tolerance=tolerance)
@@ -76,8 +76,8 @@ def lowest(
         values, vectors, products, largest, ended = search(start, guards=0, max_products=max_products - total)
         total, norm = total + products, max(norm, largest)
         if not ended:
-            return Lowest(values, vectors, total, norm, False)
-        # The check is as long as a quarter of the search, or as it takes to see that the next pair stays above these.
+            return Lowest(values, vectors[: len(values)], total, norm, False)
+        # The check is as long as a fifth of the search, or as it takes to see that the next pair stays above these.
         # Only that counts where the start held what was found: then there was no search yet.
         start = np.concatenate([vectors, _of_each_kind(operator.kinds, generator)])
         enough = max_products if _within(vectors, known) else max(_CHECK_AT_LEAST, total // _CHECK)

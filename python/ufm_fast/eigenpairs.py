@@ -120,11 +120,11 @@ def lowest_eigenpairs(
     -----
     That no lower eigenvalue was missed is certain, but for rounding, where the Hessian was decomposed and where all
     pairs attain the bound above with K <= 400 (G is decomposed then). The check of a search is another one from fresh
-    random vectors that are orthogonal to what was found: at least 30 products or a quarter of those so far, unless the
+    random vectors that are orthogonal to what was found: at least 30 products or a fifth of those so far, unless the
     next pair is seen sooner to lie above. Nothing lower that came up in it is strong evidence and no proof, and none at
     all against eigenvalues that are lower by less than about sqrt(size) tol of the largest.
 
-    Always in float64. A Hessian product costs six or seven K x r x M products. Memory: about 9 k + 50 vectors of
+    Always in float64. A Hessian product costs six or seven K x r x M products. Memory: about 10 k + 50 vectors of
     (K + M) r numbers, and one M x K array where a quarter of the free memory holds it.
     """
     k = _whole_number(k, "k", 1)

@@ -20,7 +20,7 @@ struct EigenResult {
   std::vector<double> values, residuals;  ///< ascending; fewer than wanted where the space is smaller
   Index products;
   double norm;    ///< largest |eigenvalue| met
-  bool finished;  ///< whether all residuals are small enough, those of guards too
+  bool finished;  ///< whether all were found and all residuals are small enough, those of guards too
 };
 
 namespace detail {
@@ -105,7 +105,9 @@ Dense<T> with_rows(const Dense<T>& C, const Dense<T>& more) {
 /// A search may settle on an eigenvector that is not among the lowest if its start hardly contains those. Whoever
 /// starts it again, from what it found and fresh random vectors, with a guard, makes it look for a lower one among
 /// these: the guard is the next Ritz pair, and is let go only where its residual is small against its distance from the
-/// wanted. Memory: 2 basis + 2 count vectors. Work besides the operator: about 8 basis n multiplications per product.
+/// wanted.
+///
+/// Memory: 2 basis + 2 count vectors. Work besides the operator: about 8 basis n multiplications per product.
 template <class T, class Operator>
 EigenResult lowest_eigenpairs(const Operator& op, Matrix<T> start, Matrix<T> vectors, const EigenOptions& options,
                               const Execution& execution) {
@@ -186,7 +188,7 @@ EigenResult lowest_eigenpairs(const Operator& op, Matrix<T> start, Matrix<T> vec
       combine<T>(1, detail::view<T>(C).block(0, found), V.block(0, size), 0, vectors.block(0, found), execution);
       result.values.resize(found);
       result.residuals.resize(found);
-      result.finished = open == 0;
+      result.finished = open == 0 && found == options.count;
       break;
     }
     residual.rows = open;
