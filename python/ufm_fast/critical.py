@@ -50,7 +50,8 @@ class CriticalPoint:
         ``(N/K)^(1/4)``, the size at which a direction moves logits by order 1.
     lowest_eigenvalue : float
         Of the Hessian in the coordinates (W, h_i, b); NaN where the two bounds differ by more than 1e-6 of the larger
-        of its size and 2 lambda_W lambda_H / (lambda_W + lambda_H), and no eigen-solver was asked.
+        of its size and 2 lambda_W lambda_H / (lambda_W + lambda_H), and `lowest_eigenpairs` was not asked or stopped
+        short. Its answer is proven for small problems only, and for others the lowest that a search has found.
     lowest_eigenvalue_bounds : tuple of float
         A lower and an upper bound on it, valid at every point, critical or not.
     direction : Point or None
@@ -186,14 +187,16 @@ def _search(ufm: UFM, p: Point, margin: float) -> tuple[Kind, float, Point] | No
     free_shift = ufm.bias and ufm.lambda_b == 0 and ufm.loss_function.name == "cross_entropy"
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", ConvergenceWarning)
-        found = lowest_eigenpairs(ufm, p, 2 if free_shift else 1, deflate=True)
+        across = lowest_eigenpairs(ufm, p, 2 if free_shift else 1, deflate=True)
+        saddle = across.eigenvalues[0] < -margin
+        # Rotations curve only by what is left of the gradient, but that may be lower than all else.
+        found = lowest_eigenpairs(ufm, p, deflate=False) if across.deflated and not saddle else across
     if caught:
         return None
     lowest, vector = float(found.eigenvalues[0]), found.vectors[0]
-    if lowest < -margin:
+    if saddle:
         return "strict_saddle", lowest, vector
-    lowest = min(0.0, lowest) if found.deflated > 0 else lowest
-    return "local_minimum" if found.eigenvalues[-1] > margin else "undecided", lowest, vector
+    return "local_minimum" if across.eigenvalues[-1] > margin else "undecided", lowest, vector
 
 
 class _Linearized(NamedTuple):
