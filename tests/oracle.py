@@ -159,6 +159,22 @@ class Oracle:
                 if self.loss_name == "mse":
                     loss = sum((x - y) ** 2 for x, y in zip(z, target, strict=True)) / 2
                 else:
-                    loss = sum(x.exp() for x in z).ln() - sum(x * y for x, y in zip(z, target, strict=True))
+                    top = max(z)
+                    loss = sum((x - top).exp() for x in z).ln()
+                    loss += sum((top - x) * y for x, y in zip(z, target, strict=True))
                 total += Decimal(int(n)) / N * loss + Decimal(self.lambda_H) / 2 * int(n) * square([h])
             return total
+
+
+def two_class_minimum(n1: int, n2: int, lambda_W: float, lambda_H: float, digits: int = 45) -> Decimal:
+    """The minimum of cross-entropy on two classes with a bias without decay, in decimal arithmetic.
+
+    With c = tau sqrt(n1 n2 / (2 N)) and both c N / n_k below 1/2 it is sum_k (n_k/N) entropy(c N / n_k, 1 - c N / n_k).
+    """
+    with localcontext() as context:
+        context.prec = digits
+        counts, N = (Decimal(n1), Decimal(n2)), Decimal(n1 + n2)
+        c = (Decimal(lambda_W) * Decimal(lambda_H) * counts[0] * counts[1] / (2 * N)).sqrt()
+        misses = [c * N / n for n in counts]
+        assert max(misses) < Decimal("0.5")
+        return -sum(n / N * (q * q.ln() + (1 - q) * (1 - q).ln()) for n, q in zip(counts, misses, strict=True))

@@ -1,18 +1,22 @@
 """certify against global minima found independently: closed forms, or a Newton run on the oracle."""
 
+import contextlib
 import dataclasses
 import functools
 import itertools
+import warnings
+from decimal import Decimal
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 import ufm_fast as uf
-from oracle import Oracle
+from oracle import Oracle, two_class_minimum
 from reference import as_point, global_minimum
+from ufm_fast.certificate import certified_gap
 from ufm_fast.closed_form import closed_form
 
 LOSSES = [uf.CrossEntropy(), uf.CrossEntropy(label_smoothing=0.1), uf.MSE()]
@@ -151,7 +155,7 @@ def test_float32_is_certified_in_float64(case):
 def test_certificate_object():
     ufm = uf.UFM(3, 3, 4, lambda_W=1e-2, lambda_H=1e-2)
     certificate = uf.certify(ufm, ufm.random_point(0))
-    assert certificate.gap == certificate.loss - certificate.lower_bound
+    assert certificate.gap == certificate.loss + certificate.rounding - certificate.lower_bound
     assert certificate.relative_gap == certificate.gap / certificate.loss
     assert certificate.threshold == ufm.tau
     assert certificate.is_global(certificate.relative_gap)
@@ -184,3 +188,118 @@ def test_huge_points_of_low_rank(size):
         part[:, 5:] = 0
         part *= size
     assert 0 < uf.certify(ufm, p).lower_bound <= uf.minimize(ufm).fun
+
+
+@given(
+    least=st.integers(1, 1000),
+    ratio=st.floats(0, 12).map(lambda x: 10**x),
+    miss=st.floats(-9, -0.31).map(lambda x: 10**x),
+    balance=st.floats(-6, 6).map(lambda x: 10**x),
+    swap=st.booleans(),
+    seed=st.integers(0, 1000),
+)
+@example(least=1, ratio=119632509.0, miss=0.4956788, balance=334645.0, swap=False, seed=0)
+def test_two_classes_with_a_free_bias(least, ratio, miss, balance, swap, seed):
+    """No bound above the exact minimum, not by a unit in the last place."""
+    counts = [least, round(least * ratio)]
+    N = sum(counts)
+    tau = miss * least / N / np.sqrt(counts[0] * counts[1] / (2 * N))
+    ufm = uf.UFM(2, 2, counts[::-1] if swap else counts, lambda_W=tau * balance, lambda_H=tau / balance)
+    exact = two_class_minimum(*counts, ufm.lambda_W, ufm.lambda_H)
+    rng = np.random.default_rng(seed)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", uf.ConvergenceWarning)  # minima below 1e-15 are not reached
+        found, reduced = uf.minimize(ufm), uf.global_minimum(ufm)
+    points = [ufm.unpack(np.zeros(ufm.size)), ufm.random_point(rng, 10 ** rng.uniform(-3, 3)), found.point]
+    points.append(perturbed(ufm, found.point, 10 ** rng.uniform(-12, 0), rng))
+    certificates = [found.certificate, reduced.certificate, *(uf.certify(ufm, p) for p in points)]
+    for certificate in certificates:
+        assert Decimal(certificate.lower_bound) <= exact <= Decimal(certificate.loss) + Decimal(certificate.rounding)
+
+
+def test_the_repair_of_the_free_bias_costs_its_full_norm():
+    """Where the repair's norm counts: rounding of a count of 1 beside one of 1e8."""
+    ufm = uf.UFM(2, 2, [1, 119632509], lambda_W=0.00017579240603019522, lambda_H=1.5697156152263366e-15)
+    exact = two_class_minimum(1, 119632509, ufm.lambda_W, ufm.lambda_H)
+    assert Decimal(uf.certify(ufm, ufm.unpack(np.zeros(ufm.size))).lower_bound) <= exact
+
+
+@pytest.mark.parametrize("shift", [1e5, 1e10, 2.0**53 - 9, 2.0**56 - 64, -(2.0**60)])
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_a_common_shift_of_the_bias_is_no_way_to_a_lower_loss(shift, smoothing):
+    """The loss is that of these numbers (the shift rounds b), and no point is called global that is not."""
+    loss = uf.CrossEntropy(label_smoothing=smoothing)
+    ufm = uf.UFM(3, 3, [5, 3, 2], loss=loss, lambda_W=1e-4, lambda_H=1e-4)
+    W, H, b = uf.minimize(ufm, tol=1e-11).point
+    p = uf.Point(W, H, b + shift)
+    exact, minimum = (Oracle.of(ufm).decimal_loss(W, H, bias) for bias in (p.b, b))
+    certificate = uf.certify(ufm, p)
+    assert abs(Decimal(certificate.loss) - exact) <= Decimal("1e-13") * exact
+    assert Decimal(certificate.gap) >= exact - minimum
+    is_global = exact <= minimum * (1 + Decimal("1e-8"))
+    assert certificate.is_global() == is_global
+    assert (uf.classify(ufm, p).kind == "global_minimum") == is_global
+
+
+@given(
+    loss=st.sampled_from(LOSSES),
+    bias=st.sampled_from(BIASES),
+    d=st.integers(1, 40),
+    scale=st.floats(-6, 4).map(lambda x: 10**x),
+    shift=st.sampled_from([0.0, 1.0, 1e8, 1e16]),
+    collapse=st.booleans(),
+    seed=st.integers(0, 1000),
+)
+def test_the_rounding_of_a_loss_is_bounded(loss, bias, d, scale, shift, collapse, seed):
+    """Held against 60 digits; and the bound is no excuse for a large gap at a good fit."""
+    ufm = uf.UFM(3, d, [4, 2, 1], loss=loss, lambda_W=1e-6, lambda_H=1e-7, collapse=collapse, **bias)
+    W, H, b = ufm.random_point(seed, scale)
+    for p in (
+        (W, H, b + shift * ufm.bias),
+        (W, 10 * scale * W[[0, 0, 0, 0, 1, 1, 2] if not collapse else [0, 1, 2]], b),
+    ):
+        certificate = uf.certify(ufm, uf.Point(*p))
+        assert abs(Decimal(certificate.loss) - Oracle.of(ufm).decimal_loss(*p)) <= Decimal(certificate.rounding)
+
+
+def test_a_bound_above_the_loss_is_an_error():
+    assert certified_gap(1.0, 1e-13, 1.0 + 1e-14) == pytest.approx(1e-13, rel=1e-2)
+    for bound in (1.0 + 2e-13, np.nan):
+        with pytest.raises(ArithmeticError, match="please report"):
+            certified_gap(1.0, 1e-13, bound)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_saturated_points_with_smoothing(seed):
+    """Probabilities of the right class that rounding makes negative still leave a bound."""
+    ufm = uf.UFM(3, 3, [100000, 1, 1], loss=uf.CrossEntropy(label_smoothing=0.1), lambda_W=1e-4, lambda_H=1e-4)
+    bound = uf.certify(ufm, ufm.random_point(seed, scale=30.0)).lower_bound
+    assert 0.25 < bound <= uf.minimize(ufm).fun
+
+
+@pytest.mark.parametrize("loss", LOSSES, ids=str)
+@pytest.mark.parametrize("lambda_b", [5e-324, 1e-100, 1e-22, 1e-20, 1e-18, 1e-16, 1e-15, 1e-14, 1e-12])
+def test_tiny_decay_of_the_bias(loss, lambda_b):
+    """Bounds for lambda_b = 0 take over before rounding, divided by lambda_b, empties those for lambda_b > 0."""
+    ufm = uf.UFM(10, 10, np.arange(1, 11) ** 3, loss=loss, lambda_W=1e-4, lambda_H=1e-4, lambda_b=lambda_b)
+    found = uf.minimize(ufm, tol=1e-11)
+    assert found.success
+    assert uf.certify(ufm, found.point).is_global(1e-11)
+
+
+@pytest.mark.parametrize("loss", LOSSES, ids=str)
+@pytest.mark.parametrize("lambda_b", [0.0, 1e-9, 1e-2, 1e5])
+@pytest.mark.parametrize(("lambda_W", "lambda_H"), [(1e-4, 1e-4), (1e-4, 1e-12), (1e4, 1e3)])
+def test_points_near_overflow(loss, lambda_b, lambda_W, lambda_H):
+    """A bound or a FloatingPointError, and no warning: pytest makes errors of those."""
+    ufm = uf.UFM(4, 4, [10, 3, 2, 1], loss=loss, lambda_W=lambda_W, lambda_H=lambda_H, lambda_b=lambda_b)
+    W, H, b = ufm.random_point(4, scale=1.0)
+    minimum = uf.minimize(ufm, tol=1e-6).fun
+    for size in (1e76, 1e100, 1e150, 1e151, 1e152, 1e153):
+        for p in ((W * size, H * size, b), (W * size, H / size, 1e10 * b), (W / size, H * size, b)):
+            with contextlib.suppress(FloatingPointError):
+                certificate = uf.certify(ufm, uf.Point(*p))
+                assert 0 <= certificate.lower_bound <= minimum
+                assert uf.classify(ufm, uf.Point(*p)).kind == "not_critical"
+    with pytest.raises(FloatingPointError, match="overflows"):
+        uf.certify(ufm, uf.Point(W * 1e155, H, b))

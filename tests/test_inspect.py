@@ -116,19 +116,103 @@ def test_one_decay_follows_from_the_other_by_balance(given_name):
 def test_a_bad_fit_says_so():
     rng = np.random.default_rng(0)
     _, arrays = network()
-    with pytest.raises(ValueError, match="lambda_W or lambda_H must be given"):
-        uf.inspect(**(arrays | {"H": -arrays["H"]}))
+    away = arrays | {"H": -arrays["H"]}  # the loss falls if these are made smaller, which decays do anyway
+    larger = away | {"H": 1.001 * away["H"]}
+    losses = [uf.inspect(**given, **DECAYS, solve=False).data_loss for given in (away, larger)]
+    assert losses[0] < losses[1]
+    with pytest.raises(ValueError, match="none fit, because the data term does not ask for larger logits"):
+        uf.inspect(**away)
     arrays["H"] = arrays["H"] @ np.linalg.qr(rng.standard_normal((D, D)))[0]
     found = uf.inspect(**arrays, lambda_W=5e-3).decays
     assert found.imbalance > 0.1
     assert found.residual_W > 0.1
 
 
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_zero_features_and_zero_classifiers():
+    _, arrays = network()
+    nothing = arrays | {"H": np.zeros_like(arrays["H"]), "b": None}
+    found = uf.inspect(**nothing, lambda_W=5e-3, lambda_H=2e-4)
+    assert found.loss == pytest.approx(np.log(K) + 5e-3 / 2 * (arrays["W"] ** 2).sum(), rel=1e-14)
+    with pytest.raises(ValueError, match="lambda_H must be given: W and H have no direction in common"):
+        uf.inspect(**nothing, lambda_W=5e-3)
+    with pytest.raises(ValueError, match="lambda_W must be given: W and H have no direction in common"):
+        uf.inspect(**(arrays | {"W": np.zeros((K, D))}), lambda_H=5e-3)
+    apart = {"W": np.eye(K, 2 * K), "H": np.eye(K, 2 * K)[:, ::-1], "labels": np.arange(K)}
+    with pytest.raises(ValueError, match="lambda_H must be given: W and H have no direction in common"):
+        uf.inspect(**apart, lambda_W=5e-3)
+    with pytest.raises(ValueError, match="lambda_W or lambda_H must be given"):
+        uf.inspect(**nothing)
+    for scale in (1e-200, 1e40, 1e100):
+        with pytest.raises(ValueError, match="W must be zero or have a norm between 1e-30 and 1e30"):
+            uf.inspect(**(arrays | {"W": scale * arrays["W"]}))
+    with pytest.raises(ValueError, match="H must be zero or have a norm between 1e-30 and 1e30"):
+        uf.inspect(**(arrays | {"H": 1e40 * arrays["H"]}), lambda_W=1.0)
+
+
+def test_what_all_logits_have_in_common_is_not_rounded():
+    _, arrays = network(noise=0.3)
+    free = DECAYS | {"lambda_b": 0.0}
+    none, large = (uf.inspect(**(arrays | {"b": b}), **free, solve=False) for b in (np.zeros(K), np.full(K, 2.0**56)))
+    assert large.data_loss == none.data_loss
+    assert large.spectral_norm == none.spectral_norm
+    W = np.round(arrays["W"] * 2**20) / 2**20
+    small, shifted = (uf.inspect(**(arrays | {"W": W + shift}), **free, solve=False) for shift in (0, 2.0**30))
+    assert shifted.data_loss == pytest.approx(small.data_loss, rel=1e-12)
+
+
+class Unread:
+    """Features that must not be read yet."""
+
+    shape = (K * N_CLASS, D)
+
+    def __getitem__(self, rows):
+        raise AssertionError("read before the arguments were checked")
+
+
+@pytest.mark.parametrize(
+    ("message", "change"),
+    [
+        ("lambda_W must be positive and finite, not -1", {"lambda_W": -1.0}),
+        ("lambda_H must be positive and finite, not inf", {"lambda_H": np.inf}),
+        ("lambda_b must be non-negative and finite, not nan", {"lambda_b": np.nan}),
+        ("centre must be 'samples' or 'classes', not 'middle'", {"centre": "middle"}),
+        ("labels must lie in", {"labels": np.full(K * N_CLASS, -1)}),
+        ("class 1 has none", {"labels": np.zeros(K * N_CLASS, int)}),
+    ],
+)
+def test_errors_come_before_the_work(message, change):
+    _, arrays = network()
+    with pytest.raises(ValueError, match=message):
+        uf.inspect(**(arrays | {"H": Unread()} | change))
+
+
+def test_ignored_samples_are_left_out():
+    _, arrays = network(noise=0.1)
+    marked = {
+        "H": np.concatenate([np.full((5000, D), 1e3), arrays["H"], np.full((7, D), -1e3)]),
+        "labels": np.concatenate([np.full(5000, -100), arrays["labels"], np.full(7, -100)]),
+    }
+    calls = []
+    found = uf.inspect(**(arrays | marked), **DECAYS, ignore_index=-100, progress=lambda *call: calls.append(call))
+    expected = uf.inspect(**arrays, **DECAYS)
+    assert calls == [(i, 4) for i in range(1, 5)]
+    assert found.ufm.N == expected.ufm.N
+    for name in ("loss", "gap", "spectral_norm", "stationarity", "lowest_eigenvalue_bound"):
+        assert getattr(found, name) == pytest.approx(getattr(expected, name), rel=1e-10), name
+    assert found.metrics.nc1 == pytest.approx(expected.metrics.nc1, rel=1e-10)
+    assert found.metrics.nc4_agreement == expected.metrics.nc4_agreement
+    with pytest.raises(ValueError, match="5007 samples have -100: ignore_index=-100 leaves them out"):
+        uf.inspect(**(arrays | marked), **DECAYS)
+
+
 def test_a_saddle_has_its_direction_and_eigenvalue():
     ufm = uf.UFM(K, D, N_CLASS, **DECAYS)
     p = uf.saddle(ufm, 3, seed=1)
     labels = np.repeat(np.arange(K), N_CLASS)
-    found = uf.inspect(p.W, p.H[labels], labels, p.b, **DECAYS)
+    with pytest.warns(RuntimeWarning) as caught:
+        found = uf.inspect(p.W, p.H[labels], labels, p.b, **DECAYS)
+    assert any("NC1 leaves out 2 of 5 directions" in str(warning.message) for warning in caught)
     exact = uf.classify(ufm, p)
     assert found.critical.kind == "strict_saddle"
     assert found.near_critical
@@ -158,7 +242,10 @@ def test_progress_and_labels():
     _, arrays = network(noise=0.1)
     calls = []
     H, labels = np.tile(arrays["H"], (60, 1)), np.tile(arrays["labels"], 60)
-    found = uf.inspect(arrays["W"], H, labels + 3, arrays["b"], **DECAYS, progress=lambda *call: calls.append(call))
+    names = np.arange(3, 3 + K)
+    found = uf.inspect(
+        arrays["W"], H, names[labels], arrays["b"], **DECAYS, classes=names, progress=lambda *call: calls.append(call)
+    )
     assert calls == [(i, 6) for i in range(1, 7)]
     assert found.metrics.nc1 == pytest.approx(uf.nc_metrics(**arrays).nc1, rel=1e-10)
 
@@ -223,6 +310,23 @@ def test_pytorch(run, arrays, tmp_path):
     torch.save({"H": torch.tensor(arrays["H"]), "labels": torch.tensor(arrays["labels"])}, tmp_path / "data.pth")
     files = tmp_path / "model.pt", tmp_path / "data.pth"
     check(values(run, *files, "--W", "fc.weight", "--b", "fc.bias"), arrays)
+
+
+def test_labels_on_the_command_line(run, arrays, tmp_path):
+    marked = {"H": np.concatenate([arrays["H"], arrays["H"][:9]]), "labels": np.append(arrays["labels"], [255] * 9)}
+    np.savez(tmp_path / "marked.npz", **(arrays | marked))
+    check(values(run, tmp_path / "marked.npz", "--ignore-index", 255), arrays)
+    code, out, err = run(tmp_path / "marked.npz", "--json")
+    assert (code, out) == (2, "")
+    assert "9 samples have 255" in " ".join(err.split())
+    names = np.array([7, 3, -2, 100, 8, 9])
+    np.savez(tmp_path / "named.npz", **(arrays | {"labels": names[arrays["labels"]], "names": names}))
+    check(values(run, tmp_path / "named.npz", "--classes", "names"), arrays)
+    np.savez(tmp_path / "from_1.npz", **(arrays | {"labels": arrays["labels"] + 1}))
+    code, out, err = run(tmp_path / "from_1.npz", "--json")
+    assert code == 0
+    assert "labels go from 1 to 6" in err
+    check(json.loads(out), arrays)
 
 
 def test_table_and_figure(run, arrays, tmp_path):

@@ -134,6 +134,24 @@ def test_tiny_curvature_keeps_its_digits(dtype, margin, kept):
     assert pytest.approx(margin / 2 * curvature * change, rel=rel, abs=0) == product.H
 
 
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("margin", [5.0, 20.0, 60.0])
+@pytest.mark.parametrize("shift", [0, 2**20])
+def test_tiny_curvature_at_wrong_classes_keeps_its_digits(dtype, margin, shift):
+    # The same with the labels exchanged: logits (0, margin) for class 0 and (margin, 0) for class 1.
+    tiny = 1e-36
+    ufm = uf.UFM(2, 2, lambda_W=tiny, lambda_H=tiny, dtype=dtype)
+    identity = np.eye(2, dtype=dtype)
+    p = uf.Point(margin * identity, np.ascontiguousarray(identity[::-1]), np.full(2, shift, dtype))
+    v = uf.Point(0 * identity, np.array([[0.5, 0], [3, 1]], dtype), np.array([4 + shift, 2 + shift], dtype))
+    product = ufm.hvp(p, v)
+    curvature = np.exp(-margin) / (1 + np.exp(-margin)) ** 2
+    change = margin * np.array([0.5 - 0, 3 - 1]) + (4 - 2)
+    rel = {"float64": 1e-13, "float32": 1e-5}[dtype]
+    assert pytest.approx(margin / 2 * curvature * change[:, None] * [[1, -1]], rel=rel, abs=0) == product.H
+    assert pytest.approx(curvature / 2 * change.sum() * np.array([1, -1]), rel=rel, abs=0) == product.b
+
+
 @pytest.mark.parametrize("loss", LOSSES, ids=str)
 def test_loss_has_its_digits_at_a_good_fit(loss):
     # Near the optimum of a weak decay the loss is small beside the squares and exponentials it is made of.

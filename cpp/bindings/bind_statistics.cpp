@@ -45,14 +45,16 @@ class BoundStatistics {
   py::tuple read(int threads) {
     check();
     const Index K = statistics_.K(), d = statistics_.d();
-    auto means = new_array<double>({K, d}), squares = new_array<double>({K}), scatter = new_array<double>({d, d});
+    auto means = new_array<double>({K, d}), scatter = new_array<double>({d, d});
+    auto roundings = new_array<double>({K}), squares = new_array<double>({K});
     const Matrix<double> means_out(means.mutable_data(), K, d), scatter_out(scatter.mutable_data(), d, d);
-    double* squares_out = squares.mutable_data();
+    double *roundings_out = roundings.mutable_data(), *squares_out = squares.mutable_data();
     usable_ = false;
-    Bound::run_released(
-        threads, [&](const Execution& execution) { statistics_.read(means_out, squares_out, scatter_out, execution); });
+    Bound::run_released(threads, [&](const Execution& execution) {
+      statistics_.read(means_out, roundings_out, squares_out, scatter_out, execution);
+    });
     usable_ = true;
-    return py::make_tuple(std::move(means), std::move(squares), std::move(scatter));
+    return py::make_tuple(std::move(means), std::move(roundings), std::move(squares), std::move(scatter));
   }
 
  private:
@@ -92,7 +94,7 @@ class BoundStatistics {
     Index i = 0;
     while (i < H.rows * H.cols && std::isfinite(H.data[i])) ++i;
     if (i == H.rows * H.cols) throw py::value_error("H must be smaller: the squares of its entries overflow");
-    throw py::value_error("H must be finite, but row " + std::to_string(i / H.cols) + " holds " +
+    throw py::value_error("H must be finite, but row " + std::to_string(i / H.cols) + " of the batch holds " +
                           std::string(py::str(py::float_(H.data[i]))));
   }
 };

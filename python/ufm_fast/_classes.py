@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 _NEWTON_STEPS = 60
 _LARGEST_STEP = 4.0
 _ROUNDING = 1e-14  # of a data term, relative
+_UNIT = float(np.finfo(float).eps)
+_LONGEST_SUM = 1024
+_LARGEST_SQUARE = 1e306
 
 
 class Curvature(NamedTuple):
@@ -75,10 +78,18 @@ class ClassProblem:
         return (1 - smoothing) * np.eye(self.K) + smoothing / self.K
 
     def coordinates(self, p: Point) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-        """Return A (K, d), B (K, d) and b of a point of the model; its class means if it has a row a sample."""
+        """Return A (K, d), B (K, d) and b of a point of the model; its class means if it has a row a sample.
+
+        FloatingPointError where squares of these, which all algorithms need, come near overflow.
+        """
         W, H, b = self.ufm._checked(p, self.ufm.M) if self.ufm.collapse_classes else self.ufm.collapse(p)
         A = np.divide(W, self.rho, dtype=np.float64)
         B = np.multiply(H, self.rho * self.root[:, None], dtype=np.float64)
+        if not self.square(A) + self.square(B) < _LARGEST_SQUARE:
+            raise FloatingPointError(
+                f"|W / rho|^2 + |rho H|^2 overflows {_LARGEST_SQUARE:g}, where their products still fit into float64 "
+                f"(rho = {self.rho:.3g})"
+            )
         return A, B, b.astype(np.float64)
 
     def point(self, A: NDArray[np.float64], B: NDArray[np.float64], b: NDArray[np.float64]) -> Point:
@@ -106,6 +117,22 @@ class ClassProblem:
         """Return the ridge terms."""
         squares = self.square(A) + self.square(B)
         return 0.5 * self.tau * squares + 0.5 * self.lambda_b * self.square(b)
+
+    def rounding(self, A: NDArray[np.float64], B: NDArray[np.float64], b: NDArray[np.float64], loss: float) -> float:
+        """Bound the rounding error of the loss computed at a point; B has a row a class or a row a sample.
+
+        A logit is a sum of d products (of which at most 1024 are added one by one: matrix products go in blocks) plus a
+        bias, without what all biases share if the loss does not feel that, and so is wrong by at most as many units as
+        it has terms, relative to |w| |h| + |b|; `Loss.change` tells what that does to the data term. Sums over samples,
+        classes and entries add a unit for every row, every 8 classes, every 1024 entries, and some hundreds.
+        """
+        lengths = np.linalg.norm(B, axis=1) / (self.root if len(B) == self.K else 1.0)
+        shared = (b.min() / 2 + b.max() / 2) if self.loss.name == "cross_entropy" else 0.0
+        reach = float(np.linalg.norm(A, axis=1).max() * lengths.max() + abs(b - shared).max())
+        terms = min(self.d, _LONGEST_SUM) + self.d / 256 + 8
+        data = min(loss, max(0.0, loss - self.penalty(A, B, b)) + _ROUNDING * loss)
+        summed = len(B) + self.K / 8 + (A.size + B.size) / 1024 + 256
+        return self.loss.change(data, _UNIT / 2 * terms * reach, self.K) + _UNIT / 2 * summed * loss
 
     def square(self, X: NDArray[np.float64]) -> float:
         """Return the squared norm of a contiguous array, on threads that do not keep spinning as those of BLAS do."""
@@ -158,6 +185,8 @@ class ClassProblem:
 
     def _ridged_data_term(self, Z: NDArray[Any], b: NDArray[Any]) -> tuple[float, NDArray[Any], NDArray[Any]]:
         value, G, gradient = self.data_term(Z, b)
+        if self.lambda_b == 0:  # b may be so large that its square overflows
+            return value, G, gradient
         return value + 0.5 * self.lambda_b * (b @ b), G, gradient + self.lambda_b * b
 
     def _solve_bias_hessian(self, G: NDArray[np.float64], right: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -9,6 +9,8 @@ whose dual is to maximise over K x K matrices Y (the place of G = d data / d Z)
     D(Y) = -data*(Y) - |e|^2 / (2 lambda_b)   subject to |Y|_2 <= tau,     e = sum_k root_k Y_k
 
 (lambda_b = 0: subject to e = 0; no bias: no such term). Every feasible Y bounds the minimum from below, at every d.
+The minimum does not fall as lambda_b rises, so bounds for lambda_b = 0 hold for every lambda_b; they are taken where
+lambda_b is so small that the rounding of e would cost more than the decay of the bias.
 With targets T_k and Q_k = T_k + N Y_k / root_k, -data* is sum_k (n_k/N) entropy(Q_k) for cross-entropy, -infinity
 unless every Q_k is a probability vector, and -<Y, root T> - N |Y|^2 / 2 for squared error.
 
@@ -18,19 +20,26 @@ label's probability is 1 - x with x their sum (its entropy by log1p). What remai
 
 * Evaluating D. Each term is known to a few u of its size, a sum of K terms to K/8 + 20 u at worst; (32 + K/4) u times
   the sum of the terms' absolute values is subtracted, an error dq in q counting (1 + |log q|) dq.
+* The simplex. Without smoothing, probabilities of wrong classes have the signs of Y's entries. Where 1 - x, or a
+  smoothed probability over smoothing / K, is within its rounding r = (32 + K/4) u of zero, its exact value may be
+  negative. Then (1 - h) Y, h = 4 r / (1 - smoothing), takes the place of Y: that mixes the probabilities with h
+  times the targets, at least 1 - smoothing at the label and smoothing / K elsewhere, and all rise above their rounding.
 * The norm. If |Y|_2 <= (1 + m) tau then Y / (1 + m) is feasible, and as D is concave with D(0) >= 0 its value is at
   least (1 - m) D(Y). m = (64 + 4K) u covers the backward errors of LAPACK (a norm from Lanczos counts only where a
   Cholesky factorisation shows that no eigenvalue of Y^T Y is larger) and of the products (entries in error by sqrt(K) u
-  relative to their row change the norm by at most K u) and of the recomputed diagonal (20 sqrt(K) u); the change of the
-  diagonal itself is added to it.
+  relative to their row change the norm by at most K u). The change of the diagonal, with its rounding, is added to it.
 * The constraint e = 0, which rounding leaves violated. For squared error, subtracting root e^T / N restores it and
-  raises no norm. For cross-entropy, a flow of |e_k| from classes that receive too much to those that receive too
-  little does: it adds to off-diagonal entries and takes from diagonals, raises the norm by at most |e / root|_2 and
-  costs at most |e_k| (1 + |log Q_kk|) in entropy. Both use a bound on |e|: the computed value plus its rounding.
+  raises no norm. For cross-entropy, a flow from the classes k that receive too much (e_k > 0) to those l that receive
+  too little does: e_k |e_l| / s from k to l, with s the sum of all e_k > 0. Over root_k, this is added to off-diagonal
+  entries of row k, a matrix of rank one with norm at most |e / root|_2, and e_k / root_k is taken from the diagonal, a
+  matrix of no larger norm. The two have no column in common, so both together have a norm of at most
+  sqrt(2) |e / root|_2 (and just that for K = 2). The entropies fall by at most |e_k| (1 + |log Q_kk|), and Q_kk stays
+  positive while e_k is less than its share. Bounds on |e| and Q_kk are used: the computed values and their rounding.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
@@ -91,8 +100,11 @@ class Dual:
         self.q = q
         self.products = 0.0
         self._entropic = q.loss.name == "cross_entropy"
-        self._free = q.bias and q.lambda_b == 0  # e = 0 is a constraint
         self._rounding = (32 + q.K / 4) * _UNIT
+        # Whether e = 0 is a constraint: where lambda_b |b|^2 is less than what rounding makes of |e|^2 / lambda_b. The
+        # biases of two classes differ by about the logarithm of the ratio of their counts.
+        size = 1 + float(np.linalg.norm(np.log(q.counts / q.counts.mean())))
+        self._free = q.bias and q.lambda_b * size <= self._rounding * float(np.linalg.norm(q.weights))
         self._norm_rounding = norm_rounding(q.K)
         # D(0), which is zero but for the entropy of smoothed targets
         self._floor = max(0.0, self.value(np.zeros((q.K, q.K)))) if q.loss.label_smoothing > 0 else 0.0
@@ -129,17 +141,18 @@ class Dual:
         q = self.q
         excess_norm = self._norm_rounding
         if self._entropic:
-            sums = OffDiagonal(*_core.dual_sums(q.core, np.ascontiguousarray(Y), q.workers))
-            excess_norm += float(abs(np.diag(Y) + sums.rows).max()) / q.tau
+            Y, sums = self._in_simplex(Y)
+            change = abs(np.diag(Y) + sums.rows) + self._rounding * sums.absolute_rows
+            excess_norm += float(change.max()) / q.tau
             imbalance, doubt = sums.received - q.root * sums.rows, sums.doubt + q.root * sums.absolute_rows
-            value, own = self._entropies(sums)
+            value, own = self._entropies(sums), 1 - sums.wrong - self._rounding
         else:
             imbalance, doubt = q.root @ Y, q.root @ abs(Y)
             value, own = self._quadratic(Y), np.ones(q.K)
         imbalance = abs(imbalance) + self._rounding * doubt
         if self._free:
             if self._entropic:
-                excess_norm += float(np.linalg.norm(imbalance / q.root)) / q.tau
+                excess_norm += math.sqrt(2) * float(np.linalg.norm(imbalance / q.root)) / q.tau
                 if not np.all(q.weights * own >= imbalance):
                     return -np.inf
             value -= float((imbalance * (1 - np.log(np.maximum(own, _TINY)))).sum())
@@ -179,7 +192,7 @@ class Dual:
         """
         tau = self.q.tau
         F = self.feasible(G)
-        Y, norm = self._remapped(F, lambda s: np.where(s > _ACTIVE * tau, tau / s, 1.0))
+        Y, norm = self._remapped(F, lambda s: np.where(s > _ACTIVE * tau, tau / np.maximum(s, _ACTIVE * tau), 1.0))
         return max(self.value(self._scaled(F, norm)), self._towards(Y, F, norm))
 
     def prox_bound(self, Z: Array, G: Array) -> float:
@@ -198,7 +211,7 @@ class Dual:
         if self._free:
             Z = Z - np.outer(q.root / q.N, q.root @ Z)
         F = self.feasible(G)
-        step, _ = self._remapped(self._combination([1.0, -curvature], [F, Z]), lambda s: np.minimum(1.0, q.tau / s))
+        step, _ = self._remapped(self._combination([1.0, -curvature], [F, Z]), lambda s: q.tau / np.maximum(s, q.tau))
         return self._towards(step, F)
 
     def polish(self, A: Array, B: Array, b: Array) -> tuple[Array, Array]:
@@ -214,10 +227,10 @@ class Dual:
         b = q.best_bias(product(B, A.T, q.workers), b)
         x = B.T @ q.root / q.N
         if not self._free:
-            matrix = q.lambda_b * gram(A, q.workers)
+            matrix, ridge = gram(A, q.workers), q.tau / q.lambda_b * q.N
             # more than the ridge proper where that drowns in rounding: a shorter step, which does not raise the loss
-            matrix += (q.tau * q.N + _SINGULAR * np.trace(matrix)) * np.eye(A.shape[1])
-            x = scipy.linalg.solve(matrix, q.tau * q.N * x - q.lambda_b * (A.T @ b), assume_a="pos")
+            matrix += (ridge + _SINGULAR * np.trace(matrix)) * np.eye(A.shape[1])
+            x = scipy.linalg.solve(matrix, ridge * x - A.T @ b, assume_a="pos")
         B = B - np.outer(q.root, x)
         return B, q.best_bias(product(B, A.T, q.workers), b + A @ x)
 
@@ -235,18 +248,30 @@ class Dual:
         flat = [np.ascontiguousarray(matrix).ravel() for matrix in matrices]
         return _core.combination(coefficients, flat, self.q.workers).reshape(matrices[0].shape)
 
-    def _entropies(self, sums: OffDiagonal) -> tuple[float, Array]:
-        """Sum of (n_k/N) entropy(Q_k) less its rounding, and the probabilities Q_kk."""
+    def _in_simplex(self, Y: Array) -> tuple[Array, OffDiagonal]:
+        """Y, or where its probabilities may leave [0, 1] by their rounding a little less of it, and its sums."""
+        q, smoothing = self.q, self.q.loss.label_smoothing
+        rounding, base = self._rounding, smoothing / q.K
+        sums = OffDiagonal(*_core.dual_sums(q.core, np.ascontiguousarray(Y), q.workers))
+        own, least = float(1 - sums.wrong.max()), float(sums.least.min())
+        inside = own > rounding and least >= rounding * base
+        if not inside and own >= -rounding and least >= -rounding * base:
+            Y = (1 - 4 * rounding / (1 - smoothing)) * Y
+            sums = OffDiagonal(*_core.dual_sums(q.core, np.ascontiguousarray(Y), q.workers))
+        return Y, sums
+
+    def _entropies(self, sums: OffDiagonal) -> float:
+        """Sum of (n_k/N) entropy(Q_k) less its rounding; -infinity outside the simplex."""
         q, wrong = self.q, sums.wrong
         base = q.loss.label_smoothing / q.K
         own = 1 - wrong
         if not (sums.least.min() >= 0 and own.min() >= 0):
-            return -np.inf, own
+            return -np.inf
         entropy = sums.entropy - xlog1py(own, -wrong)
         terms = sums.entropy + wrong * (2 - np.log(np.maximum(own, _UNIT)))
         if base > 0:
             terms += 2 * base * (q.K - sums.logarithms)
-        return float(q.weights @ (entropy - self._rounding * (terms + entropy))), own
+        return float(q.weights @ (entropy - self._rounding * (terms + entropy)))
 
     def _quadratic(self, Y: Array) -> float:
         q = self.q
@@ -274,7 +299,7 @@ class Dual:
             Q, change = q.probabilities(anchor), (Y - anchor) * (q.N / q.root)[:, None]
             down = change < 0
             room = np.maximum(Q[down], 0)
-            cut = float((room / np.maximum(room, -change[down])).min())
+            cut = float((room / np.maximum(room, -change[down])).min(initial=1.0))
             value = max(self.value(anchor + w * cut * (Y - anchor)) for w in _MIXTURES)
         return max(self._floor, value)
 

@@ -20,19 +20,27 @@ class Between:
     singular_values: NDArray[np.float64]
     directions: NDArray[np.float64]
     rank: int
+    dropped: int
+    cut_off: float
     K: int
 
     @classmethod
-    def of(cls, centred: NDArray[np.float64], means: NDArray[np.float64], eps: float) -> Between:
-        """Directions count whose singular value exceeds ``max(K, d) eps |means|_F``."""
+    def of(cls, centred: NDArray[np.float64], rounding: float) -> Between:
+        """Keep the directions whose singular value is more than the error of ``centred`` and of the decomposition.
+
+        The rows' weighted sum vanishes, and so does a column in which all means are equal, so that some singular values
+        are 0 whatever was computed; ``dropped`` counts the others that are left out.
+        """
         _, values, directions = np.linalg.svd(centred, full_matrices=False)
-        rank = int((values > max(means.shape) * eps * np.linalg.norm(means)).sum())
-        return cls(values, directions, rank, len(means))
+        cut_off = rounding + rounding_of_svd(centred.shape, values)
+        possible = values[: min(len(centred) - 1, int(centred.any(axis=0).sum()))]
+        rank = int((possible > cut_off).sum())
+        return cls(values, directions, rank, int((possible > 0).sum()) - rank, cut_off, len(centred))
 
     @classmethod
     def undefined(cls, d: int) -> Between:
         """Stand for a scatter that cannot be known."""
-        return cls(np.full(0, np.nan), np.zeros((0, d)), 0, 1)
+        return cls(np.full(0, np.nan), np.zeros((0, d)), 0, 0, np.nan, 1)
 
     @property
     def spectrum(self) -> NDArray[np.float64]:
@@ -47,13 +55,16 @@ class Between:
         """Trace; 0 where all means coincide or nothing is known."""
         return float((self.singular_values**2).sum()) / self.K if self.rank > 0 else 0.0
 
-    def whitened_trace(self, within: NDArray[np.float64]) -> float:
-        """Return trace(within S_B^+), not negative; NaN if the rank is 0."""
-        if self.rank == 0:
-            return np.nan
+    def whitened(self, within: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return what each direction kept adds to trace(within S_B^+), (rank,), not negative."""
         V = self.directions[: self.rank]
         forms = np.einsum("ri,ri->r", V @ within, V).clip(min=0)
-        return float((forms * (self.K / self.singular_values[: self.rank] ** 2)).sum())
+        return np.asarray(forms * (self.K / self.singular_values[: self.rank] ** 2))
+
+
+def rounding_of_svd(shape: tuple[int, ...], values: NDArray[np.float64]) -> float:
+    """How far computed singular values, descending, may be from those of the array as it is."""
+    return max(shape) * float(np.finfo(np.float64).eps) * float(values[0])
 
 
 def norm_spread(rows: NDArray[np.float64]) -> float:
@@ -110,17 +121,20 @@ def duality(W: NDArray[np.float64], M: NDArray[np.float64]) -> float:
     return float(((W / norm_W - M / norm_M) ** 2).sum()) if norm_W > 0 and norm_M > 0 else np.nan
 
 
-def class_distance_variance(means: NDArray[np.float64], variances: NDArray[np.float64]) -> float:
+def class_distance_variance(
+    means: NDArray[np.float64], variances: NDArray[np.float64], roundings: NDArray[np.float64]
+) -> float:
     """Mean over pairs of different classes of (V_j + V_k) / (2 |mu_j - mu_k|^2), those of NaN variance left out.
 
-    NaN if fewer than two classes are left; infinite if two of their means coincide but a variance does not vanish.
+    NaN if fewer than two classes are left; infinite if two of their means coincide, or may but for the roundings of
+    each, and a variance does not vanish.
     """
     measured = np.isfinite(variances)
     V = variances[measured]
     K = len(V)
     if K < 2 or not np.isfinite(means).all():
         return np.nan
-    M = means[measured] - means[measured].mean(axis=0)
+    M, errors = means[measured] - means[measured].mean(axis=0), roundings[measured]
     norms = (M**2).sum(axis=1)
     total = 0.0
     for tile in _tiles(K):
@@ -131,6 +145,7 @@ def class_distance_variance(means: NDArray[np.float64], variances: NDArray[np.fl
         close = (distances < _CLOSE * sums).any(axis=1)
         if close.any():
             distances[close] = cdist(M[tile][close], M, "sqeuclidean")
+            distances[distances <= (errors[tile, None] + errors) ** 2] = 0
             distances[diagonal] = np.inf
         sums = V[tile, None] + V
         with np.errstate(divide="ignore", invalid="ignore"):

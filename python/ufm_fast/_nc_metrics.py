@@ -28,8 +28,8 @@ class NCMetrics:
         Which global mean mu_G is.
     nc1 : float
         ``trace(S_W S_B^+) / K`` (Papyan, Han & Donoho 2020, arXiv:2008.08186; Zhu et al. 2021, arXiv:2105.02375), not
-        negative. S_B^+ keeps the `rank_means` directions in which the class means differ visibly. NaN if no class has
-        two samples or all class means coincide.
+        negative. S_B^+ keeps the `rank_means` directions in which class means differ by more than rounding; a warning
+        says how many it leaves out. NaN if no class has two samples or all class means coincide.
     nc1_trace_ratio : float
         ``trace(S_W) / trace(S_B)``; needs no pseudo-inverse.
     cdnv : float
@@ -60,9 +60,12 @@ class NCMetrics:
         ``| b + W mu_G |_2`` (arXiv:2105.02375).
     norm_ratio : float
         Mean |w_k|^2 over mean |h_i|^2; ``n lambda_H / lambda_W`` at the global optimum of a balanced UFM.
-    rank_W, rank_means : int
-        Number of singular values above the cut-off ``max(K, d) eps |.|_F`` of W and of the uncentred class means, eps
-        that of the arrays' own type: below it are the roundings of their entries.
+    rank_W : int
+        Number of singular values of W above ``u |W|_F``, which rounding of its entries (to their own type, of relative
+        precision u) can make of zeros, and above what the decomposition leaves, ``max(K, d) 2^-52`` of the largest.
+    rank_means : int
+        Number of singular values of M above the error of the class means, summed in float64 from the features as they
+        are, and above what the decomposition leaves; at most K - 1.
     singular_values_W, singular_values_means : ndarray
         Of W and M, descending.
     spectrum_within, spectrum_between : ndarray, shape (d,)

@@ -7,6 +7,8 @@ K classes.
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from scipy.special import xlog1py
 
@@ -30,15 +32,17 @@ def lower_bound(problem: SymmetricProblem, flow: Flow) -> float:
     norm = spectral_norm(problem, Flow(others, own))
     sizes = np.abs(others) * problem.in_mean
     doubt = float(np.linalg.norm(sizes)) + float((np.abs(others).sum(axis=1) * problem.in_mean.diagonal()).max())
+    # always a little inside the simplex, whatever rounding does: `_dual` does this only where it matters
     scale = min(1.0, problem.tau / max(_TINY, norm + (64 + 4 * m) * _UNIT * doubt))
-    moved = scale * others
+    moved = scale * (1 - 4 * rounding / (1 - problem.smoothing)) * others
     value, right = _entropy(problem, moved)
     imbalance = np.abs(moved.sum(axis=0) - moved.sum(axis=1)) + rounding * 2 * np.abs(moved).sum(axis=(0, 1))
     if free:
+        right = right - rounding
         if not np.all(problem.weights * right >= imbalance):
             return 0.0
         value -= float((imbalance * (1 - np.log(np.maximum(right, _TINY)))).sum())
-        value *= 1 - float(np.linalg.norm(imbalance / np.sqrt(problem.M * samples))) / problem.tau
+        value *= 1 - math.sqrt(2) * float(np.linalg.norm(imbalance / np.sqrt(problem.M * samples))) / problem.tau
     elif problem.bias:
         value -= float((imbalance**2 / problem.M).sum()) / (2 * problem.lambda_b)
     return max(0.0, value)
@@ -70,11 +74,10 @@ def _entropy(problem: SymmetricProblem, moved: Array) -> tuple[float, Array]:
     """Weighted entropies of the probabilities less their rounding, and the probabilities of the right class."""
     base = problem.smoothing / problem.K * problem.multiplicity
     Q = moved / problem.weights[:, None] + base
-    if Q.min() < -4 * _UNIT * base.max():
-        return -np.inf, np.zeros(problem.m)
-    Q = np.maximum(Q, 0)
     wrong = Q.sum(axis=1)
-    right = np.maximum(1 - wrong, 0)
+    right = 1 - wrong
+    if not (Q.min() >= 0 and right.min() >= 0):
+        return -np.inf, np.zeros(problem.m)
     logs = np.where(Q > 0, np.log(np.maximum(Q, _TINY)) - problem.log_multiplicity, 0.0)
     spread = -(Q * logs).sum(axis=1)
     entropy = spread - xlog1py(right, -wrong)

@@ -25,7 +25,7 @@ class Certificate:
     lower_bound : float
         Bound on the global minimum over every feature dimension.
     gap : float
-        ``loss - lower_bound``, not negative; the loss is at most this much above the global minimum.
+        ``loss + rounding - lower_bound``: the loss is at most this much above the global minimum.
     relative_gap : float
         ``gap / |loss|``.
     spectral_norm : float
@@ -33,6 +33,8 @@ class Certificate:
         (computed in the isometric class coordinates, from class means).
     threshold : float
         tau = ``sqrt(lambda_W lambda_H)``. A critical point with ``spectral_norm <= threshold`` is a global minimum.
+    rounding : float
+        Bound on the rounding error of the loss, of the order of 1e-13 of it at K = d = 100.
     """
 
     loss: float
@@ -41,6 +43,7 @@ class Certificate:
     relative_gap: float
     spectral_norm: float
     threshold: float
+    rounding: float
 
     def is_global(self, tol: float = 1e-8) -> bool:
         """Whether the loss is proven to be within the relative tolerance ``tol`` of the global minimum."""
@@ -86,6 +89,8 @@ def certify(ufm: UFM, p: Point) -> Certificate:
         nothing can be certified.
     FloatingPointError
         If the loss overflows at p.
+    ArithmeticError
+        If a bound exceeds the loss by more than rounding explains, which would be a fault of this package.
 
     Notes
     -----
@@ -97,6 +102,7 @@ def certify(ufm: UFM, p: Point) -> Certificate:
     q = ClassProblem(ufm)
     dual = Dual(q)
     A, B, b = q.coordinates(p)
+    rounding = q.rounding(A, B if ufm.collapse_classes else p.H * q.rho, b, loss)
     _, G, _ = q.data_term(product(B, A.T, q.workers), b)
     norm = dual.norm(G)
     bounds = [dual.scaled_bound(G, norm)]
@@ -104,14 +110,23 @@ def certify(ufm: UFM, p: Point) -> Certificate:
     Z = product(B, A.T, q.workers)
     _, G, _ = q.data_term(Z, b)
     bounds += concurrently([partial(dual.polar_bound, G), partial(dual.prox_bound, Z, G)], min(2, q.workers))
-    return certificate_of(loss, max(bounds), norm, q.tau)
+    return certificate_of(loss, rounding, max(bounds), norm, q.tau)
 
 
-def certificate_of(loss: float, lower_bound: float, spectral_norm: float, tau: float) -> Certificate:
-    """Put a certificate together; a bound above the loss is rounding of the loss, and becomes the loss."""
-    lower_bound = min(loss, lower_bound)
-    gap = loss - lower_bound
-    return Certificate(loss, lower_bound, gap, gap / abs(loss) if gap > 0 else 0.0, spectral_norm, tau)
+def certificate_of(loss: float, rounding: float, lower_bound: float, spectral_norm: float, tau: float) -> Certificate:
+    """Put a certificate together from a loss with a bound on its rounding error, and a lower bound."""
+    gap = certified_gap(loss, rounding, lower_bound)
+    return Certificate(loss, min(loss, lower_bound), gap, gap / loss, spectral_norm, tau, rounding)
+
+
+def certified_gap(loss: float, rounding: float, lower_bound: float) -> float:
+    """Return how far a point whose loss is known up to rounding can be above the global minimum."""
+    if not lower_bound <= loss + rounding:
+        raise ArithmeticError(
+            f"the lower bound {lower_bound!r} is above the loss {loss!r} by more than its rounding, {rounding:.1e}: "
+            "this must not happen; please report the model and the point"
+        )
+    return loss + rounding - min(loss, lower_bound)
 
 
 def in_double(ufm: UFM, p: Point) -> tuple[UFM, Point]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple, TypeAlias
 
 import numpy as np
+import scipy.linalg
 from numpy.typing import NDArray
 
 from ._blas import fitting_threads, gram, product, single_threaded_blas
@@ -132,7 +133,7 @@ def classify(ufm: UFM, p: Point, *, gradient_tol: float = 1e-6, certificate_tol:
     threads = fitting_threads(ufm)
     unit = 2 * ufm.lambda_W * ufm.lambda_H / (ufm.lambda_W + ufm.lambda_H)
     here = _linearized(ufm, p, threads)
-    gradient_norm = math.hypot(*(float(np.linalg.norm(part)) for part in here.gradient))
+    gradient_norm = math.hypot(*(float(scipy.linalg.norm(part.ravel())) for part in here.gradient))
     size = max(here.norm, ufm.tau) * math.sqrt(float(np.trace(here.gram)) + ufm.N)
     curvature, pair = _descent(ufm, p, here, _NEGLIGIBLE * unit)
     lower = _lower_bound(ufm, here)
@@ -262,8 +263,9 @@ def _certificate(ufm: UFM, p: Point, here: _Linearized, tol: float) -> Certifica
     s, c = here.class_norm, _CURVATURE[ufm.loss_function.name]
     if ufm.N * max(0.0, s - ufm.tau) ** 2 / (2 * c) <= tol * abs(here.loss):
         return certify(ufm, p)
-    lower_bound = Dual(ClassProblem(ufm)).scaled_bound(here.of_classes, s)
-    return certificate_of(here.loss, lower_bound, s, ufm.tau)
+    q = ClassProblem(ufm)
+    lower_bound = Dual(q).scaled_bound(here.of_classes, s)
+    return certificate_of(here.loss, q.rounding(here.A, here.B, p.b, here.loss), lower_bound, s, ufm.tau)
 
 
 def _descent(ufm: UFM, p: Point, here: _Linearized, negligible: float) -> tuple[float, Point]:

@@ -80,14 +80,18 @@ def open_arrays(*paths: Path) -> Iterator[dict[str, Any]]:
     OSError
         If it cannot be read.
     ValueError
-        If it is none of these.
+        If it is none of these, or two files hold an array of the same name.
     ModuleNotFoundError
         If the package that reads it is not installed.
     """
     with ExitStack() as files:
         arrays: dict[str, Any] = {}
+        homes: dict[str, Path] = {}
         for path in paths:
-            arrays |= _arrays(path, files)
+            for name, array in _arrays(path, files).items():
+                if name in arrays:
+                    raise ValueError(f"{homes[name]} and {path} must not both hold an array {name}: which is meant?")
+                arrays[name], homes[name] = array, path
         yield arrays
 
 
@@ -100,13 +104,17 @@ def _arrays(path: Path, files: ExitStack) -> dict[str, Any]:
         except zipfile.BadZipFile:
             raise ValueError(f"{path} must be an .npz archive") from None
         members = [name for name in archive.namelist() if name.endswith(".npy")]
+        twice = next((name for name in members if members.count(name) > 1), None)
+        if twice is not None:
+            raise ValueError(f"{path} must not hold two arrays {twice[:-4]}")
         streams = {name[:-4]: files.enter_context(archive.open(name)) for name in members}
         return {name: StoredArray(stream, f"{name} in {path}") for name, stream in streams.items()}
     if path.suffix == ".safetensors":
         from safetensors import safe_open
 
         tensors = files.enter_context(safe_open(str(path), framework="numpy"))
-        return {name: _SafetensorsArray(tensors.get_slice(name)) for name in tensors.keys()}  # noqa: SIM118 - no mapping
+        names = list(tensors.keys())
+        return {name: _SafetensorsArray(tensors.get_slice(name), f"{name} in {path}") for name in names}
     if path.suffix in (".pt", ".pth"):
         import torch
 
@@ -118,14 +126,18 @@ def _arrays(path: Path, files: ExitStack) -> dict[str, Any]:
 
 
 class _SafetensorsArray:
-    def __init__(self, tensor: Any) -> None:
-        self._tensor, self.shape = tensor, tuple(tensor.get_shape())
+    def __init__(self, tensor: Any, name: str) -> None:
+        self._tensor, self._name, self.shape = tensor, name, tuple(tensor.get_shape())
 
     def __len__(self) -> int:
         return int(self.shape[0])
 
     def __getitem__(self, rows: slice) -> NDArray[Any]:
-        array: NDArray[Any] = self._tensor[rows]
+        try:
+            array: NDArray[Any] = self._tensor[rows]
+        except (TypeError, AttributeError):
+            dtype = self._tensor.get_dtype()
+            raise TypeError(f"{self._name} must be of a type that NumPy has, such as F32, not {dtype}") from None
         return array
 
 

@@ -13,13 +13,13 @@ from numpy.typing import ArrayLike, NDArray
 
 from . import _core
 from ._blas import single_threaded_blas
-from ._features import as_classifier, as_features, as_labels, classes_of, row_slices, rows_of_classes
+from ._features import Samples, as_classifier
 from ._nc_metrics import NCMetrics
 from ._threads import get_num_threads
 from .certificate import certify
 from .critical import CriticalPoint, classify
 from .losses import Loss, as_loss
-from .metrics import NCAccumulator
+from .metrics import NCAccumulator, check_centre
 from .model import UFM, Point, _decay
 from .optimize import ConvergenceWarning, global_minimum
 
@@ -128,6 +128,7 @@ def inspect(
     lambda_b: float | None = None,
     loss: str | Loss = "cross_entropy",
     classes: ArrayLike | None = None,
+    ignore_index: int | None = None,
     centre: Literal["samples", "classes"] = "samples",
     solve: bool = True,
     threads: int | None = None,
@@ -137,7 +138,7 @@ def inspect(
 
     Parameters
     ----------
-    W, H, labels, b, classes, centre, threads
+    W, H, labels, b, classes, ignore_index, centre, threads
         As for `nc_metrics`; H is read twice, 4096 rows at a time. Every class must have a sample. With ``b=None`` the
         model has no bias.
     lambda_W, lambda_H, lambda_b : float, optional
@@ -148,7 +149,6 @@ def inspect(
     solve : bool, optional
         True: find the UFM's global minimum, for a lower bound tight to about 1e-8. False: take the certificate at the
         class means, cheaper and looser.
-
     progress : callable, optional
         Called with the batches done and their number, over both readings.
 
@@ -159,13 +159,13 @@ def inspect(
     Raises
     ------
     TypeError, ValueError
-        If an argument does not fit, a class has no samples, or neither lambda_W nor lambda_H is given and no positive
-        ones fit.
+        If an argument does not fit, a class has no samples, or no positive decay fits where one is to be fitted; W and
+        H must be zero or have a norm between 1e-30 and 1e30.
 
     Warns
     -----
     RuntimeWarning
-        If a metric is undefined.
+        As `nc_metrics` does.
 
     Notes
     -----
@@ -173,41 +173,36 @@ def inspect(
     Memory: O(d^2 + K d + K^2), and a batch.
     """
     loss_function = as_loss(loss)
-    classifier, bias = as_classifier(W, b, None, None)
+    check_centre(centre)
+    given = {"lambda_W": lambda_W, "lambda_H": lambda_H, "lambda_b": lambda_b}
+    for name, decay in given.items():
+        if decay is not None:
+            given[name] = _decay(decay, name, zero_allowed=name == "lambda_b")
+    classifier, bias = as_classifier(W, b)
+    if classifier.any():
+        _check_size(float((classifier**2).sum()), "W")
     K, d = classifier.shape
-    names = classes_of(labels, K, classes)
-    rows = rows_of_classes(labels, names, len(as_labels(labels, len(H))))
-    accumulator = NCAccumulator(K, d, classes=names, threads=threads)
-    parts = _Gradient(classifier, bias, loss_function, len(rows), b is not None, threads or get_num_threads())
-    batches = _Batches(H, progress)
-    for chosen, batch in batches:
-        features = as_features(batch, d)
-        accumulator.update(features, names[rows[chosen]])
-        parts.add(features.astype(np.float64), rows[chosen])
-    counts = accumulator.counts
-    if not counts.all():
-        raise ValueError(
-            f"every class needs a sample, but class {names[np.argmin(counts)]} has none: drop its row of W"
-        )
-    metrics = accumulator.result(W, b, batches=(batch for _, batch in batches), centre=centre)
-    decays = parts.decays(lambda_W, lambda_H, lambda_b)
+    samples = Samples(H, labels, K, d, classes=classes, ignore_index=ignore_index)
+    _check_counts(samples, K)
+    accumulator = NCAccumulator(K, d, classes=samples.classes, threads=threads)
+    parts = _Gradient(classifier, bias, loss_function, len(samples.rows), b is not None, threads or get_num_threads())
+    batches = _Batches(samples, progress)
+    for features, rows in batches:
+        accumulator.update(features, samples.classes[rows])
+        parts.add(features.astype(np.float64), rows)
+    metrics = accumulator.result(W, b, batches=(features for features, _ in batches), centre=centre)
+    decays = parts.decays(**given)
     ufm = UFM(
-        K, d, counts, loss=loss_function, lambda_W=decays.lambda_W, lambda_H=decays.lambda_H,
+        K, d, metrics.counts, loss=loss_function, lambda_W=decays.lambda_W, lambda_H=decays.lambda_H,
         lambda_b=decays.lambda_b, bias=b is not None, threads=threads,
     )  # fmt: skip
     p = Point(classifier, metrics.class_means, bias)
     critical = classify(ufm, p)
-    lower_bound = certify(ufm, p).lower_bound
-    if solve:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ConvergenceWarning)  # its bound is valid all the same
-            lower_bound = max(lower_bound, global_minimum(ufm).certificate.lower_bound)
     value = parts.loss(decays)
-    lower_bound = min(value, lower_bound)
+    # Only rounding brings the loss below a bound: logits that lose more have ridges far above the minimum.
+    lower_bound = min(value, _lower_bound(ufm, p, solve))
     spectral_norm = math.sqrt(max(0.0, float(np.linalg.eigvalsh(parts.gram)[-1])))
     stationarity = parts.stationarity(decays)
-    mean, half = (ufm.lambda_W + ufm.lambda_H) / 2, (ufm.lambda_W - ufm.lambda_H) / 2
-    excess = (ufm.tau - spectral_norm) * (ufm.tau + spectral_norm)
     return Inspection(
         metrics=metrics,
         ufm=ufm,
@@ -222,21 +217,45 @@ def inspect(
         threshold=ufm.tau,
         stationarity=stationarity,
         near_critical=stationarity <= _NEAR,
-        lowest_eigenvalue_bound=excess / (mean + math.hypot(half, spectral_norm)),
+        lowest_eigenvalue_bound=_lowest_eigenvalue_bound(ufm, spectral_norm),
         critical=critical,
     )  # fmt: skip
 
 
+def _check_counts(samples: Samples, K: int) -> None:
+    counts = np.bincount(samples.rows, minlength=K)
+    if not counts.all():
+        raise ValueError(
+            f"every class needs a sample, but class {samples.classes[np.argmin(counts)]} has none: drop its row of W"
+        )
+
+
+def _lower_bound(ufm: UFM, p: Point, solve: bool) -> float:
+    """Bound the global minimum at p and, to solve, where it is."""
+    bound = certify(ufm, p).lower_bound
+    if solve:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)  # its bound is valid all the same
+            bound = max(bound, global_minimum(ufm).certificate.lower_bound)
+    return bound
+
+
+def _lowest_eigenvalue_bound(ufm: UFM, spectral_norm: float) -> float:
+    """Lowest eigenvalue of [[lambda_W, s], [s, lambda_H]], s the spectral norm, without cancellation."""
+    mean, half = (ufm.lambda_W + ufm.lambda_H) / 2, (ufm.lambda_W - ufm.lambda_H) / 2
+    return (ufm.tau - spectral_norm) * (ufm.tau + spectral_norm) / (mean + math.hypot(half, spectral_norm))
+
+
 class _Batches:
-    """The batches of H, to be gone through twice, with reports on how far that is."""
+    """The batches of the samples, to be gone through twice, with reports on how far that is."""
 
-    def __init__(self, H: Any, progress: Callable[[int, int], None] | None) -> None:
-        self._H, self._progress = H, progress
-        self._done, self._total = 0, 2 * sum(1 for _ in row_slices(len(H)))
+    def __init__(self, samples: Samples, progress: Callable[[int, int], None] | None) -> None:
+        self._samples, self._progress = samples, progress
+        self._done, self._total = 0, 2 * sum(1 for _ in samples.slices())
 
-    def __iter__(self) -> Iterator[tuple[slice, Any]]:
-        for rows in row_slices(len(self._H)):
-            yield rows, self._H[rows]
+    def __iter__(self) -> Iterator[tuple[NDArray[Any], NDArray[np.int64]]]:
+        for batch in self._samples.batches():
+            yield batch
             self._done += 1
             if self._progress is not None:
                 self._progress(self._done, self._total)
@@ -250,6 +269,8 @@ class _Gradient:
     ) -> None:
         self.W, self.b, self.N, self.has_bias, self.threads = W, b, N, has_bias, threads
         self._loss = loss
+        # The loss may be blind to what all logits have in common, but their rounding is not.
+        self._scores = (W - W.mean(axis=0), b - b.mean()) if loss.shift_invariant else (W, b)
         K, d = W.shape
         self.data = 0.0
         self.to_W, self.to_b = np.zeros((K, d)), np.zeros(K)
@@ -259,15 +280,18 @@ class _Gradient:
 
     def add(self, H: NDArray[np.float64], rows: NDArray[np.int64]) -> None:
         """Add a batch of features of these classes."""
+        if not len(H):
+            return
         ones = np.ones(len(H))
         problem = _core.Problem64(
             self.W.shape[0], self.W.shape[1], labels=rows, weights=ones / self.N, scales=ones, ridges=0 * ones,
             loss=self._loss.name, label_smoothing=self._loss.label_smoothing, lambda_W=0.0, lambda_b=0.0,
             bias=self.has_bias,
         )  # fmt: skip
+        W, b = self._scores
         with single_threaded_blas():
-            value, to_W, to_H, to_b = problem.loss_and_grad(self.W, H, self.b, self.threads)
-            self.gram += problem.gradient_gram(self.W, H, self.b, self.threads)
+            value, to_W, to_H, to_b = problem.loss_and_grad(W, H, b, self.threads)
+            self.gram += problem.gradient_gram(W, H, b, self.threads)
         self.data += value
         self.to_W += to_W
         self.to_b += to_b
@@ -283,6 +307,8 @@ class _Gradient:
     def decays(self, lambda_W: float | None, lambda_H: float | None, lambda_b: float | None) -> Decays:
         """Complete the decays given, and measure the fit of all."""
         W2, H2, b2 = self._norms
+        if H2 > 0:
+            _check_size(H2, "H")
         gram_W, gram_H = self.W.T @ self.W, self.squares
         product = float(np.vdot(gram_W, gram_H))
         fitted = tuple(
@@ -290,20 +316,18 @@ class _Gradient:
             for name, value in (("lambda_W", lambda_W), ("lambda_H", lambda_H), ("lambda_b", lambda_b))
             if value is None and (name != "lambda_b" or self.has_bias)
         )
-        if lambda_W is None and lambda_H is None:
-            if not self.inner_H < 0:
+        if lambda_H is None:
+            if lambda_W is not None:
+                lambda_H = _balancing(lambda_W, product, gram_H, "lambda_H")
+            elif self.inner_H < 0:
+                lambda_W, lambda_H = -self.inner_H / W2, -self.inner_H / H2
+            else:
                 raise ValueError(
-                    "lambda_W or lambda_H must be given: the data term asks for larger logits, so none fit"
+                    "lambda_W or lambda_H must be given: none fit, because the data term does not ask for larger "
+                    "logits, which is what decays hold back"
                 )
-            lambda_W, lambda_H = -self.inner_H / W2, -self.inner_H / H2
-        elif lambda_H is None:
-            lambda_W = _decay(lambda_W, "lambda_W", zero_allowed=False)
-            lambda_H = lambda_W * product / float(np.vdot(gram_H, gram_H))
         elif lambda_W is None:
-            lambda_H = _decay(lambda_H, "lambda_H", zero_allowed=False)
-            lambda_W = lambda_H * product / float(np.vdot(gram_W, gram_W))
-        else:
-            lambda_W, lambda_H = float(lambda_W), float(lambda_H)
+            lambda_W = _balancing(lambda_H, product, gram_W, "lambda_W")
         if lambda_b is None:
             lambda_b = max(0.0, -float(self.to_b @ self.b) / b2) if b2 > 0 else 0.0
         to_H2 = self._gradient_H2(lambda_H)
@@ -343,6 +367,19 @@ class _Gradient:
             + float(((self.to_b + decays.lambda_b * self.b) ** 2).sum())
         )
         return math.sqrt(total) / (math.sqrt(data) + math.sqrt(ridge)) if data + ridge > 0 else 0.0
+
+
+def _check_size(square: float, name: str) -> None:
+    """Refuse norms whose fourth powers, from which decays follow, overflow or vanish."""
+    if not 1e-60 < square < 1e60:
+        raise ValueError(f"{name} must be zero or have a norm between 1e-30 and 1e30, not {math.sqrt(square):.1e}")
+
+
+def _balancing(other: float, product: float, gram: NDArray[np.float64], name: str) -> float:
+    """Return the decay whose multiple of ``gram`` is closest to the other decay's, ``product`` being <W^T W, H^T H>."""
+    if not product > 0:
+        raise ValueError(f"{name} must be given: W and H have no direction in common, so no balance fits it")
+    return other * product / float(np.vdot(gram, gram))
 
 
 def _relative(residual: NDArray[np.float64], whole: NDArray[np.float64]) -> float:

@@ -28,10 +28,21 @@ class CrossEntropy:
     label_smoothing: float = 0.0
     name: ClassVar[str] = "cross_entropy"
     convex: ClassVar[bool] = True
+    shift_invariant: ClassVar[bool] = True  # the same for logits that all are larger by as much
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.label_smoothing) and 0 <= self.label_smoothing < 1):
             raise ValueError(f"label_smoothing must lie in [0, 1), not {self.label_smoothing!r}")
+
+    def change(self, value: float, error: float, K: int) -> float:
+        """Bound the change of a mean loss of this value when no logit moves by more than ``error``.
+
+        A sample's gradient in the logits has absolute entries that add up to at most 2 (1 - p) + 2 label_smoothing with
+        p the probability of its label, and 1 - p is at most its loss over 1 - label_smoothing; the second derivative
+        along the move, a variance, is at most error^2. Besides, no such sum exceeds 2.
+        """
+        slope = 2 * value / (1 - self.label_smoothing) + 2 * self.label_smoothing
+        return min(slope + error / 2, 2.0) * error
 
 
 @dataclass(frozen=True)
@@ -41,6 +52,14 @@ class MSE:
     label_smoothing: ClassVar[float] = 0.0
     name: ClassVar[str] = "mse"
     convex: ClassVar[bool] = True
+    shift_invariant: ClassVar[bool] = False
+
+    def change(self, value: float, error: float, K: int) -> float:
+        """Bound the change of a mean loss of this value when no logit moves by more than ``error``.
+
+        By the inequality of Cauchy and Schwarz, since the residuals' mean square is twice the value.
+        """
+        return (math.sqrt(2 * K * value) + K * error / 2) * error
 
 
 Loss = CrossEntropy | MSE

@@ -5,21 +5,27 @@ from __future__ import annotations
 import threading
 import warnings
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from . import _core, _geometry
+from . import _core
 from ._blas import single_threaded_blas
-from ._features import as_classifier, as_features, as_labels, classes_of, row_slices, rows_of_classes
+from ._features import (
+    Samples,
+    as_classes,
+    as_classifier,
+    as_features,
+    as_ignore_index,
+    as_labels,
+    check_size,
+    precision_of,
+    rows_of_classes,
+)
+from ._moments import Moments, classifier_metrics, gaps, row_metrics
 from ._nc_metrics import NCMetrics
 from ._threads import checked_threads, get_num_threads
-
-if TYPE_CHECKING:
-    from typing import TypeAlias
-
-Array: TypeAlias = "NDArray[np.float64]"
 
 
 class NCAccumulator:
@@ -28,7 +34,7 @@ class NCAccumulator:
     Features may be float32 or float64. They are shifted by a reference near their class's mean and summed in float64,
     so that within-class noise far below the size of the features survives; float32 products are taken 4096 rows at a
     time, which leaves a relative error of about 1e-7 in S_W, the class means having that of float64. Pass float64
-    features for more.
+    features for more. Labels lie in [0, K) or are among ``classes``; any other is refused.
 
     Parameters
     ----------
@@ -36,6 +42,8 @@ class NCAccumulator:
         Number of classes and feature dimension, positive.
     classes : K ints, optional
         The label of each class, different from each other: row k of W belongs to ``classes[k]``. By default k.
+    ignore_index : int, optional
+        Samples with this label are left out.
     threads : int, optional
         None follows `set_num_threads`.
 
@@ -51,16 +59,21 @@ class NCAccumulator:
     accumulator may be used by several threads: they take turns.
     """
 
-    def __init__(self, K: int, d: int, *, classes: ArrayLike | None = None, threads: int | None = None) -> None:
-        self._statistics = _core.ClassStatistics(K, d)
-        self.K, self.d = int(K), int(d)
+    def __init__(
+        self,
+        K: int,
+        d: int,
+        *,
+        classes: ArrayLike | None = None,
+        ignore_index: int | None = None,
+        threads: int | None = None,
+    ) -> None:
+        self.K, self.d = check_size(K, d)
         self.threads = None if threads is None else checked_threads(threads, "threads")
-        self.classes = np.arange(self.K) if classes is None else np.array(classes)
-        if self.classes.dtype.kind not in "iu" or self.classes.shape != (self.K,):
-            raise ValueError(f"classes must be {self.K} ints, not {self.classes.dtype} of shape {self.classes.shape}")
-        if len(np.unique(self.classes)) < self.K:
-            raise ValueError("classes must be different from each other")
-        self._eps = 0.0
+        self.ignore_index = as_ignore_index(ignore_index)
+        self.classes = as_classes(classes, self.K)
+        self._statistics = _core.ClassStatistics(self.K, self.d)
+        self._precision = 0.0  # relative, of the products in S_W
         self._lock = threading.Lock()
 
     @property
@@ -90,10 +103,14 @@ class NCAccumulator:
             finite, or an interrupt (Ctrl-C), the accumulator is of no use any more, and says so.
         """
         features = as_features(H, self.d)
-        rows = rows_of_classes(labels, self.classes, len(features))
+        values = as_labels(labels, len(features))
+        if self.ignore_index is not None:
+            counted = values != self.ignore_index
+            features, values = features[counted], values[counted]
+        rows = rows_of_classes(values, self.classes)
         with self._lock, single_threaded_blas():
             self._statistics.update(features, rows, self.threads or get_num_threads())
-            self._eps = max(self._eps, float(np.finfo(features.dtype).eps))
+            self._precision = max(self._precision, float(np.finfo(features.dtype).eps))
         return self
 
     def merge(self, other: NCAccumulator) -> NCAccumulator:
@@ -101,9 +118,11 @@ class NCAccumulator:
 
         Raises
         ------
-        ValueError
-            If the two do not fit, or are the same.
+        TypeError, ValueError
+            If other is no accumulator, the two do not fit, or are the same.
         """
+        if not isinstance(other, NCAccumulator):
+            raise TypeError(f"other must be an NCAccumulator, not {type(other).__name__}")
         if not np.array_equal(self.classes, other.classes):
             raise ValueError("other must have the same classes")
         first, second = sorted((self, other), key=id)
@@ -111,7 +130,7 @@ class NCAccumulator:
             raise ValueError("other must be another accumulator")
         with first._lock, second._lock, single_threaded_blas():
             self._statistics.merge(other._statistics, self.threads or get_num_threads())
-            self._eps = max(self._eps, other._eps)
+            self._precision = max(self._precision, other._precision)
         return self
 
     def result(
@@ -130,8 +149,8 @@ class NCAccumulator:
         b : array, shape (K,), optional
             No bias by default.
         batches : iterable of arrays (batch, d), optional
-            The features once more, in any order: NC4 needs the class means before it can look at a sample. Without them
-            `NCMetrics.nc4_agreement` is NaN.
+            The features once more, in any order, but for the samples that ``ignore_index`` left out: NC4 needs the
+            class means before it can look at a sample. Without them `NCMetrics.nc4_agreement` is NaN.
         centre : {"samples", "classes"}, optional
             The global mean: over samples, as in the papers' code, or over class means.
 
@@ -142,98 +161,50 @@ class NCAccumulator:
         Raises
         ------
         TypeError, ValueError
-            If an argument does not fit or is not finite.
+            If an argument does not fit or is not finite, batches hold more or fewer samples than were counted, or no
+            sample was.
 
         Warns
         -----
         RuntimeWarning
-            If a metric is undefined, naming the classes that are the reason.
+            If a metric is undefined, naming the classes that are the reason; if NC1 leaves out directions in which the
+            class means differ by no more than rounding may have done; or if it rests on within-class variation that
+            float32 products do not resolve.
 
         Notes
         -----
         Cost: a singular value decomposition of K x d, eigenvalues of d x d, six products K x d x K (tile by tile), and
         two products K x d x N for NC4.
         """
-        if centre not in ("samples", "classes"):
-            raise ValueError(f"centre must be 'samples' or 'classes', not {centre!r}")
+        check_centre(centre)
+        if batches is not None and not isinstance(batches, Iterable):
+            raise TypeError(f"batches must be an iterable of arrays, not {type(batches).__name__}")
         classifier, bias = as_classifier(W, b, self.K, self.d)
-        eps_W = np.finfo(np.asarray(W).dtype).eps if np.asarray(W).dtype.kind == "f" else np.finfo(float).eps
         with self._lock, single_threaded_blas():
             counts = self._statistics.counts()
-            means, squares, scatter = self._statistics.read(self.threads or get_num_threads())
-            eps = self._eps
-        N = int(counts.sum())
-        if N == 0:
-            raise ValueError("there are no samples yet")
-        with np.errstate(invalid="ignore", divide="ignore"):
-            variances = squares / counts
-        empty = counts == 0
-        if empty.any():
-            _warn(f"class means, and all metrics of them, are undefined: no samples of {self._names(empty)}")
-            means = np.where(empty[:, None], np.nan, means)
-        single = counts == 1
-        if single.any():
-            _warn(f"within-class variation of {self._names(single)} cannot be measured: one sample")
-        weights = counts / N if centre == "samples" else np.full(self.K, 1 / self.K)
-        global_mean = weights @ np.where(empty[:, None], 0.0, means) if centre == "samples" else means.mean(axis=0)
-        centred = means - global_mean
-        within = scatter / N
-        complete = not empty.any()
-        geometry = _geometry.Between.of(centred, means, eps) if complete else _geometry.Between.undefined(self.d)
-        if complete and geometry.rank == 0:
-            _warn("class means coincide: metrics of their differences are undefined")
-            centred = np.zeros_like(centred)
-        measured = bool((counts > 1).any())
-        mean_square = float(np.trace(within)) + float(counts @ np.nan_to_num((means**2).sum(axis=1))) / N
-        values_W = np.asarray(np.linalg.svd(classifier, compute_uv=False), dtype=np.float64)
-        W_centred = classifier - classifier.mean(axis=0)
-        angles = {
-            name: _geometry.angles(rows)
-            for name, rows in (("W", classifier), ("W_centred", W_centred), ("means", centred))
-        }
+            means, roundings, squares, scatter = self._statistics.read(self.threads or get_num_threads())
+            precision = self._precision
+        with single_threaded_blas():
+            moments = Moments.of(counts, means, roundings, squares, scatter, precision, centre)
+            metrics = moments.variability() | classifier_metrics(classifier, bias, moments, precision_of(W))
+            metrics |= row_metrics(classifier, moments)
         nc4 = np.nan
-        if batches is not None and complete and geometry.rank > 0:
-            nc4 = _agreement((as_features(batch, self.d) for batch in batches), classifier, bias, means, global_mean)
+        if batches is not None and moments.between.rank > 0:
+            nc4 = moments.agreement((as_features(batch, self.d) for batch in batches), classifier, bias)
+        for message in gaps(metrics, classifier, moments, self.classes):
+            warnings.warn(message, RuntimeWarning, stacklevel=2)
         return NCMetrics(
             K=self.K,
             d=self.d,
-            N=N,
+            N=int(counts.sum()),
             counts=counts,
             centre=centre,
-            nc1=geometry.whitened_trace(within) / self.K if measured else np.nan,
-            nc1_trace_ratio=_ratio(float(np.trace(within)), geometry.trace) if measured else np.nan,
-            cdnv=_geometry.class_distance_variance(means, np.where(single, np.nan, variances)),
-            nc2_W=_geometry.distance_to_etf(classifier, classifier),
-            nc2_W_centred=_geometry.distance_to_etf(W_centred, W_centred),
-            nc2_means=_geometry.distance_to_etf(centred, centred),
-            nc2_means_uncentred=_geometry.distance_to_etf(means, means),
-            **{f"equinorm_{name}": _geometry.norm_spread(rows) for name, rows in
-               (("W", classifier), ("W_centred", W_centred), ("means", centred))},
-            **{f"cosine_mean_{name}": value.mean for name, value in angles.items()},
-            **{f"cosine_std_{name}": value.std for name, value in angles.items()},
-            **{f"equiangularity_{name}": value.from_etf for name, value in angles.items()},
-            nc3_product=_geometry.distance_to_etf(classifier, centred),
-            nc3_product_centred=_geometry.distance_to_etf(W_centred, centred),
-            nc3_duality=_geometry.duality(classifier, centred),
-            nc3_duality_centred=_geometry.duality(W_centred, centred),
             nc4_agreement=nc4,
-            bias_term=float(np.linalg.norm(bias + classifier @ global_mean)),
-            norm_ratio=_ratio(float((classifier**2).sum()) / self.K, mean_square),
-            rank_W=int((values_W > max(self.K, self.d) * eps_W * np.linalg.norm(classifier)).sum()),
-            rank_means=geometry.rank,
-            singular_values_W=values_W,
-            singular_values_means=geometry.singular_values,
-            spectrum_within=np.linalg.eigvalsh(within)[::-1].clip(min=0),
-            spectrum_between=geometry.spectrum,
-            global_mean=global_mean,
-            class_means=means,
-            class_variances=variances,
-        )  # fmt: skip
-
-    def _names(self, chosen: NDArray[np.bool_]) -> str:
-        labels = self.classes[chosen]
-        shown = ", ".join(map(str, labels[:10]))
-        return f"class{'es' if len(labels) > 1 else ''} {shown}{', ...' if len(labels) > 10 else ''}"
+            global_mean=moments.global_mean,
+            class_means=moments.class_means,
+            class_variances=moments.variances,
+            **metrics,
+        )
 
 
 def nc_metrics(
@@ -243,6 +214,7 @@ def nc_metrics(
     b: ArrayLike | None = None,
     *,
     classes: ArrayLike | None = None,
+    ignore_index: int | None = None,
     centre: Literal["samples", "classes"] = "samples",
     threads: int | None = None,
 ) -> NCMetrics:
@@ -256,11 +228,14 @@ def nc_metrics(
         Features, a row a sample; a memory-mapped array, or anything with a shape that gives arrays when sliced, is read
         4096 rows at a time, twice.
     labels : ints, shape (N,)
+        In [0, K), row k of W belonging to label k; or exactly the numbers 1 to K, row k of W belonging to label k + 1,
+        which is said in a warning; or anything with ``classes``.
     b : array, shape (K,), optional
         No bias by default.
     classes : K ints, optional
-        Row k of W belongs to ``classes[k]``. By default to k or, if the labels are K different numbers not all in
-        [0, K), to the k-th smallest of them.
+        Row k of W belongs to label ``classes[k]``.
+    ignore_index : int, optional
+        Samples with this label are left out everywhere.
     centre : {"samples", "classes"}, optional
         As in `NCAccumulator.result`.
     threads : int, optional
@@ -278,33 +253,18 @@ def nc_metrics(
     Warns
     -----
     RuntimeWarning
-        If a metric is undefined.
+        If a metric is undefined, as `NCAccumulator.result` says, or labels are 1 to K.
     """
-    K, d = as_classifier(W, b, None, None)[0].shape
-    accumulator = NCAccumulator(K, d, classes=classes_of(labels, K, classes), threads=threads)
-    checked = as_labels(labels, len(H))
-    for rows in row_slices(len(H)):
-        accumulator.update(H[rows], checked[rows])
-    return accumulator.result(W, b, batches=(H[rows] for rows in row_slices(len(H))), centre=centre)
+    check_centre(centre)
+    K, d = as_classifier(W, b)[0].shape
+    samples = Samples(H, labels, K, d, classes=classes, ignore_index=ignore_index)
+    accumulator = NCAccumulator(K, d, classes=samples.classes, threads=threads)
+    for features, rows in samples.batches():
+        accumulator.update(features, samples.classes[rows])
+    return accumulator.result(W, b, batches=(features for features, _ in samples.batches()), centre=centre)
 
 
-def _agreement(batches: Iterable[NDArray[Any]], W: Array, b: Array, means: Array, global_mean: Array) -> float:
-    """Fraction of samples whose largest logit is that of the nearest class mean."""
-    centred = means - global_mean
-    half_squares = (centred**2).sum(axis=1) / 2
-    agreements = samples = 0
-    for batch in batches:
-        H = batch.astype(np.float64)
-        decided = np.argmax(H @ W.T + b, axis=1)
-        nearest = np.argmax((H - global_mean) @ centred.T - half_squares, axis=1)
-        agreements += int((decided == nearest).sum())
-        samples += len(H)
-    return agreements / samples if samples else np.nan
-
-
-def _ratio(numerator: float, denominator: float) -> float:
-    return numerator / denominator if denominator > 0 else np.nan
-
-
-def _warn(message: str) -> None:
-    warnings.warn(message, RuntimeWarning, stacklevel=3)
+def check_centre(centre: str) -> None:
+    """Refuse what is no global mean."""
+    if centre not in ("samples", "classes"):
+        raise ValueError(f"centre must be 'samples' or 'classes', not {centre!r}")

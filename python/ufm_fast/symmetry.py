@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -190,5 +191,14 @@ def symmetric_minimum(ufm: UFM) -> tuple[SymmetricPoint, Certificate] | None:
     value, flow, _ = problem.flow(point.contrast, point.mean_B @ point.mean_A.T, b)
     value += ufm.tau * float((M - 1) @ point.contrast + np.vdot(point.mean_A, point.mean_A))
     value += 0.5 * ufm.lambda_b * float(b @ b)
-    certificate = certificate_of(value, lower_bound(problem, flow), spectral_norm(problem, flow), ufm.tau)
+    rounding, norm = _rounding(ufm, problem, point, value), spectral_norm(problem, flow)
+    certificate = certificate_of(value, rounding, lower_bound(problem, flow), norm, ufm.tau)
     return (point, certificate) if certificate.is_global(_CERTIFIED) and point.rank <= ufm.d else None
+
+
+def _rounding(ufm: UFM, problem: SymmetricProblem, point: SymmetricPoint, value: float) -> float:
+    """Bound the rounding error of a loss computed from a point's logits: see `ClassProblem.rounding`."""
+    sizes = np.abs(point.mean_B) @ np.abs(point.mean_A).T * problem.in_mean + np.abs(point.bias)
+    reach = float(sizes.max() + (point.contrast * problem.in_own).max()) + math.log(ufm.K)
+    unit = np.finfo(float).eps / 2
+    return ufm.loss_function.change(value, unit * (problem.m + 16) * reach, ufm.K) + unit * (2 * problem.m + 64) * value

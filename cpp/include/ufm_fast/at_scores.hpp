@@ -12,13 +12,14 @@ template <class T>
 double data_term(const Problem<T>& problem, Matrix<const T> Z, const T* b, Matrix<T> G, T* grad_b,
                  const Execution& execution) {
   const int workers = row_workers(problem, execution);
+  const LogitBias<T> logit_bias(problem, b);
   std::vector<double> values(workers, 0.0);
   std::vector<double> sums(static_cast<std::size_t>(workers * problem.K), 0.0);
   parallel_ranges(problem.M, workers, execution.poll, [&](int worker, Index first, Index last, Interruption& stop) {
     for_each_tile(problem, first, last, worker, stop, [&](Index begin, Index count) {
       const Matrix<T> tile = G.block(begin, count);
       copy<T>(Z.block(begin, count), tile);
-      values[worker] += residual_rows(problem, begin, b, tile, sums.data() + worker * problem.K);
+      values[worker] += residual_rows(problem, begin, logit_bias, tile, sums.data() + worker * problem.K);
     });
   });
   for (int worker = 1; worker < workers; ++worker) {
@@ -33,11 +34,12 @@ double data_term(const Problem<T>& problem, Matrix<const T> Z, const T* b, Matri
 template <class T>
 double gradient_at_scores(const Problem<T>& problem, PointView<const T> p, Matrix<const T> Z, Matrix<T> G,
                           PointView<T> gradient, const Execution& execution) {
+  const LogitBias<T> b(problem, p.b);
   return detail::gradient_from_tiles(problem, p, gradient, row_workers(problem, execution), execution,
                                      [&](int, Index begin, Matrix<const T> H, double* bias_sum, double& value) {
                                        const Matrix<T> tile = G.block(begin, H.rows);
                                        copy<T>(Z.block(begin, H.rows), tile);
-                                       value += residual_rows(problem, begin, p.b, tile, bias_sum);
+                                       value += residual_rows(problem, begin, b, tile, bias_sum);
                                        return tile;
                                      });
 }

@@ -19,6 +19,11 @@ namespace ufm_fast {
 /// nothing is lost to cancellation. The product over a tile of at most `tile_rows` shifted rows is taken in T, at the
 /// speed of that type's SYRK and GEMM, and added to the sum in double.
 ///
+/// How far rounding can have moved a class mean is counted along the way (`errors_`): n additions of rows whose squared
+/// distances from the reference sum to Q err by at most n u sqrt(n Q) together, u = 2^-53, because each errs by u times
+/// a partial sum, which is at most sum |h - reference| <= sqrt(n Q). Differences and steps of the reference err by u
+/// times their size. The reference itself may be any number. The counts below use 2 u, which covers products of u.
+///
 /// Memory: d x d + 2 K d doubles and, while updating, tile_rows x d + d x d numbers of T or, where that is more, 2
 /// block x block a thread instead of d x d; for d <= block no more than (sub_tile_rows + d) x d a thread, unless
 /// squares leave the range of T. The same number of threads gives the same bits. Batches and class counts merge by the
@@ -31,6 +36,7 @@ class ClassStatistics {
         counts_(K, 0),
         settled_counts_(K, 0),
         squares_(K, 0.0),
+        errors_(K, 0.0),
         reference_(K * d, 0.0),
         sums_(K * d, 0.0),
         scatter_(d * d, 0.0),
@@ -72,18 +78,26 @@ class ClassStatistics {
     Vector<double>(scatter_.data(), d_ * d_) += ConstVector<double>(other.scatter_.data(), d_ * d_);
     for (Index k = 0; k < K_; ++k) {
       if (other.counts_[k] == 0) continue;
+      if (counts_[k] == 0) reference(k) = other.reference(k);
+      const Eigen::ArrayXd step = double(other.counts_[k]) * (other.reference(k) - reference(k));
+      sum(k) += step + other.sum(k);
+      errors_[k] += other.errors_[k] + 2 * epsilon * norm(step);
       squares_[k] += other.squares_[k];
       counts_[k] += other.counts_[k];
       settled_counts_[k] = counts_[k];
-      reference(k) += double(other.counts_[k]) / double(counts_[k]) * (other.reference(k) - reference(k));
-      sum(k).setZero();
+      move_reference(k);
     }
   }
 
-  /// Class means (K, d), zero for classes without samples; sums of squared distances to them (K,); and the scatter
-  /// matrix, the sum of (h - mean)(h - mean)^T over all samples (d, d).
-  void read(Matrix<double> means, double* squares, Matrix<double> scatter, const Execution& execution) {
+  /// Class means (K, d), zero for classes without samples; how far each can be from the mean of the features as they
+  /// are (K,); sums of squared distances to the means (K,); and the scatter matrix, the sum of (h - mean)(h - mean)^T
+  /// over all samples (d, d).
+  void read(Matrix<double> means, double* roundings, double* squares, Matrix<double> scatter,
+            const Execution& execution) {
     centre(execution);
+    for (Index k = 0; k < K_; ++k) {
+      roundings[k] = counts_[k] == 0 ? 0 : (errors_[k] + norm(sum(k))) / double(counts_[k]);
+    }
     std::copy(reference_.begin(), reference_.end(), means.data);
     std::copy(squares_.begin(), squares_.end(), squares);
     for (Index i = 0; i < d_; ++i) {
@@ -98,10 +112,12 @@ class ClassStatistics {
   static constexpr Index least_rows_of_slice = 128;
   static constexpr Index strip = 32;         // columns whose sums stay in registers ...
   static constexpr Index rows_together = 4;  // ... over so many rows
+  static constexpr double epsilon = std::numeric_limits<double>::epsilon();
 
   Index K_, d_;
   std::vector<Index> counts_, settled_counts_;  // settled: the count when the reference was last looked at
   std::vector<double> squares_;                 // sum of |h - reference|^2, by class
+  std::vector<double> errors_;                  // bounds on |sums - what they stand for|, by class
   std::vector<double> reference_, sums_;        // (K, d); sums of h - reference
   std::vector<double> scatter_;                 // (d, d), diagonal and above: sum of squares of h - reference
   std::vector<Index> places_;                   // (K,), zeros: scratch of `group`
@@ -119,6 +135,12 @@ class ClassStatistics {
 
   Vector<double> reference(Index k) { return {&reference_[k * d_], d_}; }
   Vector<double> sum(Index k) { return {&sums_[k * d_], d_}; }
+
+  /// Euclidean norm, without overflow.
+  template <class Array>
+  static double norm(const Array& x) {
+    return x.matrix().stableNorm();
+  }
 
   std::vector<Index> classes() const {
     std::vector<Index> all(K_);
@@ -145,8 +167,11 @@ class ClassStatistics {
     if (!(squares <= (sizeof(T) == sizeof(float) ? 1e75 : 1e300))) return false;
     std::vector<Index> off_centre;
     for (const Run& run : groups.runs) {
-      if (counts_[run.label] == 0) settled_counts_[run.label] = run.last - run.first;
-      counts_[run.label] += run.last - run.first;
+      const Index added = run.last - run.first;
+      if (counts_[run.label] == 0) settled_counts_[run.label] = added;
+      counts_[run.label] += added;
+      errors_[run.label] += epsilon * double(added + workers + 1) * std::sqrt(double(counts_[run.label])) *
+                            std::sqrt(squares_[run.label]);
       if (counts_[run.label] >= 16 * settled_counts_[run.label]) {
         settled_counts_[run.label] = counts_[run.label];
         if (sum(run.label).square().sum() > counts_[run.label] * squares_[run.label] / 2)
@@ -384,7 +409,6 @@ class ClassStatistics {
   void centre(const Execution& execution) { centre(classes(), execution); }
 
   /// Makes the mean of these classes their reference: with s = sum of h - reference, the scatter falls by s s^T / n.
-  /// What rounding leaves of s is kept.
   void centre(const std::vector<Index>& labels, const Execution& execution) {
     std::vector<Index> off_centre;
     for (const Index k : labels) {
@@ -395,11 +419,18 @@ class ClassStatistics {
       Vector<double> shift(row, d_);
       shift = sum(k) / std::sqrt(n);
       squares_[k] = std::max(0.0, squares_[k] - shift.square().sum());
-      const Eigen::ArrayXd mean = reference(k) + sum(k) / n;
-      sum(k) -= n * (mean - reference(k));
-      reference(k) = mean;
+      move_reference(k);
     });
     for (const Index k : labels) settled_counts_[k] = counts_[k];
+  }
+
+  /// The mean becomes the reference, and what rounding leaves of the sum is kept.
+  void move_reference(Index k) {
+    const double n = double(counts_[k]);
+    const Eigen::ArrayXd mean = reference(k) + sum(k) / n, step = n * (mean - reference(k));
+    sum(k) -= step;
+    reference(k) = mean;
+    errors_[k] += 2 * epsilon * norm(step);
   }
 };
 

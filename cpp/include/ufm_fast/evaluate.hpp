@@ -134,6 +134,7 @@ template <class T>
 double loss(const Problem<T>& problem, PointView<const T> p, const Execution& execution) {
   const int workers = row_workers(problem, execution);
   const Operand<T> scores(Op::transpose, p.W, execution);
+  const LogitBias<T> b(problem, p.b);
   std::vector<double> values(workers, 0.0);
   parallel_ranges(problem.M, workers, execution.poll, [&](int worker, Index first, Index last, Interruption& stop) {
     const Workspace<T> tile(tallest_tile(problem, first, last) * problem.K);
@@ -141,8 +142,8 @@ double loss(const Problem<T>& problem, PointView<const T> p, const Execution& ex
     double value = detail::ridge_of_features(problem, first, p.H.block(first, last - first));
     for_each_tile(problem, first, last, worker, stop, [&](Index begin, Index count) {
       const Matrix<T> Z(tile.data(), count, problem.K);
-      const auto largest = multiply_scores(problem, begin, scores, p.H.block(begin, count), p.b, Z);
-      value += residual_rows(problem, begin, p.b, Z, ignored.data(), largest);
+      const auto largest = multiply_scores(problem, begin, scores, p.H.block(begin, count), b, Z);
+      value += residual_rows(problem, begin, b, Z, ignored.data(), largest);
     });
     values[worker] = value;
   });
@@ -194,15 +195,15 @@ double loss_and_gradient(const Problem<T>& problem, PointView<const T> p, PointV
                          const Execution& execution) {
   const int workers = row_workers(problem, execution);
   const Operand<T> scores(Op::transpose, p.W, execution);
+  const LogitBias<T> b(problem, p.b);
   std::vector<std::optional<Workspace<T>>> tiles(workers);
   const Index rows = tallest_tile(problem, 0, (problem.M + workers - 1) / workers);
   return detail::gradient_from_tiles(problem, p, gradient, workers, execution,
                                      [&](int worker, Index begin, Matrix<const T> H, double* bias_sum, double& value) {
                                        if (!tiles[worker]) tiles[worker].emplace(rows * problem.K);
                                        const Matrix<T> G(tiles[worker]->data(), H.rows, problem.K);
-                                       const std::vector<T> largest =
-                                           multiply_scores(problem, begin, scores, H, p.b, G);
-                                       value += residual_rows(problem, begin, p.b, G, bias_sum, largest);
+                                       const std::vector<T> largest = multiply_scores(problem, begin, scores, H, b, G);
+                                       value += residual_rows(problem, begin, b, G, bias_sum, largest);
                                        return G;
                                      });
 }

@@ -12,12 +12,13 @@ template <class T>
 void gradient_matrix(const Problem<T>& problem, PointView<const T> p, Matrix<T> G, const Execution& execution) {
   const int workers = row_workers(problem, execution);
   const Operand<T> scores(Op::transpose, p.W, execution);
+  const LogitBias<T> b(problem, p.b);
   parallel_ranges(problem.M, workers, execution.poll, [&](int worker, Index first, Index last, Interruption& stop) {
     std::vector<double> ignored(static_cast<std::size_t>(problem.K), 0.0);
     for_each_tile(problem, first, last, worker, stop, [&](Index begin, Index count) {
       const Matrix<T> tile = G.block(begin, count);
-      const auto largest = multiply_scores(problem, begin, scores, p.H.block(begin, count), p.b, tile);
-      residual_rows(problem, begin, p.b, tile, ignored.data(), largest);
+      const auto largest = multiply_scores(problem, begin, scores, p.H.block(begin, count), b, tile);
+      residual_rows(problem, begin, b, tile, ignored.data(), largest);
     });
   });
 }
@@ -29,13 +30,14 @@ template <class T, class Body>
 void for_each_gradient_tile(const Problem<T>& problem, PointView<const T> p, int workers, const Execution& execution,
                             Body&& body) {
   const Operand<T> scores(Op::transpose, p.W, execution);
+  const LogitBias<T> b(problem, p.b);
   parallel_ranges(problem.M, workers, execution.poll, [&](int worker, Index first, Index last, Interruption& stop) {
     const Workspace<T> tile(tallest_tile(problem, first, last) * problem.K);
     std::vector<double> ignored(static_cast<std::size_t>(problem.K), 0.0);
     for_each_tile(problem, first, last, worker, stop, [&](Index begin, Index count) {
       const Matrix<T> G(tile.data(), count, problem.K);
-      const auto largest = multiply_scores(problem, begin, scores, p.H.block(begin, count), p.b, G);
-      residual_rows(problem, begin, p.b, G, ignored.data(), largest);
+      const auto largest = multiply_scores(problem, begin, scores, p.H.block(begin, count), b, G);
+      residual_rows(problem, begin, b, G, ignored.data(), largest);
       body(worker, begin, G);
     });
   });

@@ -9,8 +9,8 @@ namespace detail {
 /// Rows of score directions D become, in place, the derivative of the gradient matrix, given what is kept of the rows;
 /// the bias part of the derivative is added to `sum`.
 template <class T>
-void second_order_rows(const Problem<T>& problem, Index first, Matrix<const T> kept, const T* direction_b, Matrix<T> D,
-                       double* sum) {
+void second_order_rows(const Problem<T>& problem, Index first, Matrix<const T> kept, const LogitBias<T>& direction_b,
+                       Matrix<T> D, double* sum) {
   std::visit(
       [&](const auto& loss) {
         for_each_weighed_block(
@@ -44,8 +44,8 @@ void gradient_rows(const Problem<T>& problem, Index first, Matrix<const T> kept,
 
 /// Z becomes what is kept of the rows with the features H.
 template <class T>
-void keep_rows(const Problem<T>& problem, Index first, const Operand<T>& scores, Matrix<const T> H, const T* b,
-               Matrix<T> Z) {
+void keep_rows(const Problem<T>& problem, Index first, const Operand<T>& scores, Matrix<const T> H,
+               const LogitBias<T>& b, Matrix<T> Z) {
   const std::vector<T> largest = multiply_scores(problem, first, scores, H, b, Z);
   std::visit(
       [&](const auto& loss) {
@@ -65,9 +65,10 @@ template <class T>
 void keep(const Problem<T>& problem, PointView<const T> p, Matrix<T> kept, const Execution& execution) {
   const int workers = row_workers(problem, execution);
   const Operand<T> scores(Op::transpose, p.W, execution);
+  const LogitBias<T> b(problem, p.b);
   parallel_ranges(problem.M, workers, execution.poll, [&](int worker, Index first, Index last, Interruption& stop) {
     for_each_tile(problem, first, last, worker, stop, [&](Index begin, Index count) {
-      detail::keep_rows(problem, begin, scores, p.H.block(begin, count), p.b, kept.block(begin, count));
+      detail::keep_rows(problem, begin, scores, p.H.block(begin, count), b, kept.block(begin, count));
     });
   });
 }
@@ -87,10 +88,13 @@ bool hessian_products(const Problem<T>& problem, PointView<const T> p, const std
   const int workers = row_workers(problem, execution);
   const Index K = problem.K;
   const Operand<T> scores(Op::transpose, p.W, execution), features(Op::none, p.W, execution);
+  const LogitBias<T> b(problem, p.b);
+  std::vector<LogitBias<T>> moved_b;
   std::vector<Operand<T>> moved_scores, moved_features;
   std::vector<detail::ClassifierGradient<T>> sums;
   std::vector<double> checks(workers, 0.0);
   for (std::size_t i = 0; i < v.size(); ++i) {
+    moved_b.emplace_back(problem, v[i].b);
     moved_scores.emplace_back(Op::transpose, v[i].W, execution);
     moved_features.emplace_back(Op::none, v[i].W, execution);
     sums.emplace_back(problem, v[i], out[i], workers, execution);
@@ -103,7 +107,7 @@ bool hessian_products(const Problem<T>& problem, PointView<const T> p, const std
       const Matrix<const T> H = p.H.block(begin, count);
       const Matrix<T> P(tiles.data(), count, K), G(tiles.data() + height * K, count, K);
       const Matrix<T> dG(tiles.data() + 2 * height * K, count, K);
-      if (kept.data == nullptr) detail::keep_rows(problem, begin, scores, H, p.b, P);
+      if (kept.data == nullptr) detail::keep_rows(problem, begin, scores, H, b, P);
       const Matrix<const T> at_p = kept.data == nullptr ? Matrix<const T>(P) : kept.block(begin, count);
       detail::gradient_rows(problem, begin, at_p, G);
       for (std::size_t i = 0; i < v.size(); ++i) {
@@ -112,7 +116,7 @@ bool hessian_products(const Problem<T>& problem, PointView<const T> p, const std
         moved_scores[i].multiply(H, false, dG);
         stop.check(worker);
         scores.multiply(V, true, dG);
-        detail::second_order_rows(problem, begin, at_p, v[i].b, dG, part.b.data());
+        detail::second_order_rows(problem, begin, at_p, moved_b[i], dG, part.b.data());
         stop.check(worker);
         part.W.add(dG, H);
         stop.check(worker);

@@ -137,6 +137,7 @@ class HessianOperator {
       bias_curvature_ = plain;
     } else {
       const Workspace<T> row(problem_.K);
+      const LogitBias<T> b(problem_, p_.b);
       for (Index m = 0; m < problem_.M; ++m) {
         Vector<T> p(row.data(), problem_.K);
         if (kept_) {
@@ -144,9 +145,7 @@ class HessianOperator {
         } else {
           gemm<T>(Op::none, Op::transpose, 1, p_.H.block(m, 1), p_.W, 0, Matrix<T>(row.data(), 1, problem_.K));
           std::visit(
-              [&](const auto& loss) {
-                loss.keep(row.data(), affine_of(problem_, m, p_.b), problem_.labels[m], nullptr);
-              },
+              [&](const auto& loss) { loss.keep(row.data(), affine_of(problem_, m, b), problem_.labels[m], nullptr); },
               problem_.loss);
         }
         p[problem_.labels[m]] = T(0);

@@ -18,7 +18,7 @@ struct LossAndFactor {
 };
 
 // A loss is a policy on one sample: its K scores z, how they become logits, and its label. Every driver is built on
-// these:
+// these, and on whether a common shift of the logits leaves the loss as it is (`shift_invariant`):
 //
 //   value_and_residual(z, affine, label, largest) -> l and a factor; factor z is then l' at the logits
 //   keep(z, affine, label, largest)               z becomes what the second-order product needs ("kept")
@@ -32,6 +32,8 @@ struct LossAndFactor {
 /// Kept: the softmax of the logits.
 template <class T>
 struct CrossEntropy {
+  static constexpr bool shift_invariant = true;
+
   Index K;
   T smoothing;
 
@@ -47,14 +49,15 @@ struct CrossEntropy {
     Vector<T>(z, K) *= T(1) / e.total;
   }
 
-  /// (diag(p) - p p^T) dz. It does not change when dz shifts, so dz is taken relative to its label entry, where p may
-  /// be within rounding of one.
+  /// (diag(p) - p p^T) dz. It does not change when dz shifts, so dz is taken relative to its entry at the likely class,
+  /// where p may be within rounding of one.
   void second_order(const T* kept, T* dz, Index label) const {
-    const T shift = dz[label];
+    const Index likely = likely_class(kept, label);
+    const T shift = dz[likely];
     const T mean = elementwise::shifted_dot(kept, dz, K, shift);
     Vector<T> d(dz, K);
     d = ConstVector<T>(kept, K) * (d - (shift + mean));
-    dz[label] = -kept[label] * mean;
+    dz[likely] = -kept[likely] * mean;
   }
 
   void residual(T* kept, Index label) const {
@@ -70,6 +73,12 @@ struct CrossEntropy {
     T label;   ///< exp(z_label - max z)
     T total;   ///< their sum
   };
+
+  /// The class of probability 1/2 or more, if there is one, else the label.
+  Index likely_class(const T* p, Index label) const {
+    if (p[label] >= T(0.5) || ConstVector<T>(p, K).maxCoeff() < T(0.5)) return label;
+    return std::max_element(p, p + K) - p;
+  }
 
   /// z becomes exp(logits - largest logit), but zero at the label.
   Exponentials exponentials(T* z, Affine<T> affine, Index label, const T* known_largest) const {
@@ -109,6 +118,8 @@ struct CrossEntropy {
 /// Half the squared error: l = |z - e_label|^2 / 2. Kept: the residual z - e_label.
 template <class T>
 struct SquaredError {
+  static constexpr bool shift_invariant = false;
+
   Index K;
 
   LossAndFactor<T> value_and_residual(T* z, Affine<T> affine, Index label, const T*) const {

@@ -39,21 +39,27 @@ using Vector = Eigen::Map<Eigen::Array<T, Eigen::Dynamic, 1>>;
 template <class T>
 using ConstVector = Eigen::Map<const Eigen::Array<T, Eigen::Dynamic, 1>>;
 
-/// Sum of squares, accumulated in double whatever T is. Calls each(i, count) on the way, for pieces of the numbers.
+/// Sum of squares, accumulated in double whatever T is, in blocks, so that the rounding error stays small however many
+/// numbers there are. Calls each(i, count) on the way, for pieces of the numbers.
 template <class T, class Each>
 double squared_norm(const T* x, Index size, Each&& each) {
-  constexpr Index lanes = 32;
-  double squares[lanes] = {};
-  Index i = 0;
-  for (; i + lanes <= size; i += lanes) {
-    for (Index lane = 0; lane < lanes; ++lane) squares[lane] += double(x[i + lane]) * double(x[i + lane]);
-    each(i, std::integral_constant<int, lanes>());
+  constexpr Index lanes = 32, block = 128 * lanes;
+  double total = 0;
+  for (Index first = 0; first < size; first += block) {
+    const Index last = std::min(size, first + block);
+    double squares[lanes] = {};
+    Index i = first;
+    for (; i + lanes <= last; i += lanes) {
+      for (Index lane = 0; lane < lanes; ++lane) squares[lane] += double(x[i + lane]) * double(x[i + lane]);
+      each(i, std::integral_constant<int, lanes>());
+    }
+    for (; i < last; ++i) {
+      squares[0] += double(x[i]) * double(x[i]);
+      each(i, std::integral_constant<int, 1>());
+    }
+    total += ConstVector<double>(squares, lanes).sum();
   }
-  for (; i < size; ++i) {
-    squares[0] += double(x[i]) * double(x[i]);
-    each(i, std::integral_constant<int, 1>());
-  }
-  return ConstVector<double>(squares, lanes).sum();
+  return total;
 }
 
 template <class T>

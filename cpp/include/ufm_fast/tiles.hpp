@@ -1,5 +1,6 @@
 #pragma once
 
+#include <algorithm>
 #include <limits>
 #include <variant>
 #include <vector>
@@ -42,17 +43,44 @@ Index tallest_tile(const Problem<T>& problem, Index first, Index last) {
   return std::min(tile_rows(problem), last - first);
 }
 
+/// The bias as logits get it. Where a common shift of the logits does not change the loss, the middle of the range of b
+/// is taken out: added to the scores, a large shift would round away their last digits.
+template <class T>
+class LogitBias {
+ public:
+  LogitBias(const Problem<T>& problem, const T* b) : data_(problem.bias ? b : nullptr) {
+    const bool shift_invariant = std::visit([](const auto& loss) { return loss.shift_invariant; }, problem.loss);
+    if (data_ == nullptr || !shift_invariant) return;
+    const auto [least, most] = std::minmax_element(b, b + problem.K);
+    const T middle = *least / 2 + *most / 2;
+    centred_.resize(static_cast<std::size_t>(problem.K));
+    std::transform(b, b + problem.K, centred_.begin(), [middle](T x) { return x - middle; });
+    data_ = centred_.data();
+  }
+  LogitBias(const LogitBias&) = delete;
+  LogitBias& operator=(const LogitBias&) = delete;
+  LogitBias(LogitBias&&) = default;  // the vector's numbers stay where they are
+  LogitBias& operator=(LogitBias&&) = default;
+
+  /// Null without bias.
+  const T* data() const { return data_; }
+
+ private:
+  std::vector<T> centred_;
+  const T* data_;
+};
+
 /// How the scores of sample m become logits.
 template <class T>
-Affine<T> affine_of(const Problem<T>& problem, Index m, const T* b) {
-  return {problem.scales[m], problem.bias ? b : nullptr};
+Affine<T> affine_of(const Problem<T>& problem, Index m, const LogitBias<T>& b) {
+  return {problem.scales[m], b.data()};
 }
 
 /// The product `scores`, Z = H W^T, for the samples from `first` on. Returns their largest logits where these can be
 /// had while Z is in a cache, and nothing otherwise.
 template <class T>
 std::vector<T> multiply_scores(const Problem<T>& problem, Index first, const Operand<T>& scores, Matrix<const T> H,
-                               const T* b, Matrix<T> Z) {
+                               const LogitBias<T>& b, Matrix<T> Z) {
   if (!scores.is_packed() || !std::holds_alternative<CrossEntropy<T>>(problem.loss)) {
     scores.multiply(H, false, Z);
     return {};
@@ -83,7 +111,7 @@ void for_each_weighed_block(const Problem<T>& problem, Index first, Matrix<T> X,
 /// Turns rows of Z = H W^T into rows of the gradient matrix, adds their bias gradient to `sum`, and returns the data
 /// term of the loss. `largest`: the rows' largest logits, if known.
 template <class T>
-double residual_rows(const Problem<T>& problem, Index first, const T* b, Matrix<T> z, double* sum,
+double residual_rows(const Problem<T>& problem, Index first, const LogitBias<T>& b, Matrix<T> z, double* sum,
                      const std::vector<T>& largest = {}) {
   return std::visit(
       [&](const auto& loss) {

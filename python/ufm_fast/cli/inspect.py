@@ -11,6 +11,7 @@ from typing import Annotated, Any
 
 import numpy as np
 import typer
+from numpy.typing import NDArray
 from rich import print as rich_print
 from rich.console import Group
 from rich.table import Table
@@ -39,6 +40,16 @@ def inspect(
     b: Annotated[
         str | None,
         typer.Option("--b", help="Name of the bias, (K,). [default: b where there is one]", rich_help_panel=_ARRAYS),
+    ] = None,
+    classes: Annotated[
+        str | None,
+        typer.Option(
+            help="Name of the labels that belong to the rows of W, (K,). [default: 0 to K - 1]",
+            rich_help_panel=_ARRAYS,
+        ),
+    ] = None,
+    ignore_index: Annotated[
+        int | None, typer.Option(help="Leave out samples with this label.", rich_help_panel=_ARRAYS)
     ] = None,
     loss: options.Loss = options.LossName.cross_entropy,
     lambda_W: Annotated[
@@ -70,16 +81,17 @@ def inspect(
     try:
         with open_arrays(*files) as arrays, follow_count("batches", enabled=not as_json) as progress:
             bias = b or ("b" if "b" in arrays else None)
-            wanted = [W, H, labels] + ([bias] if bias else [])
+            wanted = [W, H, labels, *(name for name in (bias, classes) if name)]
             missing = [name for name in wanted if name not in arrays]
             if missing:
                 raise ValueError(f"no array {', '.join(missing)} in the files: there is {', '.join(arrays) or 'none'}")
-            classifier = arrays[W][:]
+            classifier = _whole(arrays, W)
             with warnings.catch_warnings(record=True) as caught:
                 warnings.simplefilter("always", RuntimeWarning)
                 found = uf.inspect(
-                    classifier, arrays[H], arrays[labels][:], arrays[bias][:] if bias else None,
+                    classifier, arrays[H], _whole(arrays, labels), _whole(arrays, bias) if bias else None,
                     lambda_W=lambda_W, lambda_H=lambda_H, lambda_b=lambda_b, loss=loss.value, solve=not no_solve,
+                    classes=_whole(arrays, classes) if classes else None, ignore_index=ignore_index,
                     threads=threads, progress=progress,
                 )  # fmt: skip
     except ModuleNotFoundError as error:
@@ -96,6 +108,13 @@ def inspect(
         from ..plotting_inspection import plot_inspection
 
         save_figure(plot, plot_inspection(classifier, found))
+
+
+def _whole(arrays: dict[str, Any], name: str) -> NDArray[Any]:
+    if not arrays[name].shape:
+        raise ValueError(f"{name} must have rows, but holds one number")
+    whole: NDArray[Any] = arrays[name][:]
+    return whole
 
 
 def _summarize(found: uf.Inspection) -> dict[str, Any]:

@@ -61,8 +61,8 @@ def minimize(
         Start. Without one, ``ufm.random_point(seed)`` serves where ``d < K - 1``. A bias with little or no decay is
         replaced by the best one for W and H.
     tol : float, default 1e-8
-        Largest certified ``(loss - lower_bound) / |loss|`` that counts as success; at least about 1e-13 (K = 50) to
-        2e-12 (K = 1000), the rounding allowance of a bound.
+        Largest certified ``(loss - lower_bound) / |loss|`` that counts as success; at least about 3e-13 (K = 50) to
+        4e-12 (K = 1000), the allowance for rounding of bound and loss.
     max_evaluations : int, optional
         Largest number of evaluations of loss and gradient; 10 000 by default.
     callback : callable, optional
@@ -143,8 +143,8 @@ def minimize(
 
 
 def smallest_tolerance(K: int) -> float:
-    """Twice the relative allowance that a bound makes for rounding."""
-    return 2 * (100 + 4 * K) * float(np.finfo(float).eps)
+    """Four times the relative allowance that a bound makes for rounding; a loss has one of that order."""
+    return 4 * (100 + 4 * K) * float(np.finfo(float).eps)
 
 
 def _adapted(ufm: UFM, callback: Callable[..., Any] | None) -> Callback | None:
@@ -188,12 +188,14 @@ def _result(ufm: UFM, q: ClassProblem, run: Run, status: int, tol: float) -> Opt
         A, B, b = q.coordinates(point)
         value, G, _ = q.data_term(product(B, A.T, q.workers), b)
         dual = Dual(q)
-        certificate = certificate_of(value + q.penalty(A, B, b), run.lower_bound, dual.norm(G), q.tau)
+        loss = value + q.penalty(A, B, b)
+        certificate = certificate_of(loss, q.rounding(A, B, b, loss), run.lower_bound, dual.norm(G), q.tau)
         run.charge(1, q.d)
         run.charge(dual.products, q.K)
     else:
         here = certify(ufm, point)
-        certificate = certificate_of(here.loss, max(run.lower_bound, here.lower_bound), here.spectral_norm, q.tau)
+        bound = max(run.lower_bound, here.lower_bound)
+        certificate = certificate_of(here.loss, here.rounding, bound, here.spectral_norm, q.tau)
     success = certificate.is_global(tol)
     if success:
         status = CERTIFIED

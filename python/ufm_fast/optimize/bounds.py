@@ -6,6 +6,7 @@ import numpy as np
 
 from .._classes import ClassProblem
 from .._dual import Dual
+from ..certificate import certified_gap
 from .objective import Objective, State
 from .run import Run
 
@@ -46,17 +47,18 @@ class Bounds:
         dual, relative = self.dual, decrease / abs(state.loss)
         before = dual.products
         state = objective.polished(state, dual)
-        self._raise(self.run.lower_bound, state.loss)
+        rounding = objective.q.rounding(state.A, state.B, state.b, state.loss)
+        self._raise(self.run.lower_bound, state.loss, rounding)
         if not (self.certified or self.proximal):
-            self._raise(dual.newton_schulz_bound(state.G), state.loss)
+            self._raise(dual.newton_schulz_bound(state.G), state.loss, rounding)
             self.proximal = relative <= self.tol and self.gap > max(self.tol, 10 * relative)
         if self.proximal and not self.certified:
-            self._raise(dual.prox_bound(state.Z, state.G), state.loss)
+            self._raise(dual.prox_bound(state.Z, state.G), state.loss, rounding)
         if not self.certified:
             self.threshold = relative * min(0.5, max(0.1, 1.5 * self.tol / self.gap))
         self.run.charge(dual.products - before, objective.q.K)
         return state
 
-    def _raise(self, bound: float, loss: float) -> None:
+    def _raise(self, bound: float, loss: float, rounding: float) -> None:
         self.run.lower_bound = max(self.run.lower_bound, bound)
-        self.gap = max(0.0, loss - self.run.lower_bound) / abs(loss)
+        self.gap = certified_gap(loss, rounding, self.run.lower_bound) / loss

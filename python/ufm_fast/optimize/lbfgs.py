@@ -69,7 +69,7 @@ def descend(
             run.hold(loop_content(state, metric, memory, bounds, escapes))
         metric.update(state)
         direction, slope = memory.direction(metric.apply)
-        if slope > 0:
+        if not slope <= 0:  # nor where it is NaN
             memory = new_memory(objective, state, metric)
             direction, slope = memory.direction(metric.apply)
         decrease = -0.5 * slope
@@ -88,7 +88,7 @@ def descend(
             memory = new_memory(objective, state, metric)
             bounds.restart()
             continue
-        if decrease <= 1e-6 * bounds.tol * abs(state.loss):
+        if not decrease > 1e-6 * bounds.tol * abs(state.loss):
             return state, STALLED
         found = line_search(partial(_trial, objective, state, direction), state.loss, slope)
         if found is None:

@@ -1,0 +1,302 @@
+"""What users hand in as features, labels and classifiers: the right numbers or an error that names the argument."""
+
+import re
+import warnings
+from fractions import Fraction
+
+import numpy as np
+import pytest
+from scipy import sparse
+
+import ufm_fast as uf
+
+K, D, N = 5, 7, 60
+
+
+def example():
+    rng = np.random.default_rng(0)
+    means, labels = rng.standard_normal((K, D)), rng.integers(0, K, N)
+    labels[:K] = np.arange(K)
+    H = means[labels] + 0.3 * rng.standard_normal((N, D))
+    return {"W": means + 0.3 * rng.standard_normal((K, D)), "H": H, "labels": labels, "b": rng.standard_normal(K)}
+
+
+def assert_same(found, expected, rel=1e-12):
+    assert np.array_equal(found.counts, expected.counts)
+    for name in ("N", "nc1", "cdnv", "nc2_means", "nc3_product", "nc4_agreement", "bias_term", "norm_ratio"):
+        assert getattr(found, name) == pytest.approx(getattr(expected, name), rel=rel), name
+
+
+# Labels
+
+
+@pytest.mark.parametrize(
+    ("mark", "dtype"), [(-1, np.int64), (-100, np.int32), (255, np.uint8), (255, np.uint64), (K, np.int64)]
+)
+def test_a_mark_for_samples_without_a_class_is_no_class(mark, dtype):
+    """K different labels, of which one is no class: taken in their order, every class would be shifted."""
+    arrays = example()
+    marked = np.where(arrays["labels"] == K - 1, mark, arrays["labels"]).astype(dtype)
+    count = int((arrays["labels"] == K - 1).sum())
+    message = rf"labels must lie in \[0, 5\), but {count} samples have {mark}: ignore_index={mark} leaves them out"
+    for measure in (uf.nc_metrics, uf.inspect):
+        with pytest.raises(ValueError, match=message):
+            measure(**(arrays | {"labels": marked}))
+    with pytest.raises(ValueError, match=message):
+        uf.NCAccumulator(K, D).update(arrays["H"], marked)
+
+
+@pytest.mark.parametrize("labels", [[-3, -1, -1, 0, 7], [1, 2, 3, 5, 5], [10, 20, 30, 40, 50]])
+def test_other_labels_need_classes(labels):
+    arrays = example()
+    all_labels = np.resize(labels, N)
+    with pytest.raises(ValueError, match="classes= gives the label that belongs to each row of W"):
+        uf.nc_metrics(**(arrays | {"labels": all_labels}))
+
+
+def test_labels_from_1_to_K_are_taken_with_a_warning():
+    arrays = example()
+    one_based = arrays | {"labels": arrays["labels"] + 1}
+    with pytest.warns(RuntimeWarning, match=r"labels go from 1 to 5: label k is taken to belong to row k - 1 of W"):
+        found = uf.nc_metrics(**one_based)
+    assert_same(found, uf.nc_metrics(**arrays))
+    assert_same(uf.nc_metrics(**one_based, classes=range(1, K + 1)), found)
+
+
+def test_unsigned_labels_do_not_wrap():
+    arrays = example()
+    labels = arrays["labels"].astype(np.uint64)
+    assert_same(uf.nc_metrics(**(arrays | {"labels": labels})), uf.nc_metrics(**arrays))
+    labels[3] += np.uint64(2**63)
+    for more in ({}, {"classes": range(K)}, {"ignore_index": -1}):
+        with pytest.raises(ValueError, match=rf"labels must be below 2\^63, but there is {labels[3]}"):
+            uf.nc_metrics(**(arrays | {"labels": labels}), **more)
+    with pytest.raises(ValueError, match=r"classes must be below 2\^63"):
+        uf.NCAccumulator(2, D, classes=np.array([0, 2**63], dtype=np.uint64))
+
+
+@pytest.mark.parametrize("mark", [-100, 255, 2])
+def test_ignored_samples_are_left_out(mark):
+    """Among the others, and a whole batch of them."""
+    arrays = example()
+    order = np.random.default_rng(1).permutation(N + 9)
+    H = np.concatenate([np.full((5000, D), 1e3), np.concatenate([arrays["H"], np.full((9, D), -1e3)])[order]])
+    labels = np.concatenate([np.full(5000, mark), np.append(arrays["labels"], [mark] * 9)[order]])
+    kept = labels != mark
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # class 2 has no samples where its label is the mark
+        expected = uf.nc_metrics(**(arrays | {"H": H[kept], "labels": labels[kept]}))
+        found = uf.nc_metrics(**(arrays | {"H": H, "labels": labels}), ignore_index=mark)
+        for name, value in expected.scalars().items():
+            assert getattr(found, name) == (pytest.approx(value, rel=1e-12, nan_ok=True) if name != "centre" else value)
+        accumulator = uf.NCAccumulator(K, D, ignore_index=mark)
+        for rows in np.array_split(np.arange(len(H)), 7):
+            accumulator.update(H[rows], labels[rows])
+        assert np.array_equal(accumulator.counts, expected.counts)
+        found = accumulator.result(arrays["W"], arrays["b"], batches=[H[kept]])
+    assert found.nc1 == pytest.approx(expected.nc1, rel=1e-10, nan_ok=True)
+    assert found.nc4_agreement == pytest.approx(expected.nc4_agreement, nan_ok=True)
+
+
+def test_ignored_labels_from_1_to_K():
+    arrays = example()
+    labels = np.append(arrays["labels"] + 1, [0] * 4)
+    H = np.concatenate([arrays["H"], np.ones((4, D))])
+    with pytest.warns(RuntimeWarning, match="labels go from 1 to 5"):
+        found = uf.nc_metrics(arrays["W"], H, labels, arrays["b"], ignore_index=0)
+    assert_same(found, uf.nc_metrics(**arrays))
+
+
+@pytest.mark.parametrize(
+    ("error", "message", "options"),
+    [
+        (TypeError, "ignore_index must be an int, not float", {"ignore_index": -1.0}),
+        (TypeError, "ignore_index must be an int, not bool", {"ignore_index": True}),
+        (ValueError, r"ignore_index must lie in \[-2\^63, 2\^63\)", {"ignore_index": 2**64 - 1}),
+        (TypeError, "classes must be integers, not float64", {"classes": np.arange(5.0)}),
+        (TypeError, "classes must not be a masked array", {"classes": np.ma.arange(5)}),
+        (ValueError, r"classes must be 5 ints, one for each row of W, not of shape \(4,\)", {"classes": range(4)}),
+    ],
+)
+def test_bad_options(error, message, options):
+    with pytest.raises(error, match=message):
+        uf.nc_metrics(**example(), **options)
+    with pytest.raises(error, match=message):
+        uf.NCAccumulator(K, D, **options)
+
+
+def test_no_samples():
+    arrays = example()
+    with pytest.raises(ValueError, match="H must hold samples, but has 0 rows"):
+        uf.nc_metrics(arrays["W"], np.zeros((0, D)), [])
+    with pytest.raises(ValueError, match="but has 2 rows, none of a label other than ignore_index=-1"):
+        uf.inspect(arrays["W"], np.zeros((2, D)), [-1, -1], ignore_index=-1)
+
+
+# Arrays
+
+
+class Readable:
+    """What NumPy can read, and nothing else."""
+
+    def __init__(self, array):
+        self.array = array
+
+    def __array__(self, dtype=None, copy=None):
+        return self.array
+
+
+class Guarded:
+    """As a tensor that requires a gradient."""
+
+    shape = (N, D)
+
+    def __getitem__(self, rows):
+        return self
+
+    def __array__(self, dtype=None, copy=None):
+        raise RuntimeError("it requires a gradient")
+
+
+GOOD = {
+    "big-endian": lambda x: x.astype(x.dtype.newbyteorder(">")),
+    "list": lambda x: x.tolist(),
+    "strided": lambda x: np.repeat(x, 2, axis=0)[::2],
+    "backwards": lambda x: np.ascontiguousarray(x[::-1])[::-1],
+    "Fortran order": np.asfortranarray,
+    "readable": Readable,
+    "memoryview": lambda x: memoryview(np.ascontiguousarray(x)),
+    "read-only": lambda x: np.frombuffer(x.tobytes(), x.dtype).reshape(x.shape),
+}
+
+
+@pytest.mark.parametrize("name", ["W", "H", "labels", "b"])
+@pytest.mark.parametrize("kind", GOOD)
+def test_arrays_of_every_layout(name, kind):
+    arrays = example()
+    found = uf.nc_metrics(**(arrays | {name: GOOD[kind](arrays[name])}))
+    assert_same(found, uf.nc_metrics(**arrays))
+
+
+@pytest.mark.parametrize("dtype", [">f4", "<f4", ">f2", "int8"])
+@pytest.mark.parametrize("name", ["W", "H", "b"])
+def test_numbers_of_every_type(name, dtype):
+    arrays = example()
+    arrays[name] = np.round(20 * arrays[name])
+    assert_same(uf.nc_metrics(**(arrays | {name: arrays[name].astype(dtype)})), uf.nc_metrics(**arrays), rel=1e-6)
+
+
+BAD = {
+    "masked": np.ma.masked_greater,
+    "unmasked": lambda x, _: np.ma.masked_array(x),
+    "complex": lambda x, _: x.astype(complex),
+    "objects": lambda x, _: x.astype(object),
+    "text": lambda x, _: x.astype(str),
+    "bytes": lambda x, _: x.astype("S"),
+    "bool": lambda x, _: x > 0,
+    "long double": lambda x, _: x.astype("g"),
+    "fractions": lambda x, _: np.vectorize(Fraction, otypes=[object])(x).tolist(),
+    "ragged": lambda x, _: [[1.0, 2.0], [3.0]],
+    "generator": lambda x, _: (row for row in x),
+    "dict": lambda x, _: {0: 1},
+    "set": lambda x, _: {1},
+    "word": lambda x, _: "abc",
+    "number": lambda x, _: 3,
+    "type": lambda x, _: float,
+    "structure": lambda x, _: np.zeros(len(x), dtype=[("a", float)]),
+    "sparse": lambda x, _: sparse.csr_matrix(x),
+    "refuses": lambda x, _: Guarded(),
+    "empty": lambda x, _: x[:0],
+    "a dimension more": lambda x, _: x[None],
+    "a dimension less": lambda x, _: x[0],
+    "no columns": lambda x, _: x[..., :0],
+}
+
+
+@pytest.mark.parametrize("name", ["W", "H", "labels", "b"])
+@pytest.mark.parametrize("kind", BAD)
+def test_everything_else_is_refused_by_name(name, kind):
+    arrays = example()
+    bad = arrays | {name: BAD[kind](arrays[name], 1)}
+    if name == "H" and kind == "empty":
+        bad["labels"] = bad["labels"][:0]
+    for measure in (uf.nc_metrics, uf.inspect):
+        with pytest.raises((TypeError, ValueError), match=f"^{name} must "):
+            measure(**bad)
+    if name in ("H", "labels"):
+        if kind == "empty":  # an empty batch is one
+            bad = arrays | {"labels": arrays["labels"][:0]}
+        with pytest.raises((TypeError, ValueError), match=f"^{'labels' if kind == 'empty' else name} must "):
+            uf.NCAccumulator(K, D).update(bad["H"], bad["labels"])
+    else:
+        accumulator = uf.NCAccumulator(K, D).update(arrays["H"], arrays["labels"])
+        with pytest.raises((TypeError, ValueError), match=f"^{name} must "):
+            accumulator.result(bad["W"], bad["b"])
+
+
+@pytest.mark.parametrize(
+    ("message", "change"),
+    [
+        ("H must not be a masked array: fill its masked entries, or drop", lambda a: {"H": np.ma.masked_array(a["H"])}),
+        ("H must be float32 or float64, not csr_matrix", lambda a: {"H": sparse.csr_matrix(a["H"])}),
+        ("cannot be read as one: it requires a gradient", lambda a: {"H": Guarded()}),
+        ("H must have shape (rows, 7), not (7, 60): transpose it", lambda a: {"H": a["H"].T}),
+        ("b must have shape (7,), not (5,), for this W, whose rows are classes: transpose it",
+         lambda a: {"W": a["W"].T}),
+        ("labels must have shape (60,), not (60, 1): labels.reshape(-1) has it",
+         lambda a: {"labels": a["labels"][:, None]}),
+        ("labels must have shape (60,), not (59,): H has 60 rows", lambda a: {"labels": a["labels"][1:]}),
+        ("W must have at least two rows, not 1", lambda a: {"W": a["W"][:1]}),
+        ("W must have at least one column, not 0", lambda a: {"W": a["W"][:, :0]}),
+        ("W must be smaller: the squares of its entries overflow", lambda a: {"W": 1e200 * a["W"]}),
+        ("b must be smaller: the squares of its entries overflow", lambda a: {"b": 1e200 * a["b"]}),
+        ("H must be smaller: the squares of its class means overflow", lambda a: {"H": 1e160 * a["W"][a["labels"]]}),
+        ("H must be larger: the squares of differences of its class means underflow", lambda a: {"H": 1e-180 * a["H"]}),
+    ],
+)  # fmt: skip
+def test_messages(message, change):
+    arrays = example()
+    with pytest.raises((TypeError, ValueError), match=re.escape(message)):
+        uf.nc_metrics(**(arrays | change(arrays)))
+
+
+class Shrinking:
+    """Features that say they have more rows than they give."""
+
+    shape = (N, D)
+
+    def __getitem__(self, rows):
+        return np.zeros((N - 1, D))
+
+
+def test_batches_must_hold_the_samples_that_were_counted():
+    arrays = example()
+    accumulator = uf.NCAccumulator(K, D).update(arrays["H"], arrays["labels"])
+    for rows in (slice(N - 1), np.arange(2 * N) % N):
+        with pytest.raises(ValueError, match="batches must hold the 60 samples that were counted, once more"):
+            accumulator.result(arrays["W"], batches=[arrays["H"][rows]])
+    with pytest.raises(ValueError, match="batches must be finite"):
+        accumulator.result(arrays["W"], batches=[np.full((N, D), np.nan)])
+    with pytest.raises(ValueError, match=r"H\[0:60\] must have as many rows, not 59"):
+        uf.nc_metrics(arrays["W"], Shrinking(), arrays["labels"])
+
+
+@pytest.mark.parametrize(
+    ("error", "message", "sizes"),
+    [
+        (ValueError, "K must be .*, not 0", (0, 3)),
+        (ValueError, "d must be .*, not -1", (2, -1)),
+        (TypeError, "K must be an int, not", (2.0, 3)),
+        (TypeError, "d must be an int, not", (2, "3")),
+        (ValueError, "K = 4294967296 and d = 4294967296 must be smaller", (2**32, 2**32)),
+        (ValueError, "K = 2 and d = 4611686018427387904 must be smaller", (2, 2**62)),
+    ],
+)
+def test_sizes(error, message, sizes):
+    with pytest.raises(error, match=message):
+        uf.NCAccumulator(*sizes)
+
+
+def test_merge_takes_accumulators_only():
+    with pytest.raises(TypeError, match="other must be an NCAccumulator, not ndarray"):
+        uf.NCAccumulator(2, 3).merge(np.zeros(3))
