@@ -39,11 +39,10 @@ template <class MakeOperator>
 Solution solve(Index size, py::handle start, EigenOptions options, int threads, MakeOperator&& make) {
   const Index rows = row_count(start);
   std::vector<double> vectors_in = start_vectors(start, rows, size);
-  const Index wanted = options.count + options.guards;
   if (options.count < 1 || options.guards < 0 || rows < options.count) {
     throw py::value_error("count must be positive, guards not negative, and start have at least count rows");
   }
-  if (options.basis < 3 * wanted + 6 || options.basis < rows) {
+  if ((options.basis - 6) / 3 - options.guards < options.count || options.basis < rows) {
     throw py::value_error("basis must be at least 3 (count + guards) + 6, and the rows of start");
   }
   array_size<double>({3, options.basis, size});  // the search space, its image and the residuals
