@@ -160,7 +160,9 @@ def test_sizes_that_would_wrap_are_refused():
         lambda: p.flat_hvps(np.ones(15), np.empty((0, 2**59)), None, 1),
         lambda: _core.hessian_eigenpairs(p, W, W, b, np.ones((1, 15)), 1, 0, 2**61, 0.1, 9, False, False, 1),
         lambda: _core.gradient_eigenpairs(p, W, W, b, np.ones((0, 3)), np.ones((1, 3)), 1, 0, 2**61, 0.1, 9, False, 1),
-        lambda: _core.gradient_eigenpairs(p, W, W, b, np.ones((0, 3)), np.ones((1, 3)), 1, 2**63 - 1, 99, 0.1, 9, False, 1),
+        lambda: _core.gradient_eigenpairs(
+            p, W, W, b, np.ones((0, 3)), np.ones((1, 3)), 1, 2**63 - 1, 99, 0.1, 9, False, 1
+        ),
         lambda: _core.leading_eigenpairs(np.eye(3), np.ones((1, 3)), 1, 2**61, 0.1, 9, 1),
         lambda: _core.pair_metric(p, np.eye(3), np.ones(15), b, b, 0.0, np.ones(15), 2**62, 1),
         *(lambda threads=threads: _core.gram(np.eye(3), threads) for threads in (-1, 0, 4097, 2**31 - 1)),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -315,7 +316,9 @@ def _explored(tasks: Iterable[tuple[UFM, int, int, dict[str, Any]]], jobs: int) 
     from joblib import Parallel, delayed
 
     # Workers without work for 10 s leave (within a minute): their parent may have been killed.
-    parallel = Parallel(n_jobs=jobs, return_as="generator_unordered", idle_worker_timeout=10)
+    parallel = Parallel(
+        n_jobs=jobs, return_as="generator_unordered", idle_worker_timeout=10, initializer=_ignore_interrupts
+    )
     records = parallel(delayed(_explore)(*task) for task in tasks)
     try:
         for record in records:  # noqa: UP028 - "yield from" would close them itself
@@ -324,6 +327,11 @@ def _explored(tasks: Iterable[tuple[UFM, int, int, dict[str, Any]]], jobs: int) 
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # of work cancelled, after an error that says more
             records.close()
+
+
+def _ignore_interrupts() -> None:
+    """In a worker: Ctrl-C in a terminal reaches all processes, and it is the parent that ends the workers."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _census(models: tuple[UFM, ...], settings: dict[str, Any], records: Iterable[dict[str, Any]]) -> Census:
