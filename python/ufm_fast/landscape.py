@@ -7,7 +7,7 @@ import signal
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -316,10 +316,9 @@ def _explored(tasks: Iterable[tuple[UFM, int, int, dict[str, Any]]], jobs: int) 
     from joblib import Parallel, delayed
 
     # Workers without work for 10 s leave (within a minute): their parent may have been killed.
-    parallel = Parallel(
-        n_jobs=jobs, return_as="generator_unordered", idle_worker_timeout=10, initializer=_ignore_interrupts
-    )
-    records = parallel(delayed(_explore)(*task) for task in tasks)
+    parallel = Parallel(n_jobs=jobs, return_as="generator_unordered", idle_worker_timeout=10)
+    with _interrupts_held():
+        records = parallel(delayed(_explore)(*task) for task in tasks)
     try:
         for record in records:  # noqa: UP028 - "yield from" would close them itself
             yield record
@@ -329,9 +328,20 @@ def _explored(tasks: Iterable[tuple[UFM, int, int, dict[str, Any]]], jobs: int) 
             records.close()
 
 
-def _ignore_interrupts() -> None:
-    """In a worker: Ctrl-C in a terminal reaches all processes, and it is the parent that ends the workers."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+@contextmanager
+def _interrupts_held() -> Iterator[None]:
+    """Let processes that are started here never see Ctrl-C, and this one when it is through.
+
+    Ctrl-C in a terminal reaches all processes, but it is the parent that ends its workers.
+    """
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    held = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, held)
 
 
 def _census(models: tuple[UFM, ...], settings: dict[str, Any], records: Iterable[dict[str, Any]]) -> Census:

@@ -16,8 +16,9 @@ namespace ufm_fast::memory {
 // Large blocks of memory, aligned for packets. A freed block is kept for the next of the same size: a system clears the
 // memory that it hands out, which takes up to an eighth of the time of the products that the memory is for.
 
-inline constexpr std::size_t large = std::size_t{1} << 20;       // bytes of the smallest block that is kept
+inline constexpr std::size_t large = std::size_t{1} << 15;       // bytes of the smallest block that is kept
 inline constexpr std::size_t most_spare = std::size_t{1} << 28;  // bytes kept at a time; the oldest go first
+inline constexpr std::size_t most_blocks = 256;                  // kept at a time: they are looked through
 
 struct Block {
   void* data;
@@ -53,7 +54,7 @@ class Spare {
       return Eigen::internal::aligned_free(block.data);
     }
     bytes_ += block.bytes;
-    while (bytes_ > most_spare) {
+    while (bytes_ > most_spare || blocks_.size() > most_blocks) {
       bytes_ -= blocks_.front().bytes;
       Eigen::internal::aligned_free(blocks_.front().data);
       blocks_.pop_front();
