@@ -1,7 +1,7 @@
 """Small and middle sizes as the first work of a fresh process, with several heap layouts, against NumPy and PyTorch.
 
     python bench/fresh.py            print the table (about 6 minutes)
-    python bench/fresh.py --quick    two layouts instead of six
+    python bench/fresh.py --quick    two layouts instead of four
     python bench/fresh.py --write    record it in bench/README.md
 
 A kernel can depend on where its arrays lie: what a process did before may hide that, or cause it. So every number comes
@@ -25,7 +25,7 @@ from process import Worker
 from work import Work
 
 NUMPY = "NumPy"
-LAYOUTS, QUICK_LAYOUTS = 6, 2
+LAYOUTS, QUICK_LAYOUTS = 4, 2
 LONGEST = 0.4  # seconds of timed calls
 MIDDLE = {50: 0.60, 100: 0.70, 200: 0.75, 300: 0.75}  # K = d = M, and the share of the peak wanted
 AHEAD = 1.15
