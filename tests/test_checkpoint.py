@@ -149,7 +149,7 @@ def test_a_checkpoint_of_something_else_is_refused(tmp_path):
     with pytest.raises(ValueError, match="not a checkpoint"):
         uf.minimize(ufm, checkpoint=path)
     path.write_text("something else")
-    with pytest.raises(ValueError, match="not a checkpoint"):
+    with pytest.raises(ValueError, match=r"run\.npz: it must be an \.npz archive"):
         uf.minimize(ufm, checkpoint=path)
     with pytest.raises(OSError, match="nowhere"):
         uf.minimize(ufm, checkpoint=tmp_path / "nowhere" / "run.npz")

@@ -5,6 +5,7 @@ import math
 import os
 import subprocess
 import sys
+import threading
 from importlib import metadata
 
 import numpy as np
@@ -169,6 +170,16 @@ def test_counts_from_a_file(solve, tmp_path, name, content):
     assert solve("--counts", path)["config"]["n"] == [30, 20, 11, 7]
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="named pipes are POSIX")
+def test_counts_from_a_pipe(solve, tmp_path):
+    path = tmp_path / "pipe"
+    os.mkfifo(path)
+    writer = threading.Thread(target=lambda: path.write_text("30 20 11"))
+    writer.start()
+    assert solve("--counts", path)["config"]["n"] == [30, 20, 11]
+    writer.join()
+
+
 def test_counts_by_number(solve):
     assert solve("--n", 500, "--imbalance", 100)["config"]["n"] == CIFAR100_LT
     assert solve("--K", 3)["config"]["n"] == [1, 1, 1]
@@ -257,6 +268,7 @@ def test_uncertified_result_is_printed_and_exits_with_1(run):
         (["solve", "--lambda-b", "-2"], ["lambda_b", "-2"]),
         (["solve", "--no-bias", "--lambda-b", "1"], ["--lambda-b", "bias"]),
         (["solve", "--tol", "0"], ["--tol", "0"]),
+        (["solve", "--K", "1000", "--tol", "1e-12"], ["--tol", "3.6e-12", "1e-12"]),
         (["solve", "--tol", "nan"], ["--tol", "nan"]),
         (["solve", "--seed", "-1"], ["--seed"]),
         (["solve", "--threads", "0"], ["threads", "0"]),
@@ -265,6 +277,7 @@ def test_uncertified_result_is_printed_and_exits_with_1(run):
         (["solve", "--start", "nowhere.npz"], ["--start", "nowhere.npz"]),
         (["solve", "--output", "no/such/folder.npz"], ["--output", "folder.npz"]),
         (["solve", "--plot", "figure.bmp"], ["--plot", ".png"]),
+        (["solve", "--output", "run.npz", "--checkpoint", "./run.npz"], ["--checkpoint", "run.npz", "--output"]),
     ],
     ids=lambda value: " ".join(value),
 )

@@ -114,6 +114,7 @@ def test_census_says_where_the_theorem_was_not_met(run):
         (["census", "--runs", "0"], ["--runs"]),
         (["census", "--jobs", "0"], ["--jobs"]),
         (["census", "--tol", "0"], ["--tol"]),
+        (["census", "--K", "1000", "--tol", "1e-12"], ["--tol", "3.6e-12"]),
         (["census", "--imbalance", "0.5"], ["--imbalance"]),
         (["census", "--d", "0"], ["d must"]),
         (["census", "--loss", "hinge"], ["--loss"]),

@@ -1,13 +1,15 @@
 """lowest_eigenpairs against dense eigendecompositions of the oracle's Hessian and closed-form spectra."""
 
 import math
+import tracemalloc
+import warnings
 
 import numpy as np
 import pytest
 
 import ufm_fast as uf
 from oracle import Oracle
-from ufm_fast._core import singular_triplets
+from ufm_fast._core import gradient_eigenpairs, hessian_eigenpairs
 
 BIASES = [{"lambda_b": 1e-2}, {"lambda_b": 0.0}, {"bias": False}]
 
@@ -138,6 +140,144 @@ def test_spurious_local_minimum():
     assert found.eigenvalues[0] > -1e-8
 
 
+def unwarned(function, *args, **options):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", uf.ConvergenceWarning)
+        return function(*args, **options)
+
+
+def minimiser(ufm, seed):
+    return unwarned(uf.minimize, ufm, ufm.random_point(seed), tol=1e-10).point
+
+
+def test_a_minimum_of_rank_one():
+    """The lowest eigenvalue is a quarter of the next, on which a search from a random vector settles."""
+    ufm = uf.UFM(3, 1, [5, 2, 1], loss="mse", lambda_W=0.0123788, lambda_H=2.98404e-05)
+    p = minimiser(ufm, 5)
+    assert check(ufm, p, 1).eigenvalues[0] == pytest.approx(2.95273953e-5, rel=1e-6)
+    assert uf.classify(ufm, p).lowest_eigenvalue == pytest.approx(2.95273953e-5, rel=1e-6)
+
+
+@pytest.mark.parametrize("dense", [True, False])
+def test_the_free_shift_of_the_bias(dense, monkeypatch):
+    loss = uf.CrossEntropy(label_smoothing=0.1)
+    ufm = uf.UFM(3, 1, [14, 20, 17], loss=loss, lambda_W=0.2095, lambda_H=8.15e-6, collapse=False)
+    p = minimiser(ufm, 813)
+    if not dense:
+        monkeypatch.setattr("ufm_fast._lowest._DENSE", 0)
+    assert check(ufm, p, 1).eigenvalues[0] == pytest.approx(0, abs=1e-15)
+    found = uf.classify(ufm, p)
+    assert found.kind == "local_minimum"
+    assert found.lowest_eigenvalue == pytest.approx(0, abs=1e-15)
+
+
+def random_model_and_point(seed):
+    """A small model of any kind, at a minimiser, a saddle, zero or a random point."""
+    rng = np.random.default_rng(seed)
+    K, d = (int(x) for x in rng.integers((2, 1), (6, 7)))
+    n = rng.integers(1, 12, size=K if rng.random() < 0.6 else 1)
+    decays = dict(zip(("lambda_W", "lambda_H", "lambda_b"), 10 ** rng.uniform(-6, 0, 3), strict=True))
+    decays |= [{}, {"lambda_b": 0.0}, {"lambda_b": 0.0, "bias": False}][rng.integers(3)]
+    loss = [uf.CrossEntropy(), uf.CrossEntropy(label_smoothing=0.1), uf.MSE()][rng.integers(3)]
+    ufm = uf.UFM(K, d, n if len(n) == K else int(n[0]), loss=loss, collapse=bool(rng.random() < 0.6), **decays)
+    kind = rng.integers(4)
+    if kind == 0:
+        return ufm, ufm.random_point(seed, scale=10 ** rng.uniform(-2, 0.5))
+    if kind == 1:
+        return ufm, ufm.unpack(np.zeros(ufm.size))
+    rank = int(rng.integers(max(1, min(d, K - 1)))) if kind == 2 else -1
+    try:
+        return ufm, uf.saddle(ufm, rank, seed)
+    except ValueError:  # none of that rank
+        return ufm, minimiser(ufm, seed)
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_random_models(seed):
+    """The k lowest of the dense spectrum, the rotations left out or not; and what classify says of the lowest.
+
+    Warnings come at minimisers with directions that are nearly empty, but not to the tolerance.
+    """
+    ufm, p = random_model_and_point(seed)
+    hessian = dense_hessian(ufm, p)
+    exact = np.linalg.eigvalsh(hessian)
+    size = np.abs(exact).max()
+    for k in (1, 2, 3, 5):
+        found = unwarned(uf.lowest_eigenpairs, ufm, p, k, deflate=False)
+        np.testing.assert_allclose(found.eigenvalues, exact[:k], rtol=0, atol=1e-12 * size)
+        found = unwarned(uf.lowest_eigenpairs, ufm, p, k)
+        across = rotations(ufm, p)[1] if found.deflated else np.eye(len(hessian))
+        assert found.deflated == len(hessian) - across.shape[1]
+        reduced = np.linalg.eigvalsh(across.T @ hessian @ across)[:k]
+        np.testing.assert_allclose(found.eigenvalues, reduced, rtol=0, atol=1e-12 * size)
+    full = Oracle.of(ufm).full().hessian(*(ufm.expand(p) if ufm.collapse_classes else p))
+    unit = 2 * ufm.lambda_W * ufm.lambda_H / (ufm.lambda_W + ufm.lambda_H)
+    found = uf.classify(ufm, p)
+    lowest = np.linalg.eigvalsh(full)[0]
+    low, high = found.lowest_eigenvalue_bounds
+    assert low - 1e-10 * unit - 1e-13 * size <= lowest <= high + 1e-10 * unit + 1e-13 * size
+    if not math.isnan(found.lowest_eigenvalue):
+        assert found.lowest_eigenvalue == pytest.approx(lowest, rel=1e-6, abs=1e-6 * unit + 1e-13 * size)
+    if found.kind == "strict_saddle":
+        assert lowest < -1e-5 * unit
+    if found.kind == "local_minimum":
+        assert lowest > -1e-5 * unit
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_searches_in_random_models(seed, monkeypatch):
+    """As if they were too large for a decomposition: nothing is missed by more than rounding of the tolerance."""
+    monkeypatch.setattr("ufm_fast._lowest._DENSE", 0)
+    ufm, p = random_model_and_point(seed)
+    exact = np.linalg.eigvalsh(dense_hessian(ufm, p))
+    for k in (1, 3):
+        found = unwarned(uf.lowest_eigenpairs, ufm, p, k, deflate=False)
+        resolution = 1e-8 * math.sqrt(ufm.size) * np.abs(exact).max()
+        np.testing.assert_allclose(found.eigenvalues, exact[:k], rtol=0, atol=resolution)
+
+
+def test_a_guard_finds_what_the_start_holds_but_the_block_does_not():
+    """A start at the second eigenvector ends there; with a guard, fresh vectors lead to the first."""
+    ufm = model(6, 5, [7, 3, 9, 4, 5, 6], collapse=False)
+    p = ufm.random_point(seed=1, scale=0.5)
+    values, vectors = np.linalg.eigh(dense_hessian(ufm, p))
+    start = np.stack([vectors[:, 1], np.random.default_rng(0).standard_normal(len(values))])
+    for guards, lowest in ((0, values[1]), (1, values[0])):
+        found, _, _, _, ended = hessian_eigenpairs(
+            ufm._problem, *p, start[: 1 + guards], 1, guards=guards, basis=30, tolerance=1e-9, max_products=1000,
+            keep=True, deflate=False, threads=1,
+        )  # fmt: skip
+        assert ended
+        assert found[0] == pytest.approx(lowest, rel=1e-12)
+
+
+def test_a_check_cut_short_warns():
+    ufm = uf.UFM(50, 50, 100, lambda_W=5e-4, lambda_H=5e-6, lambda_b=1e-2)
+    p = uf.global_minimum(ufm).point
+    with pytest.warns(uf.ConvergenceWarning, match="lower ones may have been missed"):
+        found = uf.lowest_eigenpairs(ufm, p, max_products=25)
+    assert found.residuals[0] < 1e-10
+
+
+@pytest.mark.parametrize(("b", "zeros"), [(0.0, 1), (800.0, 3)])
+def test_many_samples_and_few_singular_values(b, zeros):
+    """W = H = 0: more pairs are wanted than G has singular values.
+
+    At b = 800 e_1 the softmax is e_1 in floating point: G vanishes for the first class, and nothing curves along b.
+    """
+    ufm = uf.UFM(3, 2, [2000, 1000, 1], lambda_W=1e-2, lambda_H=1e-4, collapse=False)
+    p = ufm.unpack(np.zeros(ufm.size))._replace(b=np.array([b, 0, 0]))
+    s = np.linalg.svd(Oracle.of(ufm).residuals(*p), compute_uv=False)
+    mean, half = (ufm.lambda_W + ufm.lambda_H) / 2, (ufm.lambda_W - ufm.lambda_H) / 2
+    expected = np.sort(np.concatenate([np.repeat(mean - np.hypot(half, s), 2), np.zeros(zeros), [1e-4] * 2]))[:7]
+    tracemalloc.start()
+    found = uf.lowest_eigenpairs(ufm, p, 7)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    np.testing.assert_allclose(found.eigenvalues, expected, rtol=0, atol=1e-12)
+    assert peak < 3001**2 * 8 / 4  # no array of the size of samples times samples
+
+
 def test_stopping_short_warns():
     ufm = uf.UFM(20, 12, np.arange(1, 21), lambda_W=5e-4, lambda_H=5e-5, lambda_b=1e-2)
     p = ufm.random_point(seed=2)
@@ -180,22 +320,21 @@ def test_with_little_memory(monkeypatch):
 
 
 @pytest.mark.parametrize("keep", [False, True])
-def test_singular_triplets_of_the_gradient_matrix(keep):
+def test_singular_values_of_the_gradient_matrix(keep):
     ufm = uf.UFM(30, 8, 3, lambda_W=1e-3, lambda_H=1e-3, collapse=False)
     p = ufm.random_point(seed=4, scale=0.3)
     G = Oracle.of(ufm).residuals(*p)
     _, s, Vt = np.linalg.svd(G)
     generator = np.random.default_rng(0)
     for without in (0, 2):
-        squares, right, images, products = singular_triplets(
+        values, right, products, norm, ended = gradient_eigenpairs(
             ufm._problem, *p, np.ascontiguousarray(Vt[:without]), generator.standard_normal((4, 30)), 4,
-            basis=30, tolerance=1e-12, max_products=1000, keep=keep, threads=2,
+            guards=1, basis=30, tolerance=1e-12, max_products=1000, keep=keep, threads=2,
         )  # fmt: skip
-        found = np.linalg.norm(images, axis=1)
-        np.testing.assert_allclose(found, s[without : without + 4], rtol=1e-12)
-        np.testing.assert_allclose(squares, -(found**2), rtol=1e-12)
-        np.testing.assert_allclose(images, right @ G.T, rtol=0, atol=1e-15)
+        np.testing.assert_allclose(values, -(s[without : without + 4] ** 2), rtol=1e-12)
         np.testing.assert_allclose(abs(right @ Vt[without : without + 4].T), np.eye(4), rtol=0, atol=1e-6)
+        assert ended
+        assert s[without] ** 2 == pytest.approx(norm, rel=1e-12)
         assert products < 200
 
 

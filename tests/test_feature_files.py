@@ -39,7 +39,7 @@ def test_two_arrays_of_one_name_in_one_file(tmp_path):
     with pytest.warns(UserWarning, match="Duplicate name"):
         archive.write(tmp_path / "H.npy", "H.npy")
     archive.close()
-    assert refusal(tmp_path / "twice.npz") == f"{tmp_path / 'twice.npz'} must not hold two arrays H"
+    assert refusal(tmp_path / "twice.npz") == f"cannot read {tmp_path / 'twice.npz'}: it must not hold two arrays H"
 
 
 @pytest.mark.parametrize("name", ["W", "H", "labels", "b"])

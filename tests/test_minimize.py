@@ -430,10 +430,12 @@ def test_start_forms_and_errors():
         uf.minimize(ufm, np.zeros(3))
     with pytest.raises(ValueError, match="W must be finite"):
         uf.minimize(ufm, uf.Point(np.full((5, 5), np.nan), p.H, p.b))
-    with pytest.raises(TypeError, match="float64"):
-        uf.minimize(ufm, np.zeros(ufm.size, np.float32))
-    for tol in (0.0, -1.0, 1e-15, math.nan, 1.0, "small"):
-        with pytest.raises(ValueError, match="tol must be"):
+    with pytest.raises(TypeError, match="W must be a float64 array"):
+        uf.minimize(ufm, uf.Point(*(part.astype(np.float32) for part in p)))
+    rounded = ufm.pack(p).astype(np.float32)
+    np.testing.assert_array_equal(uf.minimize(ufm, rounded).x, uf.minimize(ufm, rounded.astype(float)).x)
+    for tol in (0.0, -1.0, 1e-15, math.nan, 1.0):
+        with pytest.raises(ValueError, match="tol must lie in"):
             uf.minimize(ufm, tol=tol)
     with pytest.raises(ValueError, match="max_evaluations must be at least 1"):
         uf.minimize(ufm, max_evaluations=0)

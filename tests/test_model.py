@@ -310,6 +310,7 @@ def test_points_are_not_copied(dtype):
 
 VALUES = {"nan": np.nan, "inf": np.inf, "-inf": -np.inf}
 LAYOUTS = ["strided", "unaligned"]
+CONVERTED = [*LAYOUTS, "list", "other float", "integers", "foreign byte order"]  # of packed vectors
 WAYS = [
     *VALUES, *LAYOUTS, "list", "none", "scalar", "other float", "integers", "complex", "foreign byte order",
     "a row more", "an axis more", "empty",
@@ -357,10 +358,11 @@ def test_bad_points_are_refused_by_name(ufm, name, how, role):
             call()
 
 
-@given(models, st.sampled_from(WAYS), st.sampled_from("xv"))
+@given(models, st.sampled_from([way for way in WAYS if way not in CONVERTED]), st.sampled_from("xv"))
 def test_bad_flat_points_are_refused_by_name(ufm, how, name):
     x = ufm.pack(ufm.random_point(scale=1.0))
     bad, error = spoil(x, how)
+    error = ValueError if how == "scalar" else error
     if name == "v":
         calls = [lambda: ufm.hessp(x, bad)]
     else:

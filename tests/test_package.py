@@ -144,9 +144,9 @@ def test_licences_are_in_the_distribution():
 
 def test_headers_include_all_of_ours_and_eigen():
     include = Path(uf.get_include())
-    installed = {path.name for path in (include / "ufm_fast").iterdir()}
+    installed = {path.relative_to(include / "ufm_fast") for path in (include / "ufm_fast").rglob("*.hpp")}
     source = Path(__file__).parents[1] / "cpp" / "include" / "ufm_fast"
-    assert installed == {path.name for path in source.iterdir()}
+    assert installed == {path.relative_to(source) for path in source.rglob("*.hpp")}
     assert (include / "eigen3" / "Eigen" / "Dense").is_file()
     assert not (include / "eigen3" / "unsupported").exists()
 
@@ -183,19 +183,30 @@ int main() {
 """
 
 
-@pytest.mark.skipif(shutil.which("c++") is None and sys.platform != "win32", reason="needs a C++ compiler")
-def test_cmake_project_uses_the_installed_headers(tmp_path):
+@pytest.fixture
+def run_user_program(tmp_path):
+    """Build a program as a CMake project that uses the installed headers, and return what it prints."""
+    if shutil.which("c++") is None and sys.platform != "win32":
+        pytest.skip("needs a C++ compiler")
     command = Path(pytest.importorskip("cmake").CMAKE_BIN_DIR) / "cmake"
     options = [f"-Dufm_fast_DIR={uf.get_cmake_dir()}", "-DCMAKE_BUILD_TYPE=Debug"]
     if sys.platform != "win32":
         ninja = Path(pytest.importorskip("ninja").BIN_DIR) / "ninja"
         options += ["-GNinja", f"-DCMAKE_MAKE_PROGRAM={ninja}"]
-    (tmp_path / "CMakeLists.txt").write_text(PROJECT)
-    (tmp_path / "user.cpp").write_text(PROGRAM)
-    build = tmp_path / "build"
-    subprocess.run([command, "-S", tmp_path, "-B", build, *options], check=True)
-    subprocess.run([command, "--build", build, "--config", "Debug"], check=True)
-    program = next(path for path in [build / "user", build / "Debug" / "user.exe"] if path.exists())
-    value, largest = map(float, subprocess.check_output([program], text=True).split())
+
+    def run(program):
+        (tmp_path / "CMakeLists.txt").write_text(PROJECT)
+        (tmp_path / "user.cpp").write_text(program)
+        build = tmp_path / "build"
+        subprocess.run([command, "-S", tmp_path, "-B", build, *options], check=True)
+        subprocess.run([command, "--build", build, "--config", "Debug"], check=True)
+        executable = next(path for path in [build / "user", build / "Debug" / "user.exe"] if path.exists())
+        return subprocess.check_output([executable], text=True)
+
+    return run
+
+
+def test_cmake_project_uses_the_installed_headers(run_user_program):
+    value, largest = map(float, run_user_program(PROGRAM).split())
     assert value == pytest.approx(math.log(7), rel=1e-15)
     assert largest == 0

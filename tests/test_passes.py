@@ -143,6 +143,49 @@ def test_refused_arguments():
             call()
 
 
+def core_problem(**options):
+    rows = np.ones(3)
+    arguments = {"K": 3, "d": 2, "labels": np.arange(3), "weights": rows, "scales": rows, "ridges": rows, **options}
+    return _core.Problem64(**arguments, loss="mse", label_smoothing=0.0, lambda_W=0.1, lambda_b=0.1, bias=True)
+
+
+def test_sizes_that_would_wrap_are_refused():
+    p, W, b = core_problem(), np.ones((3, 2)), np.zeros(3)
+    for call in (
+        lambda: core_problem(K=2**62),
+        lambda: core_problem(d=2**62),
+        lambda: core_problem(d=2**58),
+        lambda: _core.ClassStatistics(2**62, 1),
+        lambda: _core.ClassStatistics(2, 2**31),
+        lambda: p.flat_hvps(np.ones(15), np.empty((0, 2**59)), None, 1),
+        lambda: _core.hessian_eigenpairs(p, W, W, b, np.ones((1, 15)), 1, 0, 2**61, 0.1, 9, False, False, 1),
+        lambda: _core.gradient_eigenpairs(p, W, W, b, np.ones((0, 3)), np.ones((1, 3)), 1, 0, 2**61, 0.1, 9, False, 1),
+        lambda: _core.gradient_eigenpairs(
+            p, W, W, b, np.ones((0, 3)), np.ones((1, 3)), 1, 2**63 - 1, 99, 0.1, 9, False, 1
+        ),
+        lambda: _core.leading_eigenpairs(np.eye(3), np.ones((1, 3)), 1, 2**61, 0.1, 9, 1),
+        lambda: _core.pair_metric(p, np.eye(3), np.ones(15), b, b, 0.0, np.ones(15), 2**62, 1),
+        *(lambda threads=threads: _core.gram(np.eye(3), threads) for threads in (-1, 0, 4097, 2**31 - 1)),
+    ):
+        with pytest.raises(ValueError, match=r"dimensions must|threads must|gradient must|basis must"):
+            call()
+
+
+def test_masked_arrays_are_refused():
+    q, _, b, G, _ = at_random(4)
+    masked = np.ma.array(G)
+    for call in (
+        lambda: _core.gram(masked, 1),
+        lambda: _core.product(G, masked, 1),
+        lambda: _core.inner_products([masked[0]], [b], 1),
+        lambda: q.core.data_term(masked, b, 1),
+        lambda: q.core.keep(G, masked, b, 1),
+        lambda: q.core.flat_hvps(np.ones(36), np.ma.array(np.ones((36, 2))), None, 1),
+    ):
+        with pytest.raises(TypeError, match="a masked one"):
+            call()
+
+
 @pytest.mark.parametrize("scaled", [False, True])
 @pytest.mark.parametrize("pairs", [0, 1, 4, 9])
 def test_memory_is_the_limited_memory_inverse_hessian(pairs, scaled):

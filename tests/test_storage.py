@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 import ufm_fast as uf
-from ufm_fast.storage import describe_ufm, write_atomically
+from ufm_fast._files import write_file
+from ufm_fast.storage import describe_ufm
 
 MODELS = [
     uf.UFM(4, 3, [5, 3, 2, 1], loss=uf.CrossEntropy(0.1), lambda_W=1e-3, lambda_H=2e-4, lambda_b=0.5, dtype="float32"),
@@ -63,6 +64,6 @@ def test_failed_write_keeps_the_old_file(tmp_path):
         raise OSError("disk full")
 
     with pytest.raises(OSError, match="disk full"):
-        write_atomically(path, fail)
+        write_file(path, fail)
     assert path.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [path]

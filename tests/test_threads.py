@@ -1,5 +1,6 @@
 """Threads: the same bits again, concurrent callers, and BLAS left as it was found."""
 
+import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
@@ -61,12 +62,55 @@ def test_thread_setting():
         assert uf.get_num_threads() == 3
     finally:
         uf.set_num_threads(None)
-    for wrong in (0, -1):
-        with pytest.raises(ValueError, match="n must be a positive int"):
+    for wrong in (0, -1, 4097, 10**9, 2**70):
+        with pytest.raises(ValueError, match="n must be between 1 and 4096"):
             uf.set_num_threads(wrong)
+        with pytest.raises(ValueError, match="threads must be between 1 and 4096"):
+            uf.UFM(3, 3, lambda_W=0.1, lambda_H=0.1, threads=wrong)
     for wrong in (1.5, True, "2"):
-        with pytest.raises(TypeError, match="n must be a positive int"):
+        with pytest.raises(TypeError, match="n must be an int"):
             uf.set_num_threads(wrong)
+
+
+@pytest.mark.parametrize("setting", ["0", "-1", "4097", "1000000000", "9" * 5000, "2.0", "many", " 2", "²"])
+def test_nonsense_in_the_environment_is_refused(monkeypatch, setting):
+    monkeypatch.setenv("UFM_FAST_NUM_THREADS", "4096")
+    assert uf.get_num_threads() == 4096
+    monkeypatch.setenv("UFM_FAST_NUM_THREADS", setting)
+    with pytest.raises(ValueError, match="UFM_FAST_NUM_THREADS must be an integer between 1 and 4096"):
+        uf.get_num_threads()
+
+
+def test_the_most_threads_that_can_be_asked_for():
+    ufm, one = (uf.UFM(300, 300, lambda_W=0.1, lambda_H=0.1, threads=threads) for threads in (4096, 1))
+    p = ufm.random_point()
+    assert ufm.loss(p) == pytest.approx(one.loss(p), rel=1e-13)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="limits of the address space are Linux's")
+def test_threads_that_cannot_be_started(run_python):
+    """With little memory left, starting a thread or its work fails, with an error or without, but never a crash.
+
+    Without BLAS (small d): OpenBLAS waits forever for memory that it does not get.
+    """
+    script = """
+import resource, threading
+from functools import partial
+import ufm_fast as uf
+from ufm_fast._threads import concurrently
+ufm, one = (uf.UFM(1500, 100, lambda_W=0.1, lambda_H=0.1, threads=threads) for threads in (4096, 1))
+p = ufm.random_point()
+expected, used = one.loss(p), int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+for spare in (0, 4, 16, 64, 256):
+    resource.setrlimit(resource.RLIMIT_AS, (used + (spare << 20), resource.RLIM_INFINITY))
+    try:
+        assert abs(ufm.loss(p) - expected) < 1e-12
+        assert concurrently([partial(pow, 2, i) for i in range(30)], 30) == [2**i for i in range(30)]
+    except MemoryError as error:
+        print(error)
+print("alive")
+"""
+    assert run_python(script).endswith("alive\n")
 
 
 def in_thread(work):
@@ -116,7 +160,7 @@ def test_products_on_threads(threads):
     np.testing.assert_allclose(gram(X, threads), X.T @ X, rtol=1e-12, atol=1e-12)
 
 
-@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize("threads", [1, 3, 10**9])
 def test_concurrent_calls(threads):
     assert concurrently([lambda i=i: i**2 for i in range(9)], threads) == [i**2 for i in range(9)]
     with pytest.raises(ZeroDivisionError):

@@ -3,6 +3,7 @@
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
 
+#include <limits>
 #include <memory>
 #include <string>
 #include <ufm_fast/base/workspace.hpp>
@@ -15,6 +16,32 @@ inline std::string shape_text(const std::vector<Index>& shape) {
   std::string text = "(";
   for (std::size_t i = 0; i < shape.size(); ++i) text += (i ? ", " : "") + std::to_string(shape[i]);
   return text + (shape.size() == 1 ? ",)" : ")");
+}
+
+inline Index positive(Index value, const char* name) {
+  if (value <= 0) throw py::value_error(std::string(name) + " must be positive, not " + std::to_string(value));
+  return value;
+}
+
+/// How many numbers of T an array of this shape has: an exception where they fill 2^63 bytes or more.
+template <class T>
+Index array_size(std::initializer_list<Index> shape) {
+  constexpr Index most = std::numeric_limits<Index>::max() / static_cast<Index>(sizeof(T));
+  Index size = 1;
+  for (Index length : shape) {
+    if (length < 0 || (length > 0 && size > most / length)) {
+      throw py::value_error("dimensions must be non-negative and give arrays of less than 2^63 bytes, not " +
+                            shape_text(shape));
+    }
+    size *= length;
+  }
+  return size;
+}
+
+/// Whether the argument is a subclass of NumPy's array that may hide entries behind a mask.
+inline bool is_masked(py::handle argument) {
+  const auto plain = reinterpret_cast<PyTypeObject*>(py::detail::npy_api::get().PyArray_Type_);
+  return Py_TYPE(argument.ptr()) != plain && py::hasattr(argument, "mask");
 }
 
 /// Why `argument` is not a C-contiguous array of T of this shape: the exception that says so is thrown.
@@ -31,6 +58,7 @@ template <class T>
   }
   const std::vector<Index> has(array.shape(), array.shape() + array.ndim());
   if (has != shape) throw py::value_error(start + "shape " + shape_text(has));
+  if (is_masked(argument)) throw py::type_error(start + "a masked one (its method filled replaces what is masked)");
   throw py::value_error(start + "a strided or unaligned one (numpy.ascontiguousarray copies it into order)");
 }
 
@@ -38,7 +66,7 @@ template <class T>
 template <class T>
 const T* array_argument(py::handle argument, const char* name, std::initializer_list<Index> shape) {
   const bool typed = py::isinstance<py::array_t<T, py::array::c_style>>(argument);
-  if (typed) {
+  if (typed && !is_masked(argument)) {
     const py::array array = py::reinterpret_borrow<py::array>(argument);
     const bool aligned = reinterpret_cast<std::uintptr_t>(array.data()) % alignof(T) == 0;
     if (aligned && array.ndim() == static_cast<py::ssize_t>(shape.size()) &&
@@ -57,8 +85,7 @@ Matrix<const T> matrix_argument(py::handle argument, const char* name, Index row
 /// An uninitialised array. The memory of a large one is kept when the array is gone, for the next like it.
 template <class T>
 py::array_t<T> new_array(std::initializer_list<py::ssize_t> shape) {
-  Index size = 1;
-  for (py::ssize_t length : shape) size *= length;
+  const Index size = array_size<T>(shape);
   if (static_cast<std::size_t>(size) * sizeof(T) < memory::large) {
     return py::array_t<T>(py::array::ShapeContainer(shape));
   }

@@ -150,9 +150,12 @@ Array pair_metric(const Bound& bound, py::handle G, py::handle point, py::handle
                   double least_curvature, py::handle gradient, Index columns, int threads) {
   const Problem<double>& problem = bound.problem();
   require_a_sample_a_class(problem);
-  const Index K = problem.K, half = K * columns, n = length(gradient, "gradient");
-  if (columns < K || n < 2 * half) throw py::value_error("gradient must hold two matrices of at least K columns");
+  const Index K = problem.K, n = length(gradient, "gradient");
+  if (columns < K || columns > n / (2 * K)) {
+    throw py::value_error("gradient must hold two matrices of at least K columns");
+  }
   const Matrix<const double> matrix = square(bound, G, "G");
+  const Index half = K * columns;
   const double* at = array_argument<double>(point, "point", {n});
   const double* in = array_argument<double>(gradient, "gradient", {n});
   const double* e_data = array_argument<double>(e, "e", {K});

@@ -23,6 +23,9 @@ class BoundProblem {
     if (!py::isinstance<py::array>(labels)) refuse_array<Index>(labels, "labels", {0});
     const Index M = positive(static_cast<Index>(py::len(labels)), "the number of labels");
     problem_.M = M;
+    array_size<T>({K, d});
+    array_size<T>({M, d});
+    array_size<T>({K * d + M * d + K});  // a packed point: no sum of its parts' sizes wraps from here on
     auto copy = [M](py::handle argument, const char* name) {
       const T* data = array_argument<T>(argument, name, {M});
       if (!ufm_fast::all_finite(data, M)) throw py::value_error(std::string(name) + " must be finite");
@@ -180,6 +183,10 @@ class BoundProblem {
   /// Runs work(Execution) without the GIL, asking for pending signals now and then.
   template <class Work>
   static auto run_released(int threads, Work&& work) {
+    if (threads < 1 || threads > most_threads) {
+      throw py::value_error("threads must be between 1 and " + std::to_string(most_threads) + ", not " +
+                            std::to_string(threads));
+    }
     const Execution execution{threads, [] {
                                 const py::gil_scoped_acquire gil;
                                 return PyErr_CheckSignals() != 0;
@@ -195,11 +202,6 @@ class BoundProblem {
  private:
   Index K_, d_;
   Problem<T> problem_;
-
-  static Index positive(Index value, const char* name) {
-    if (value <= 0) throw py::value_error(std::string(name) + " must be positive, not " + std::to_string(value));
-    return value;
-  }
 
   Index size_W() const { return K_ * d_; }
   Index size_H() const { return problem_.M * d_; }

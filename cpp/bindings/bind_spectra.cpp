@@ -30,57 +30,63 @@ Index row_count(py::handle matrix) {
   return static_cast<Index>(py::len(matrix));
 }
 
-/// Runs the solver and returns (values, vectors, residuals, products, norm).
+struct Solution {
+  EigenResult result;
+  py::array_t<double> vectors;
+};
+
 template <class MakeOperator>
-py::tuple solve(Index size, py::handle start, EigenOptions options, int threads, MakeOperator&& make) {
+Solution solve(Index size, py::handle start, EigenOptions options, int threads, MakeOperator&& make) {
   const Index rows = row_count(start);
   std::vector<double> vectors_in = start_vectors(start, rows, size);
-  if (options.count < 1 || rows < options.count || options.basis < 3 * options.count + 6 || options.basis < rows) {
-    throw py::value_error("start must have at least count rows, and basis be at least 3 count + 6 and that many");
+  if (options.count < 1 || options.guards < 0 || rows < options.count) {
+    throw py::value_error("count must be positive, guards not negative, and start have at least count rows");
   }
+  if ((options.basis - 6) / 3 - options.guards < options.count || options.basis < rows) {
+    throw py::value_error("basis must be at least 3 (count + guards) + 6, and the rows of start");
+  }
+  array_size<double>({3, options.basis, size});  // the search space, its image and the residuals
   py::array_t<double> vectors = new_array<double>({options.count, size});
   const Matrix<double> out(vectors.mutable_data(), options.count, size);
-  const EigenResult result = Bound::run_released(threads, [&](const Execution& e) {
+  EigenResult result = Bound::run_released(threads, [&](const Execution& e) {
     const auto op = make(e);
     return lowest_eigenpairs<double>(op, Matrix<double>(vectors_in.data(), rows, size), out, options, e);
   });
-  return py::make_tuple(copied(result.values), vectors, copied(result.residuals), result.products, result.norm);
+  return {std::move(result), vectors};
+}
+
+/// (values, vectors, products, norm, finished)
+py::tuple searched(const Solution& solution) {
+  const EigenResult& result = solution.result;
+  return py::make_tuple(copied(result.values), solution.vectors, result.products, result.norm, result.finished);
 }
 
 py::tuple hessian_eigenpairs(const Bound& bound, py::handle W, py::handle H, py::handle b, py::handle start,
-                             Index count, Index basis, double tolerance, Index max_products, bool keep, bool deflate,
-                             int threads) {
+                             Index count, Index guards, Index basis, double tolerance, Index max_products, bool keep,
+                             bool deflate, int threads) {
   const auto p = bound.finite_point(W, H, b);
-  return solve(bound.size(), start, {count, basis, tolerance, max_products}, threads,
-               [&](const Execution& e) { return HessianOperator<double>(bound.problem(), p, keep, deflate, e); });
+  const auto make = [&](const Execution& e) { return HessianOperator<double>(bound.problem(), p, keep, deflate, e); };
+  return searched(solve(bound.size(), start, {count, basis, tolerance, max_products, guards}, threads, make));
 }
 
-py::tuple singular_triplets(const Bound& bound, py::handle W, py::handle H, py::handle b, py::handle deflated,
-                            py::handle start, Index count, Index basis, double tolerance, Index max_products, bool keep,
-                            int threads) {
+/// Of -G^T G across the rows of `deflated`.
+py::tuple gradient_eigenpairs(const Bound& bound, py::handle W, py::handle H, py::handle b, py::handle deflated,
+                              py::handle start, Index count, Index guards, Index basis, double tolerance,
+                              Index max_products, bool keep, int threads) {
   const auto p = bound.finite_point(W, H, b);
   const Problem<double>& problem = bound.problem();
   const Matrix<const double> without = matrix_argument<double>(deflated, "deflated", row_count(deflated), problem.K);
-  py::array_t<double> images = new_array<double>({count, problem.M});
-  const py::tuple solution =
-      solve(problem.K, start, {count, basis, tolerance, max_products}, threads,
-            [&](const Execution& e) { return GradientOperator<double>(problem, p, keep, without, e); });
-  const auto vectors = solution[1].cast<py::array_t<double>>();
-  const Matrix<const double> X(vectors.data(), static_cast<Index>(py::len(solution[0])), problem.K);
-  const Matrix<double> Y(images.mutable_data(), X.rows, problem.M);
-  Bound::run_released(threads, [&](const Execution& e) {
-    GradientOperator<double>(problem, p, false, without, e).multiply(X, Y, e);
-    return 0;
-  });
-  return py::make_tuple(solution[0], vectors, images, solution[3]);
+  const auto make = [&](const Execution& e) { return GradientOperator<double>(problem, p, keep, without, e); };
+  return searched(solve(problem.K, start, {count, basis, tolerance, max_products, guards}, threads, make));
 }
 
 py::tuple leading_eigenpairs(py::handle matrix, py::handle start, Index count, Index basis, double tolerance,
                              Index max_products, int threads) {
   const Index n = row_count(matrix);
   const Matrix<const double> S = matrix_argument<double>(matrix, "matrix", n, n);
-  return solve(n, start, {count, basis, tolerance, max_products}, threads,
-               [&](const Execution&) { return NegatedSymmetric<double>(S); });
+  const auto [result, vectors] = solve(n, start, {count, basis, tolerance, max_products}, threads,
+                                       [&](const Execution&) { return NegatedSymmetric<double>(S); });
+  return py::make_tuple(copied(result.values), vectors, copied(result.residuals), result.products, result.norm);
 }
 
 py::tuple hessian_lanczos(const Bound& bound, py::handle W, py::handle H, py::handle b, py::handle start, Index steps,
@@ -110,11 +116,11 @@ py::tuple hessian_lanczos(const Bound& bound, py::handle W, py::handle H, py::ha
 void bind_spectra(py::module_& module) {
   using py::arg;
   module.def("hessian_eigenpairs", &hessian_eigenpairs, arg("problem"), arg("W"), arg("H"), arg("b"), arg("start"),
-             arg("count"), arg("basis"), arg("tolerance"), arg("max_products"), arg("keep"), arg("deflate"),
-             arg("threads"));
-  module.def("singular_triplets", &singular_triplets, arg("problem"), arg("W"), arg("H"), arg("b"), arg("deflated"),
-             arg("start"), arg("count"), arg("basis"), arg("tolerance"), arg("max_products"), arg("keep"),
-             arg("threads"));
+             arg("count"), arg("guards"), arg("basis"), arg("tolerance"), arg("max_products"), arg("keep"),
+             arg("deflate"), arg("threads"));
+  module.def("gradient_eigenpairs", &gradient_eigenpairs, arg("problem"), arg("W"), arg("H"), arg("b"), arg("deflated"),
+             arg("start"), arg("count"), arg("guards"), arg("basis"), arg("tolerance"), arg("max_products"),
+             arg("keep"), arg("threads"));
   module.def("leading_eigenpairs", &leading_eigenpairs, arg("matrix"), arg("start"), arg("count"), arg("basis"),
              arg("tolerance"), arg("max_products"), arg("threads"));
   module.def("hessian_lanczos", &hessian_lanczos, arg("problem"), arg("W"), arg("H"), arg("b"), arg("start"),

@@ -16,7 +16,7 @@ using Bound = BoundProblem<double>;
 /// short, it is of no use any more and says so. The caller sees to it that no two threads use one at the same time.
 class BoundStatistics {
  public:
-  BoundStatistics(Index K, Index d) : statistics_(positive(K, "K"), positive(d, "d")) {}
+  BoundStatistics(Index K, Index d) : statistics_(classes(K, d), d) {}
 
   void update(const py::array& H, py::handle labels, int threads) {
     check();
@@ -67,9 +67,10 @@ class BoundStatistics {
     }
   }
 
-  static Index positive(Index value, const char* name) {
-    if (value <= 0) throw py::value_error(std::string(name) + " must be positive, not " + std::to_string(value));
-    return value;
+  static Index classes(Index K, Index d) {
+    array_size<double>({positive(K, "K"), positive(d, "d")});
+    array_size<double>({d, d});
+    return K;
   }
 
   template <class T>

@@ -1,5 +1,7 @@
 #include <pybind11/pybind11.h>
 
+#include <new>
+#include <ufm_fast/base/parallel.hpp>
 #include <ufm_fast/blas/blas.hpp>
 
 #include "bind_passes.hpp"
@@ -31,7 +33,16 @@ void set(const py::capsule& capsule, int integer_bytes) {
 PYBIND11_MODULE(UFM_FAST_MODULE, m) {
   using namespace ufm_fast::bindings;
   m.doc() = "Compiled core of ufm_fast";
+  pybind11::register_local_exception_translator([](std::exception_ptr error) {
+    try {
+      std::rethrow_exception(error);
+    } catch (const std::bad_alloc&) {
+      PyErr_SetString(PyExc_MemoryError,
+                      "the compiled core cannot allocate the memory that these dimensions and threads take");
+    }
+  });
   m.attr("isa") = UFM_FAST_ISA_NAME;
+  m.attr("most_threads") = ufm_fast::most_threads;
   m.attr("small_product") = ufm_fast::small_product;
   m.attr("eigen_version") = std::to_string(EIGEN_WORLD_VERSION) + "." + std::to_string(EIGEN_MAJOR_VERSION) + "." +
                             std::to_string(EIGEN_MINOR_VERSION);

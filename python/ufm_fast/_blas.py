@@ -10,6 +10,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from . import _core
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from .model import UFM
 
 _PARAMETERS = {"dgemm": 13, "sgemm": 13, "dsyrk": 10, "ssyrk": 10}  # of the functions that the core calls
+_WITHOUT_AVX512 = {"Haswell", "Zen", "Excavator", "Steamroller", "Bulldozer", "Sandybridge", "Nehalem", "Prescott"}
 _SMALL_K = 256  # up to here K x K work loses more by waking threads than it gains
 
 _lock = threading.Lock()
@@ -45,12 +47,30 @@ def _load() -> Any:
     from scipy.linalg import cython_blas
     from threadpoolctl import ThreadpoolController
 
+    controller = ThreadpoolController().select(user_api="blas")
+    if is_outdone(controller.info()):
+        return controller
     for name, parameters in _PARAMETERS.items():
         capsule = cython_blas.__pyx_capi__.get(name)
         integer_bytes = _integer_bytes(capsule, parameters) if capsule is not None else None
         if integer_bytes is not None:
             getattr(_core, f"set_{name}")(capsule, integer_bytes)
-    return ThreadpoolController().select(user_api="blas")
+    return controller
+
+
+def is_outdone(libraries: list[dict[str, Any]]) -> bool:
+    """Whether the core's products are much faster than those of these libraries, and so do not call them.
+
+    For some processors with AVX-512, OpenBLAS chooses kernels without it.
+    """
+    architectures = {library.get("architecture") for library in scipys_own(libraries)}
+    return _core.isa == "v4" and bool(architectures) and architectures <= _WITHOUT_AVX512
+
+
+def scipys_own(libraries: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the BLAS libraries that SciPy's wheel brings, beside which NumPy's brings another, or else all."""
+    own = [library for library in libraries if {"scipy", "scipy.libs"} & set(Path(library["filepath"]).parts)]
+    return own or libraries
 
 
 def _open_limits_to_all_threads() -> None:

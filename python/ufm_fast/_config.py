@@ -7,6 +7,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal, overload
 
+from ._arguments import choice
+
 
 def _installed(directory: str) -> str:
     # An editable install keeps the Python files in the checkout; what CMake installed lies beside the compiled modules.
@@ -55,8 +57,7 @@ def show_config(mode: str = "stdout") -> dict[str, Any] | None:
     ValueError
         If ``mode`` is neither "stdout" nor "dicts".
     """
-    if mode not in ("stdout", "dicts"):
-        raise ValueError(f"mode must be 'stdout' or 'dicts', not {mode!r}")
+    choice(mode, "mode", ("stdout", "dicts"))
     from . import _core
     from ._threads import get_num_threads
 
@@ -83,16 +84,17 @@ def show_config(mode: str = "stdout") -> dict[str, Any] | None:
 
 
 def _blas() -> str:
-    """Name the BLAS library that SciPy, and through it the compiled core, calls."""
+    """Name the BLAS library that SciPy calls, and through it the compiled core, unless its own products are faster."""
     from scipy import show_config as scipy_config
     from scipy.linalg import cython_blas  # noqa: F401 - loads the library
     from threadpoolctl import threadpool_info
 
+    from ._blas import is_outdone, scipys_own
+
     libraries = [library for library in threadpool_info() if library["user_api"] == "blas"]
-    # NumPy's wheel brings another library, next to SciPy's.
-    own = [library for library in libraries if {"scipy", "scipy.libs"} & set(Path(library["filepath"]).parts)]
-    for library in own or libraries:
+    for library in scipys_own(libraries):
         details = " ".join(filter(None, (library["version"], library.get("architecture"))))
-        return f"{library['internal_api']} {details} ({library['filepath']})"
+        unused = "; the core's own products, with AVX-512, replace it" if is_outdone(libraries) else ""
+        return f"{library['internal_api']} {details} ({library['filepath']}{unused})"
     built_with = scipy_config(mode="dicts")["Build Dependencies"]["blas"]
     return f"{built_with['name']} {built_with['version']}"

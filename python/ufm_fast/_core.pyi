@@ -8,6 +8,7 @@ isa: str
 available: tuple[str, ...]
 reason: str
 eigen_version: str
+most_threads: int
 small_product: int
 
 def set_dgemm(capsule: Any, integer_bytes: int) -> None: ...
@@ -105,24 +106,7 @@ def pair_metric(
 def dual_sums(
     problem: Problem64, Y: _Array, threads: int
 ) -> tuple[_Array, _Array, _Array, _Array, _Array, _Array, _Array, _Array]: ...
-def hessian_eigenpairs(
-    problem: Problem64,
-    W: _Array,
-    H: _Array,
-    b: _Array,
-    start: _Array,
-    count: int,
-    basis: int,
-    tolerance: float,
-    max_products: int,
-    keep: bool,
-    deflate: bool,
-    threads: int,
-) -> tuple[_Array, _Array, _Array, int, float]: ...
-def leading_eigenpairs(
-    matrix: _Array, start: _Array, count: int, basis: int, tolerance: float, max_products: int, threads: int
-) -> tuple[_Array, _Array, _Array, int, float]: ...
-def singular_triplets(
+def gradient_eigenpairs(
     problem: Problem64,
     W: _Array,
     H: _Array,
@@ -130,12 +114,31 @@ def singular_triplets(
     deflated: _Array,
     start: _Array,
     count: int,
+    guards: int,
     basis: int,
     tolerance: float,
     max_products: int,
     keep: bool,
     threads: int,
-) -> tuple[_Array, _Array, _Array, int]: ...
+) -> tuple[_Array, _Array, int, float, bool]: ...
+def hessian_eigenpairs(
+    problem: Problem64,
+    W: _Array,
+    H: _Array,
+    b: _Array,
+    start: _Array,
+    count: int,
+    guards: int,
+    basis: int,
+    tolerance: float,
+    max_products: int,
+    keep: bool,
+    deflate: bool,
+    threads: int,
+) -> tuple[_Array, _Array, int, float, bool]: ...
+def leading_eigenpairs(
+    matrix: _Array, start: _Array, count: int, basis: int, tolerance: float, max_products: int, threads: int
+) -> tuple[_Array, _Array, _Array, int, float]: ...
 def hessian_lanczos(
     problem: Problem64,
     W: _Array,

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import operator
 import warnings
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+
+from ._arguments import whole_number
 
 _BATCH_ROWS = 4096
 
@@ -55,24 +56,11 @@ def as_labels(labels: ArrayLike, rows: int) -> NDArray[np.int64]:
     return array
 
 
-def as_int(value: Any, name: str) -> int:
-    """Check an int; NumPy's are some, booleans are none."""
-    try:
-        if isinstance(value, bool):
-            raise TypeError
-        return operator.index(value)
-    except TypeError:
-        raise TypeError(f"{name} must be an int, not {type(value).__name__}") from None
-
-
 def as_ignore_index(ignore_index: Any) -> int | None:
     """Check the label of rows to be left out."""
     if ignore_index is None:
         return None
-    label = as_int(ignore_index, "ignore_index")
-    if not -(2**63) <= label < 2**63:
-        raise ValueError(f"ignore_index must lie in [-2^63, 2^63), as labels do, not {label}")
-    return label
+    return whole_number(ignore_index, "ignore_index", -(2**63), 2**63 - 1)
 
 
 def as_classes(classes: ArrayLike | None, K: int) -> NDArray[np.int64]:
@@ -127,17 +115,6 @@ def _strange_labels(strange: NDArray[np.int64], classes: NDArray[np.int64]) -> s
         f"labels must {allowed}, but {len(strange)} {samples} {shown}: {mark}classes= gives the label that belongs to "
         "each row of W"
     )
-
-
-def check_size(K: Any, d: Any) -> tuple[int, int]:
-    """Return K and d as positive ints, small enough for arrays of K + d rows of d numbers to have a size."""
-    K, d = as_int(K, "K"), as_int(d, "d")
-    for value, name in ((K, "K"), (d, "d")):
-        if value < 1:
-            raise ValueError(f"{name} must be positive, not {value}")
-    if (K + d) * d >= 2**58:
-        raise ValueError(f"K = {K} and d = {d} must be smaller: (K + d) d is 2^58 or more")
-    return K, d
 
 
 def precision_of(W: ArrayLike) -> float:

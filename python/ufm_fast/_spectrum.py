@@ -9,12 +9,13 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.linalg import eigh_tridiagonal
 
 from . import _core
+from ._arguments import real_array, real_number, whole_number
 from ._blas import single_threaded_blas
 from ._isometric import IsometricProblem
 from ._newton import Array
 from .closed_form import closed_form
 from .closed_spectrum import closed_form_spectrum
-from .model import UFM, Point, _whole_number
+from .model import UFM, Point
 
 _AT_MINIMUM = 1e-8
 
@@ -41,7 +42,7 @@ class Spectrum:
     def count_below(self, x: ArrayLike) -> Array:
         """Estimate how many eigenvalues are less than x, for each x."""
         total = np.concatenate([[0.0], np.cumsum(self.weights)])
-        counts: Array = total[np.searchsorted(self.nodes, np.asarray(x, float), side="left")]
+        counts: Array = total[np.searchsorted(self.nodes, real_array(x, "x", float), side="left")]
         return counts
 
     def density(self, x: ArrayLike, width: float) -> Array:
@@ -52,9 +53,8 @@ class Spectrum:
         ValueError
             If `width` is not positive.
         """
-        if not width > 0:
-            raise ValueError(f"width must be positive, not {width!r}")
-        distance = (np.asarray(x, float)[..., None] - self.nodes) / width
+        width = real_number(width, "width", above=0)
+        distance = (real_array(x, "x", float)[..., None] - self.nodes) / width
         smoothed: Array = np.exp(-0.5 * distance**2) @ self.weights / (width * np.sqrt(2 * np.pi))
         return smoothed
 
@@ -87,9 +87,10 @@ def spectrum(ufm: UFM, p: Point, *, steps: int = 80, probes: int = 8, seed: int 
     Raises
     ------
     TypeError, ValueError
-        If p is not a point of the model, or a number is not positive.
+        If p is not a point of the model, a number is not positive, or the seed is negative.
     """
-    steps, probes = _whole_number(steps, "steps", 1), _whole_number(probes, "probes", 1)
+    steps, probes = whole_number(steps, "steps", 1), whole_number(probes, "probes", 1)
+    seed = whole_number(seed, "seed", 0)
     problem = IsometricProblem(ufm)
     p = ufm._checked(p, ufm.M)
     point, compiled, n = problem.coordinates(p), problem.compiled(ufm.d), problem.size(ufm.d)

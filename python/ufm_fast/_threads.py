@@ -7,17 +7,16 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+from . import _core
+from ._arguments import whole_number
+
 _ENVIRONMENT = "UFM_FAST_NUM_THREADS"
 _chosen: int | None = None
 
 
 def checked_threads(threads: int, name: str) -> int:
-    """Return ``threads`` if it is a positive int, otherwise raise an error naming the argument."""
-    if isinstance(threads, bool) or not isinstance(threads, int):
-        raise TypeError(f"{name} must be a positive int, not {type(threads).__name__}")
-    if threads < 1:
-        raise ValueError(f"{name} must be a positive int, not {threads}")
-    return threads
+    """Return ``threads`` if it is an int from 1 to what the core can start, otherwise raise an error naming it."""
+    return whole_number(threads, name, 1, _core.most_threads)
 
 
 def set_num_threads(n: int | None) -> None:
@@ -26,13 +25,13 @@ def set_num_threads(n: int | None) -> None:
     Parameters
     ----------
     n : int or None
-        Number of threads; None returns to the default: the environment variable ``UFM_FAST_NUM_THREADS`` or, without
-        it, the processors this process may run on.
+        Number of threads, from 1 to 4096; None returns to the default: the environment variable
+        ``UFM_FAST_NUM_THREADS`` or, without it, the processors this process may run on.
 
     Raises
     ------
     TypeError, ValueError
-        If ``n`` is neither None nor a positive int.
+        If ``n`` is neither None nor an int from 1 to 4096.
     """
     global _chosen
     _chosen = None if n is None else checked_threads(n, "n")
@@ -44,18 +43,21 @@ def get_num_threads() -> int:
     Raises
     ------
     ValueError
-        If the environment variable ``UFM_FAST_NUM_THREADS`` is not a positive integer.
+        If the environment variable ``UFM_FAST_NUM_THREADS`` is not an integer from 1 to 4096.
     """
     if _chosen is not None:
         return _chosen
     setting = os.environ.get(_ENVIRONMENT)
     if setting:
-        if not setting.isdecimal() or int(setting) < 1:
-            raise ValueError(f"the environment variable {_ENVIRONMENT} must be a positive integer, not {setting!r}")
-        return int(setting)
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+        threads = int(setting) if setting.isdecimal() and len(setting) < 10 else 0
+        if not 1 <= threads <= _core.most_threads:
+            raise ValueError(
+                f"the environment variable {_ENVIRONMENT} must be an integer between 1 and {_core.most_threads}, "
+                f"not {setting!r}"
+            )
+        return threads
+    processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(processors, _core.most_threads)
 
 
 def concurrently(tasks: Sequence[Callable[[], Any]], threads: int) -> list[Any]:
@@ -67,11 +69,17 @@ def concurrently(tasks: Sequence[Callable[[], Any]], threads: int) -> list[Any]:
         for i in todo:
             results[i] = tasks[i]()
 
-    if threads == 1:
+    threads = min(threads, len(tasks))
+    if threads <= 1:
         work()
         return results
     with ThreadPoolExecutor(threads - 1) as pool:
-        helpers = [pool.submit(work) for _ in range(threads - 1)]
+        helpers = []
+        try:
+            for _ in range(threads - 1):
+                helpers.append(pool.submit(work))
+        except RuntimeError:  # no further thread can be started: the others do its work
+            pass
         work()
         for helper in helpers:
             helper.result()

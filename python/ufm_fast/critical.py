@@ -11,6 +11,7 @@ import numpy as np
 import scipy.linalg
 from numpy.typing import NDArray
 
+from ._arguments import real_number
 from ._blas import fitting_threads, gram, product, single_threaded_blas
 from ._classes import ClassProblem
 from ._dual import Dual
@@ -49,7 +50,8 @@ class CriticalPoint:
         ``(N/K)^(1/4)``, the size at which a direction moves logits by order 1.
     lowest_eigenvalue : float
         Of the Hessian in the coordinates (W, h_i, b); NaN where the two bounds differ by more than 1e-6 of the larger
-        of its size and 2 lambda_W lambda_H / (lambda_W + lambda_H), and no eigen-solver was asked.
+        of its size and 2 lambda_W lambda_H / (lambda_W + lambda_H), and `lowest_eigenpairs` was not asked or stopped
+        short. Its answer is proven for small problems only, and for others the lowest that a search has found.
     lowest_eigenvalue_bounds : tuple of float
         A lower and an upper bound on it, valid at every point, critical or not.
     direction : Point or None
@@ -104,7 +106,7 @@ def classify(ufm: UFM, p: Point, *, gradient_tol: float = 1e-6, certificate_tol:
     Raises
     ------
     TypeError, ValueError
-        As for `certify`, or if a tolerance is not positive.
+        As for `certify`, or if a tolerance is not positive and finite.
 
     Notes
     -----
@@ -125,9 +127,8 @@ def classify(ufm: UFM, p: Point, *, gradient_tol: float = 1e-6, certificate_tol:
     and a Hessian product where there is no null direction. No M x K array is formed where H has a row a sample.
     `lowest_eigenpairs` takes up to thousands of Hessian products.
     """
-    for name, tol in (("gradient_tol", gradient_tol), ("certificate_tol", certificate_tol)):
-        if not tol > 0:
-            raise ValueError(f"{name} must be positive, not {tol!r}")
+    gradient_tol = real_number(gradient_tol, "gradient_tol", above=0)
+    certificate_tol = real_number(certificate_tol, "certificate_tol", above=0)
     dtype = ufm.dtype
     ufm, p = in_double(ufm, p)
     threads = fitting_threads(ufm)
@@ -186,14 +187,16 @@ def _search(ufm: UFM, p: Point, margin: float) -> tuple[Kind, float, Point] | No
     free_shift = ufm.bias and ufm.lambda_b == 0 and ufm.loss_function.name == "cross_entropy"
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", ConvergenceWarning)
-        found = lowest_eigenpairs(ufm, p, 2 if free_shift else 1, deflate=True)
+        across = lowest_eigenpairs(ufm, p, 2 if free_shift else 1, deflate=True)
+        saddle = across.eigenvalues[0] < -margin
+        # Rotations curve only by what is left of the gradient, but that may be lower than all else.
+        found = lowest_eigenpairs(ufm, p, deflate=False) if across.deflated and not saddle else across
     if caught:
         return None
     lowest, vector = float(found.eigenvalues[0]), found.vectors[0]
-    if lowest < -margin:
+    if saddle:
         return "strict_saddle", lowest, vector
-    lowest = min(0.0, lowest) if found.deflated > 0 else lowest
-    return "local_minimum" if found.eigenvalues[-1] > margin else "undecided", lowest, vector
+    return "local_minimum" if across.eigenvalues[-1] > margin else "undecided", lowest, vector
 
 
 class _Linearized(NamedTuple):

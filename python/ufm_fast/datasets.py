@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from ._arguments import choice, real_number
+
 _BALANCED = {  # name: (samples per class, classes), training split
     "cifar10": (5000, 10),
     "cifar100": (500, 100),
@@ -39,6 +41,8 @@ def counts(name: str, imbalance: float | None = None) -> np.ndarray:
 
     Raises
     ------
+    TypeError
+        If `imbalance` is not a real number.
     ValueError
         If the name is unknown, if `imbalance` is given for a set that is not long-tailed, or if it is below 1 or
         so large that a class would be empty.
@@ -48,13 +52,10 @@ def counts(name: str, imbalance: float | None = None) -> np.ndarray:
     >>> counts("cifar10-lt", imbalance=10)
     array([5000, 3871, 2997, 2320, 1796, 1391, 1077,  834,  645,  500])
     """
-    if name not in _KNOWN:
-        raise ValueError(f"name is {name!r}; it should be one of {', '.join(_KNOWN)}")
+    name = choice(name, "name", _KNOWN)
     if name in _LONG_TAILED:
         largest, K = _BALANCED[_LONG_TAILED[name]]
-        imbalance = 100 if imbalance is None else imbalance
-        if not 1 <= imbalance <= largest:
-            raise ValueError(f"imbalance is {imbalance}; for {name!r} it should be between 1 and {largest}")
+        imbalance = 100.0 if imbalance is None else real_number(imbalance, "imbalance", least=1, most=largest)
         return np.array([int(largest * imbalance ** (-k / (K - 1))) for k in range(K)], np.int64)
     if imbalance is not None:
         raise ValueError(f"imbalance is {imbalance}, but {name!r} has fixed counts; only the -lt data sets take it")

@@ -13,6 +13,8 @@ import numpy as np
 from numpy.lib import format as npy_format
 from numpy.typing import NDArray
 
+from ._files import check_end, reading
+
 
 class StoredArray:
     """An array in ``.npy`` format within an open binary stream, read a slice of rows at a time.
@@ -53,11 +55,14 @@ class StoredArray:
         if step != 1:
             raise ValueError("rows are read in order, without gaps")
         count = max(0, last - first)
-        self._stream.seek(self._start + first * self._row_bytes)
-        data = bytearray(self._stream.read(count * self._row_bytes))
-        if len(data) < count * self._row_bytes:
-            raise ValueError(f"{self._name} is truncated")
-        return np.frombuffer(data, dtype=self.dtype).reshape(count, *self.shape[1:])
+        with reading(self._name):
+            self._stream.seek(self._start + first * self._row_bytes)
+            data = bytearray(self._stream.read(count * self._row_bytes))
+            if len(data) < count * self._row_bytes:
+                raise ValueError("it is truncated")
+            if last == len(self):
+                check_end(self._stream)
+            return np.frombuffer(data, dtype=self.dtype).reshape(count, *self.shape[1:])
 
 
 @contextmanager
@@ -80,7 +85,9 @@ def open_arrays(*paths: Path) -> Iterator[dict[str, Any]]:
     OSError
         If it cannot be read.
     ValueError
-        If it is none of these, or two files hold an array of the same name.
+        If it is none of these, two files hold an array of the same name, or it is damaged: an ``.npz`` archive has
+        checksums, verified when the last row of an array is read; in the other formats a number that was changed is
+        not seen.
     ModuleNotFoundError
         If the package that reads it is not installed.
     """
@@ -96,17 +103,22 @@ def open_arrays(*paths: Path) -> Iterator[dict[str, Any]]:
 
 
 def _arrays(path: Path, files: ExitStack) -> dict[str, Any]:
+    with reading(path):
+        return _opened(path, files)
+
+
+def _opened(path: Path, files: ExitStack) -> dict[str, Any]:
     if path.suffix == ".npy":
         return {path.stem: StoredArray(files.enter_context(path.open("rb")), str(path))}
     if path.suffix == ".npz":
         try:
             archive = files.enter_context(zipfile.ZipFile(path))
         except zipfile.BadZipFile:
-            raise ValueError(f"{path} must be an .npz archive") from None
+            raise ValueError("it must be an .npz archive") from None
         members = [name for name in archive.namelist() if name.endswith(".npy")]
         twice = next((name for name in members if members.count(name) > 1), None)
         if twice is not None:
-            raise ValueError(f"{path} must not hold two arrays {twice[:-4]}")
+            raise ValueError(f"it must not hold two arrays {twice[:-4]}")
         streams = {name[:-4]: files.enter_context(archive.open(name)) for name in members}
         return {name: StoredArray(stream, f"{name} in {path}") for name, stream in streams.items()}
     if path.suffix == ".safetensors":
@@ -120,9 +132,9 @@ def _arrays(path: Path, files: ExitStack) -> dict[str, Any]:
 
         tensors = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
         if not isinstance(tensors, dict):
-            raise ValueError(f"{path} must hold a state dict, not a {type(tensors).__name__}")
+            raise ValueError(f"it must hold a state dict, not a {type(tensors).__name__}")
         return {name: _numpy_view(value) for name, value in tensors.items() if isinstance(value, torch.Tensor)}
-    raise ValueError(f"{path} must be a .npy, .npz, .safetensors, .pt or .pth file")
+    raise ValueError("it must be a .npy, .npz, .safetensors, .pt or .pth file")
 
 
 class _SafetensorsArray:

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from . import _core
+from ._arguments import choice, flag, real_number
 from ._blas import single_threaded_blas
 from ._features import Samples, as_classifier
 from ._nc_metrics import NCMetrics
@@ -19,8 +20,8 @@ from ._threads import get_num_threads
 from .certificate import certify
 from .critical import CriticalPoint, classify
 from .losses import Loss, as_loss
-from .metrics import NCAccumulator, check_centre
-from .model import UFM, Point, _decay
+from .metrics import CENTRES, NCAccumulator
+from .model import UFM, Point
 from .optimize import ConvergenceWarning, global_minimum
 
 
@@ -172,12 +173,13 @@ def inspect(
     Always in float64. Cost: six products K x d x N and one K x K x N, a batch at a time, then that of `global_minimum`.
     Memory: O(d^2 + K d + K^2), and a batch.
     """
-    loss_function = as_loss(loss)
-    check_centre(centre)
-    given = {"lambda_W": lambda_W, "lambda_H": lambda_H, "lambda_b": lambda_b}
-    for name, decay in given.items():
-        if decay is not None:
-            given[name] = _decay(decay, name, zero_allowed=name == "lambda_b")
+    loss_function, solve = as_loss(loss), flag(solve, "solve")
+    choice(centre, "centre", CENTRES)
+    given = {
+        "lambda_W": None if lambda_W is None else real_number(lambda_W, "lambda_W", above=0),
+        "lambda_H": None if lambda_H is None else real_number(lambda_H, "lambda_H", above=0),
+        "lambda_b": None if lambda_b is None else real_number(lambda_b, "lambda_b", least=0),
+    }
     classifier, bias = as_classifier(W, b)
     if classifier.any():
         _check_size(float((classifier**2).sum()), "W")

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import signal
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -13,11 +15,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ._arguments import whole_number
 from ._blas import single_threaded_blas
-from ._journal import Journal, read_journal
+from ._files import reading
+from ._journal import Journal, read_journal, write_journal
 from .critical import classify, covered
 from .model import UFM, Point
 from .optimize import ConvergenceWarning, minimize
+from .optimize._minimize import checked_tolerance
 from .saddles import saddle
 from .storage import describe_ufm, described_ufm
 
@@ -113,7 +118,7 @@ class Census:
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write everything to a file that `load` reads and that ``census(..., path=...)`` continues."""
-        Journal(Path(path), _header(self.models, self.settings)).write(self.records)
+        write_journal(Path(path), _header(self.models, self.settings), self.records)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Census:
@@ -122,13 +127,17 @@ class Census:
         Raises
         ------
         ValueError
-            If the file is not a census.
+            If the file is not a census, or is damaged: each line has a checksum, which is verified.
         OSError
-            If it cannot be read.
+            If it cannot be opened.
         """
-        header, records = read_journal(Path(path), "census")
-        models = tuple(described_ufm(description) for description in header["models"])
-        return _census(models, header["settings"], records)
+        path = Path(path)
+        header, records = read_journal(path)
+        with reading(path):
+            if "census" not in header:
+                raise ValueError("it is not a census")
+            models = tuple(described_ufm(description) for description in header["models"])
+            return _census(models, header["settings"], _by_run(records).values())
 
 
 def census(
@@ -155,6 +164,7 @@ def census(
     runs : int, optional
         Descents in each model.
     seed : int, optional
+        Not negative.
     tol, max_evaluations
         Of each descent: see `minimize`.
     jobs : int, optional
@@ -162,6 +172,7 @@ def census(
     path : path, optional
         File to which each run is appended when it is finished. If it exists, the runs in it are not done again: a
         census that was interrupted, or killed, continues and gives what it would have given, and ``runs`` may grow.
+        Only one process at a time may write it. A pipe or a device gets the same lines.
     callback : callable, optional
         Called as ``callback(done, total)`` at first and after each run.
 
@@ -172,7 +183,10 @@ def census(
     Raises
     ------
     TypeError, ValueError
-        If an argument is out of range, or `path` holds something else than a census of these models and settings.
+        If an argument is out of range, or `path` holds something else than a census of these models and settings, is
+        damaged, or is written by another process.
+    OSError
+        If `path` cannot be written: before the first run, or when a disk is full. The runs that were finished stay.
     ImportError
         If jobs > 1 and joblib is not installed.
 
@@ -188,24 +202,24 @@ def census(
             raise TypeError(f"models must be UFM objects, but number {index} is of type {type(ufm).__name__}")
         if ufm.dtype != np.float64:
             raise ValueError(f"models must be float64 to be certified, but number {index} is {ufm.dtype}")
-    for name, value in (("runs", runs), ("jobs", jobs)):
-        if not (isinstance(value, int) and value >= 1):
-            raise ValueError(f"{name} must be a positive int, not {value!r}")
+    runs, jobs, seed = whole_number(runs, "runs", 1), whole_number(jobs, "jobs", 1), whole_number(seed, "seed", 0)
+    tol = checked_tolerance(tol, max((ufm.K for ufm in models), default=0))
+    if max_evaluations is not None:
+        max_evaluations = whole_number(max_evaluations, "max_evaluations", 1)
     settings = {"version": version("ufm-fast"), "seed": seed, "tol": tol, "max_evaluations": max_evaluations}
-    journal = None if path is None else Journal(Path(path), _header(models, settings))
-    finished = [] if journal is None else journal.resume()
-    found = {(record["model"], record["run"]): record for record in finished}
     total = len(models) * runs
     tasks = [(index, run) for run in range(runs) for index in range(len(models))]
-    todo = [(models[index], index, run, settings) for index, run in tasks if (index, run) not in found]
-    if callback is not None:
-        callback(total - len(todo), total)
-    for done, record in enumerate(_explored(todo, jobs), total - len(todo) + 1):
-        found[record["model"], record["run"]] = record
-        if journal is not None:
-            journal.append(record)
+    with nullcontext() if path is None else Journal(Path(path), _header(models, settings)) as journal:
+        found = {} if journal is None else _by_run(journal.records)
+        todo = [(models[index], index, run, settings) for index, run in tasks if (index, run) not in found]
         if callback is not None:
-            callback(done, total)
+            callback(total - len(todo), total)
+        for done, record in enumerate(_explored(todo, min(jobs, max(1, len(todo)))), total - len(todo) + 1):
+            found[record["model"], record["run"]] = record
+            if journal is not None:
+                journal.append(record)
+            if callback is not None:
+                callback(done, total)
     return _census(models, settings, [found[task] for task in tasks])
 
 
@@ -303,7 +317,31 @@ def _explored(tasks: Iterable[tuple[UFM, int, int, dict[str, Any]]], jobs: int) 
 
     # Workers without work for 10 s leave (within a minute): their parent may have been killed.
     parallel = Parallel(n_jobs=jobs, return_as="generator_unordered", idle_worker_timeout=10)
-    yield from parallel(delayed(_explore)(*task) for task in tasks)
+    with _interrupts_held():
+        records = parallel(delayed(_explore)(*task) for task in tasks)
+    try:
+        for record in records:  # noqa: UP028 - "yield from" would close them itself
+            yield record
+    finally:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # of work cancelled, after an error that says more
+            records.close()
+
+
+@contextmanager
+def _interrupts_held() -> Iterator[None]:
+    """Let processes that are started here never see Ctrl-C, and this one when it is through.
+
+    Ctrl-C in a terminal reaches all processes, but it is the parent that ends its workers.
+    """
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    held = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, held)
 
 
 def _census(models: tuple[UFM, ...], settings: dict[str, Any], records: Iterable[dict[str, Any]]) -> Census:
@@ -312,6 +350,10 @@ def _census(models: tuple[UFM, ...], settings: dict[str, Any], records: Iterable
 
 def _header(models: Sequence[UFM], settings: dict[str, Any]) -> dict[str, Any]:
     return {"census": 1, "settings": settings, "models": [describe_ufm(ufm) for ufm in models]}
+
+
+def _by_run(records: Iterable[dict[str, Any]]) -> dict[tuple[int, int], dict[str, Any]]:
+    return {(record["model"], record["run"]): record for record in records}
 
 
 def _from_json(value: Any) -> Any:

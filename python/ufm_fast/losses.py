@@ -6,6 +6,8 @@ import math
 from dataclasses import dataclass
 from typing import ClassVar
 
+from ._arguments import choice, real_number
+
 
 @dataclass(frozen=True)
 class CrossEntropy:
@@ -17,10 +19,12 @@ class CrossEntropy:
     Parameters
     ----------
     label_smoothing : float
-        In [0, 1).
+        In [0, 1). NumPy's scalars become floats.
 
     Raises
     ------
+    TypeError
+        If ``label_smoothing`` is not a real number.
     ValueError
         If ``label_smoothing`` lies outside [0, 1).
     """
@@ -31,8 +35,8 @@ class CrossEntropy:
     shift_invariant: ClassVar[bool] = True  # the same for logits that all are larger by as much
 
     def __post_init__(self) -> None:
-        if not (math.isfinite(self.label_smoothing) and 0 <= self.label_smoothing < 1):
-            raise ValueError(f"label_smoothing must lie in [0, 1), not {self.label_smoothing!r}")
+        smoothing = real_number(self.label_smoothing, "label_smoothing", least=0, below=1)
+        object.__setattr__(self, "label_smoothing", smoothing)
 
     def change(self, value: float, error: float, K: int) -> float:
         """Bound the change of a mean loss of this value when no logit moves by more than ``error``.
@@ -66,12 +70,10 @@ Loss = CrossEntropy | MSE
 
 
 def as_loss(loss: str | Loss) -> Loss:
-    """Return the loss object that a name or an object stands for."""
-    if isinstance(loss, (CrossEntropy, MSE)):
-        return loss
-    by_name = {cls.name: cls for cls in (CrossEntropy, MSE)}
+    """Return the loss object that a name or an object stands for; what is derived from a loss is another loss."""
     if isinstance(loss, str):
-        if loss not in by_name:
-            raise ValueError(f"loss must be one of {', '.join(map(repr, by_name))} or a loss object, not {loss!r}")
-        return by_name[loss]()
-    raise TypeError(f"loss must be a name or a loss object, not {type(loss).__name__}")
+        by_name = {cls.name: cls for cls in (CrossEntropy, MSE)}
+        return by_name[choice(loss, "loss", list(by_name))]()
+    if type(loss) not in (CrossEntropy, MSE):
+        raise TypeError(f"loss must be a name, a CrossEntropy or an MSE, not of the class {type(loss).__name__}")
+    return loss

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from . import _core
+from ._arguments import addressable, choice, whole_number
 from ._blas import single_threaded_blas
 from ._features import (
     Samples,
@@ -19,13 +20,14 @@ from ._features import (
     as_features,
     as_ignore_index,
     as_labels,
-    check_size,
     precision_of,
     rows_of_classes,
 )
 from ._moments import Moments, classifier_metrics, gaps, row_metrics
 from ._nc_metrics import NCMetrics
 from ._threads import checked_threads, get_num_threads
+
+CENTRES = ("samples", "classes")  # what the global mean is taken over
 
 
 class NCAccumulator:
@@ -68,7 +70,8 @@ class NCAccumulator:
         ignore_index: int | None = None,
         threads: int | None = None,
     ) -> None:
-        self.K, self.d = check_size(K, d)
+        self.K, self.d = whole_number(K, "K", 1), whole_number(d, "d", 1)
+        addressable((self.K + self.d) * self.d, np.float64, f"K = {self.K} and d = {self.d}")
         self.threads = None if threads is None else checked_threads(threads, "threads")
         self.ignore_index = as_ignore_index(ignore_index)
         self.classes = as_classes(classes, self.K)
@@ -176,7 +179,7 @@ class NCAccumulator:
         Cost: a singular value decomposition of K x d, eigenvalues of d x d, six products K x d x K (tile by tile), and
         two products K x d x N for NC4.
         """
-        check_centre(centre)
+        choice(centre, "centre", CENTRES)
         if batches is not None and not isinstance(batches, Iterable):
             raise TypeError(f"batches must be an iterable of arrays, not {type(batches).__name__}")
         classifier, bias = as_classifier(W, b, self.K, self.d)
@@ -255,16 +258,10 @@ def nc_metrics(
     RuntimeWarning
         If a metric is undefined, as `NCAccumulator.result` says, or labels are 1 to K.
     """
-    check_centre(centre)
+    choice(centre, "centre", CENTRES)
     K, d = as_classifier(W, b)[0].shape
     samples = Samples(H, labels, K, d, classes=classes, ignore_index=ignore_index)
     accumulator = NCAccumulator(K, d, classes=samples.classes, threads=threads)
     for features, rows in samples.batches():
         accumulator.update(features, samples.classes[rows])
     return accumulator.result(W, b, batches=(features for features, _ in samples.batches()), centre=centre)
-
-
-def check_centre(centre: str) -> None:
-    """Refuse what is no global mean."""
-    if centre not in ("samples", "classes"):
-        raise ValueError(f"centre must be 'samples' or 'classes', not {centre!r}")

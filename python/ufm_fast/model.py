@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-import operator
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from . import _arguments as check
 from . import _core
 from ._blas import single_threaded_blas
 from ._threads import checked_threads, get_num_threads
@@ -39,41 +39,6 @@ class Point(NamedTuple):
     b: NDArray[Any]
 
 
-def _whole_number(value: Any, name: str, least: int) -> int:
-    try:
-        number = operator.index(value)
-    except TypeError:
-        raise TypeError(f"{name} must be an int, not {type(value).__name__}") from None
-    if number < least:
-        raise ValueError(f"{name} must be at least {least}, not {number}")
-    return number
-
-
-def _decay(value: Any, name: str, *, zero_allowed: bool) -> float:
-    try:
-        number = float(value)
-    except (TypeError, ValueError):
-        raise TypeError(f"{name} must be a real number, not {type(value).__name__}") from None
-    if not math.isfinite(number) or number < 0 or (number == 0 and not zero_allowed):
-        raise ValueError(f"{name} must be {'non-negative' if zero_allowed else 'positive'} and finite, not {number}")
-    return number
-
-
-def _class_counts(n: int | ArrayLike, K: int) -> NDArray[np.int64]:
-    counts = np.asarray(n)
-    if counts.dtype.kind not in "iu":
-        raise TypeError(f"n must be an int or {K} ints (samples per class), not values of dtype {counts.dtype}")
-    if counts.ndim == 0:
-        counts = np.full(K, counts)
-    if counts.shape != (K,):
-        raise ValueError(f"n must be an int or {K} ints (samples per class), not an array of shape {counts.shape}")
-    if counts.min() < 1:
-        raise ValueError(f"n must be positive, but class {counts.argmin()} has {counts.min()} samples")
-    counts = counts.astype(np.int64)
-    counts.flags.writeable = False
-    return counts
-
-
 class UFM:
     """An unconstrained feature model (Gu & Shen 2024, arXiv 2407.10702; Zhu et al. 2021, arXiv 2105.02375).
 
@@ -88,12 +53,12 @@ class UFM:
     d : int
         Feature dimension.
     n : int or K ints, optional
-        Samples per class.
+        Samples per class, positive; N is below 2^63.
     loss : {"cross_entropy", "mse"} or CrossEntropy or MSE, optional
     lambda_W, lambda_H : float
-        Weight decays of classifier and features, positive.
+        Weight decays of classifier and features, positive and in the range of `dtype`.
     lambda_b : float, optional
-        Weight decay of the bias; not used where ``bias`` is False.
+        Weight decay of the bias, zero or as the others; not used where ``bias`` is False.
     bias : bool, optional
         Whether there is a bias.
     collapse : bool, optional
@@ -102,7 +67,7 @@ class UFM:
     dtype : "float64" or "float32", optional
         Of all points; arrays of it are used without copying.
     threads : int, optional
-        Threads of this model; None follows `set_num_threads`.
+        Threads of this model, from 1 to 4096; None follows `set_num_threads`.
 
     Attributes
     ----------
@@ -122,7 +87,13 @@ class UFM:
     Raises
     ------
     TypeError, ValueError
-        If an argument is not as above.
+        If an argument is not as above, or a point would have 2^63 bytes or more.
+    MemoryError
+        If arrays of N or K numbers cannot be allocated.
+
+    Notes
+    -----
+    Numbers may be Python's or NumPy's, but no booleans or strings.
     """
 
     def __init__(
@@ -140,27 +111,27 @@ class UFM:
         dtype: DTypeLike = "float64",
         threads: int | None = None,
     ) -> None:
-        self.K = _whole_number(K, "K", 2)
-        self.d = _whole_number(d, "d", 1)
-        self.counts = _class_counts(n, self.K)
-        self.N = int(self.counts.sum())
-        self.M = self.K if collapse else self.N
+        self.K = check.whole_number(K, "K", 2)
+        self.d = check.whole_number(d, "d", 1)
+        self.dtype = check.float_type(dtype, "dtype")
+        self.bias = check.flag(bias, "bias")
+        self.collapse_classes = check.flag(collapse, "collapse")
         self.loss_function = as_loss(loss)
-        self.lambda_W = _decay(lambda_W, "lambda_W", zero_allowed=False)
-        self.lambda_H = _decay(lambda_H, "lambda_H", zero_allowed=False)
-        self.lambda_b = _decay(lambda_b, "lambda_b", zero_allowed=True)
+        self.lambda_W = self._decay(lambda_W, "lambda_W", above=0)
+        self.lambda_H = self._decay(lambda_H, "lambda_H", above=0)
+        self.lambda_b = self._decay(lambda_b, "lambda_b", least=0)
         self.tau = math.sqrt(self.lambda_W) * math.sqrt(self.lambda_H)
-        self.bias = bool(bias)
-        self.collapse_classes = bool(collapse)
-        self.dtype = np.dtype(dtype)
-        if self.dtype not in (np.float64, np.float32):
-            raise TypeError(f"dtype must be float64 or float32, not {self.dtype}")
         self.threads = None if threads is None else checked_threads(threads, "threads")
+        check.addressable(2 * self.K * self.d, self.dtype, f"K = {self.K} and d = {self.d}")
+        self.counts = check.class_counts(n, self.K)
+        self.N = int(self.counts.sum())
+        self.M = self.K if self.collapse_classes else self.N
         self.size = (self.K + self.M) * self.d + (self.K if self.bias else 0)
+        check.addressable(self.size, self.dtype, f"K = {self.K}, d = {self.d} and M = {self.M}")
 
         classes = np.arange(self.K, dtype=np.int64)
-        self._labels = classes if collapse else np.repeat(classes, self.counts)
-        self._samples = self.counts.astype(np.float64) if collapse else np.ones(self.N)  # that each row of H stands for
+        self._labels = classes if self.collapse_classes else np.repeat(classes, self.counts)
+        self._samples = self.counts.astype(np.float64) if self.collapse_classes else np.ones(self.N)  # of a row of H
         samples_per_row = self._samples.astype(self.dtype)
         problem = _core.Problem64 if self.dtype == np.float64 else _core.Problem32
         self._problem = problem(
@@ -177,6 +148,14 @@ class UFM:
             bias=self.bias,
         )
         self._inline = self.K * self.d * self.M <= _core.small_product
+
+    def _decay(self, value: Any, name: str, **limits: float) -> float:
+        decay = check.real_number(value, name, **limits)
+        with np.errstate(over="ignore"):
+            error = abs(float(self.dtype.type(decay)) - decay)
+        if error > float(np.finfo(self.dtype).eps) * decay:
+            raise ValueError(f"{name} must be in the range of {self.dtype}, not {decay}")
+        return decay
 
     def __reduce__(self) -> tuple[Any, ...]:
         options: dict[str, Any] = {
@@ -269,38 +248,65 @@ class UFM:
         -------
         HessianOperator
             A `scipy.sparse.linalg.LinearOperator` of shape (size, size).
+
+        Notes
+        -----
+        Of the methods of `scipy.optimize.minimize`, Newton-CG and trust-constr take the operator as ``hess``; trust-ncg
+        and trust-krylov take `hessp`, and dogleg and trust-exact the matrix, ``hessian(p) @ numpy.eye(size)``.
         """
         from .hessian import HessianOperator
 
         return HessianOperator(self, p, memory)
 
-    def fun(self, x: NDArray[Any]) -> float:
-        """Evaluate f at the packed point x, as scipy.optimize wants it."""
-        value: float = self._run(self._problem.flat_loss, x)
+    def fun(self, x: ArrayLike) -> float:
+        """Evaluate f at the packed point x, as scipy.optimize wants it.
+
+        Parameters
+        ----------
+        x : array of real numbers, shape (size,) or (size, 1)
+            A contiguous array of the model's dtype is used as it is, anything else is converted.
+
+        Returns
+        -------
+        float
+
+        Raises
+        ------
+        TypeError, ValueError
+            If x is not such an array (a complex or masked one, say), or holds a NaN or an infinity.
+        FloatingPointError
+            If f overflows at x.
+        """
+        value: float = self._run(self._problem.flat_loss, self._packed(x, "x"))
         return value
 
-    def fun_and_grad(self, x: NDArray[Any]) -> tuple[float, NDArray[Any]]:
-        """Evaluate f and its packed gradient at the packed point x: ``scipy.optimize.minimize(..., jac=True)``."""
-        value, gradient = self._run(self._problem.flat_loss_and_grad, x)
+    def fun_and_grad(self, x: ArrayLike) -> tuple[float, NDArray[Any]]:
+        """Evaluate f and its packed gradient at the packed point x: ``scipy.optimize.minimize(..., jac=True)``.
+
+        Arguments and errors as in `fun`. The gradient has the model's dtype; SciPy's SLSQP takes none but float64.
+        """
+        value, gradient = self._run(self._problem.flat_loss_and_grad, self._packed(x, "x"))
         return value, gradient
 
-    def hessp(self, x: NDArray[Any], v: NDArray[Any]) -> NDArray[Any]:
-        """Multiply the Hessian of f at the packed point x by the packed v."""
-        product: NDArray[Any] = self._run(self._problem.flat_hvp, x, v)
+    def hessp(self, x: ArrayLike, v: ArrayLike) -> NDArray[Any]:
+        """Multiply the Hessian of f at the packed point x by the packed v; arguments and errors as in `fun`."""
+        product: NDArray[Any] = self._run(self._problem.flat_hvp, self._packed(x, "x"), self._packed(v, "v"))
         return product
+
+    def _packed(self, x: ArrayLike, name: str) -> NDArray[Any]:
+        return check.real_vector(x, name, self.size, self.dtype)
 
     def pack(self, p: Point) -> NDArray[Any]:
         """Copy a point into one vector of length `size`: W, H and, where there is a bias, b, in C order."""
         W, H, b = self._checked(p, self.M)
         return np.concatenate([W.ravel(), H.ravel(), b] if self.bias else [W.ravel(), H.ravel()])
 
-    def unpack(self, x: NDArray[Any]) -> Point:
-        """Return the point whose arrays are views of the packed x (b is a new array of zeros without bias)."""
-        if not isinstance(x, np.ndarray) or x.dtype != self.dtype:
-            kind = f"dtype {x.dtype}" if isinstance(x, np.ndarray) else type(x).__name__
-            raise TypeError(f"x must be a {self.dtype} array, not {kind}")
-        if x.shape != (self.size,):
-            raise ValueError(f"x must have shape ({self.size},), not {x.shape}")
+    def unpack(self, x: ArrayLike) -> Point:
+        """Return the point whose arrays are views of the packed x (b is a new array of zeros without bias).
+
+        They are views of a copy where x is not a contiguous array of the model's dtype; errors as in `fun`.
+        """
+        x = self._packed(x, "x")
         end_W, end_H = self.K * self.d, (self.K + self.M) * self.d
         return Point(
             x[:end_W].reshape(self.K, self.d),
@@ -314,10 +320,18 @@ class UFM:
         Parameters
         ----------
         seed : int or numpy.random.Generator
+            Not negative.
         scale : float, optional
             Standard deviation of all entries. None stands for 0.3 / sqrt(K) in balanced coordinates, in which both
             decays are tau and a feature of class k counts sqrt(n_k) times: logits then start of order 0.1.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If an argument is not as above, or an entry overflows the model's dtype.
         """
+        if not isinstance(seed, np.random.Generator):
+            seed = check.whole_number(seed, "seed", 0)
         generator = np.random.default_rng(seed)
         W, H, b = (generator.standard_normal(shape) for shape in ((self.K, self.d), (self.M, self.d), self.K))
         if scale is None:
@@ -326,11 +340,14 @@ class UFM:
             spread = 0.3 / math.sqrt(self.K)
             W, H, b = spread * rho * W, spread / rho * H / root[:, None], spread * b
         else:
-            spread = _decay(scale, "scale", zero_allowed=True)
-            W, H, b = spread * W, spread * H, spread * b
-        if not self.bias:
-            b = np.zeros(self.K)
-        return Point(W.astype(self.dtype), H.astype(self.dtype), b.astype(self.dtype))
+            spread = check.real_number(scale, "scale", least=0, below=float(np.finfo(self.dtype).max))
+            with np.errstate(over="ignore"):
+                W, H, b = spread * W, spread * H, spread * b
+        with np.errstate(over="ignore"):
+            p = Point(W.astype(self.dtype), H.astype(self.dtype), b.astype(self.dtype))
+        if not all(np.isfinite(part).all() for part in p):
+            raise ValueError(f"scale must be given and smaller, not {scale}: entries overflow {self.dtype}")
+        return p if self.bias else p._replace(b=np.zeros(self.K, self.dtype))
 
     def collapse(self, p: Point) -> Point:
         """Replace the features of N samples, class by class, by their K class means; f does not rise.
@@ -367,6 +384,7 @@ class UFM:
         if len(p) != 3:
             raise ValueError(f"a point has three parts (W, H, b), not {len(p)}")
         for name, array, shape in zip("WHb", p, ((self.K, self.d), (rows, self.d), (self.K,)), strict=True):
+            check.refuse_masked(array, name)
             if not isinstance(array, np.ndarray) or array.dtype != self.dtype:
                 kind = f"dtype {array.dtype}" if isinstance(array, np.ndarray) else type(array).__name__
                 raise TypeError(f"{name} must be a {self.dtype} array, not {kind}")
@@ -376,4 +394,4 @@ class UFM:
                 raise ValueError(f"{name} must be finite, but holds a NaN or an infinity")
         if not self.bias and p[2].any():
             raise ValueError("b must be zeros in a model without bias")
-        return Point(*p)
+        return Point(*map(np.asarray, p))

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-import operator
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ._arguments import whole_number
 from ._blas import single_threaded_blas
 from ._classes import ClassProblem
 from ._factors import Factors
@@ -55,7 +55,7 @@ def saddle(ufm: UFM, rank: int, seed: int = 0) -> Point:
         Rank of W and H: at least 0 and less than that of the global minimum, which is at most K - 1 for cross-entropy
         and for squared error with an unregularised bias, and at most K otherwise.
     seed : int, optional
-        Picks one of the saddles: the singular vectors, the groups or the start, and the rotation.
+        Not negative. Picks one of the saddles: the singular vectors, the groups or the start, and the rotation.
 
     Returns
     -------
@@ -67,10 +67,10 @@ def saddle(ufm: UFM, rank: int, seed: int = 0) -> Point:
     Raises
     ------
     TypeError
-        If `rank` is not an int.
+        If `rank` or `seed` is not an int.
     ValueError
-        If there is no saddle of this rank: `rank` is out of range for K, d and the loss; or the decays are so large
-        that the global minimum has no greater rank.
+        If `seed` is negative, or there is no saddle of this rank: `rank` is out of range for K, d and the loss; or the
+        decays are so large that the global minimum has no greater rank.
     ArithmeticError
         If Newton's method stops short of the accuracy promised.
 
@@ -79,10 +79,7 @@ def saddle(ufm: UFM, rank: int, seed: int = 0) -> Point:
     Cost: O(K^2 d) for closed forms and symmetry reduction. Descent and Newton's method take hundreds to thousands of
     gradients and Hessian products, each three or six products of a K x rank with a rank x K matrix.
     """
-    try:
-        rank = operator.index(rank)
-    except TypeError:
-        raise TypeError(f"rank must be an int, not {type(rank).__name__}") from None
+    rank, seed = whole_number(rank, "rank"), whole_number(seed, "seed", 0)
     q = ClassProblem(ufm)
     centred = q.loss.name == "cross_entropy" or (q.bias and q.lambda_b == 0)
     largest = min(q.d - 1, q.K - 2 if centred else q.K - 1)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import os
-import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 
+from ._files import read_archive, reading, write_file
+from ._threads import checked_threads
 from .losses import CrossEntropy
 from .model import UFM, Point
 
@@ -57,8 +58,8 @@ def save_point(path: str | os.PathLike[str], ufm: UFM, p: Point) -> None:
     Parameters
     ----------
     path : path
-        Of an .npz archive with the arrays W, H, b and counts and the model as JSON text, config. It is replaced
-        atomically.
+        Of an .npz archive with the arrays W, H, b and counts and the model as JSON text, config. A file is replaced
+        when all is written, a pipe or device written in place.
     ufm : UFM
     p : Point
         As for `UFM.loss`.
@@ -72,7 +73,7 @@ def save_point(path: str | os.PathLike[str], ufm: UFM, p: Point) -> None:
     """
     arrays = ufm._checked(p, ufm.M)._asdict()
     config = json.dumps(describe_ufm(ufm))
-    write_atomically(Path(path), lambda stream: np.savez_compressed(stream, **arrays, counts=ufm.counts, config=config))
+    write_file(Path(path), lambda stream: np.savez_compressed(stream, **arrays, counts=ufm.counts, config=config))
 
 
 def load_point(path: str | os.PathLike[str], *, threads: int | None = None) -> tuple[UFM, Point]:
@@ -91,32 +92,15 @@ def load_point(path: str | os.PathLike[str], *, threads: int | None = None) -> t
 
     Raises
     ------
-    ValueError, TypeError
-        If the file is no such archive, or what it holds is not a point of the model.
+    ValueError
+        If the file is no such archive, is damaged (its checksums are verified), or holds no point of the model.
     OSError
-        If it cannot be read.
+        If it cannot be opened.
     """
     path = Path(path)
-    if path.exists() and not zipfile.is_zipfile(path):
-        raise ValueError(f"{path} must be an .npz archive with W, H, b and config")
-    with np.load(path, allow_pickle=False) as archive:
-        missing = [name for name in ("W", "H", "b", "config") if name not in archive]
-        if missing:
-            raise ValueError(f"{path} lacks {', '.join(missing)}: it must hold W, H, b and config")
-        p = Point(*(np.ascontiguousarray(archive[name]) for name in "WHb"))
-        config = json.loads(str(archive["config"]))
-    ufm = described_ufm(config if isinstance(config, dict) else {}, threads=threads)
-    return ufm, ufm._checked(p, ufm.M)
-
-
-def write_atomically(path: Path, write: Callable[[IO[bytes]], object]) -> None:
-    """Let `write` fill a temporary file beside `path`, then rename it: `path` is never half written."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with temporary.open("wb") as stream:
-            write(stream)
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    threads = None if threads is None else checked_threads(threads, "threads")
+    arrays = read_archive(path, ("W", "H", "b", "config"))
+    with reading(path):
+        config = json.loads(str(arrays["config"]))
+        ufm = described_ufm(config if isinstance(config, dict) else {}, threads=threads)
+        return ufm, ufm._checked(Point(*(np.ascontiguousarray(arrays[name]) for name in "WHb")), ufm.M)

@@ -8,8 +8,10 @@ from typing import Annotated, Any
 
 import typer
 
+from .._files import FileError
 from .census import census
 from .classify import classify
+from .files import abandon_output
 from .info import info
 from .inspect import inspect
 from .solve import solve
@@ -50,16 +52,29 @@ def _program(
 def run(arguments: list[str]) -> int:
     """Run the command named by `arguments` (the help if there are none) and return the exit code."""
     try:
-        code = app(args=arguments or ["--help"], prog_name="ufm-fast", standalone_mode=False)
+        code = _invoke(arguments or ["--help"])
+        print(end="", flush=True)
+        return code
     except _UsageError as error:
         message = " ".join(error.format_message().split())
-        print(f"ufm-fast: {message}", file=sys.stderr)
-        return 2
+    except FileError as error:
+        message = str(error)
     except OSError as error:
-        print(f"ufm-fast: {error}", file=sys.stderr)
-        return 2
-    except typer.Abort as error:
-        raise KeyboardInterrupt from error
-    if code == 130:
-        raise KeyboardInterrupt
-    return code or 0
+        if error.filename is None:  # of standard output: that of a file names it
+            abandon_output()
+            if isinstance(error, BrokenPipeError):
+                return 0
+        message = str(error)
+    print(f"ufm-fast: {message}", file=sys.stderr)
+    return 2
+
+
+def _invoke(arguments: list[str]) -> int:
+    try:
+        with typer.main.get_command(app).make_context("ufm-fast", arguments) as context:
+            context.command.invoke(context)
+    except typer.Exit as end:
+        return end.exit_code
+    except SystemExit:  # of rich, when the reader of a help text leaves early
+        pass
+    return 0

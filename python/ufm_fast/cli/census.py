@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Sequence
 from itertools import product
@@ -11,15 +10,14 @@ from typing import Annotated, Any
 
 import typer
 from rich import box
-from rich import print as rich_print
 from rich.table import Table
 
 import ufm_fast as uf
 
-from .._journal import JournalError
+from .._files import FileError
 from ..storage import describe_ufm
 from . import options
-from .files import check_destinations, save_figure
+from .files import check_destinations, save_figure, show
 from .problem import build_ufm
 from .progress import follow_count
 
@@ -87,11 +85,10 @@ def census(
     scales over many decades. Without options: both losses, balanced and imbalanced classes, d = K = 10.
 
     Exit code: 0; 1 if a run did not end at the certified global minimum although d is large enough for the theorem
-    that it must; 2 for wrong options.
+    that it must; 2 for wrong options or files.
     """
     if counts is None:
         K, n = 10 if K is None else K, 100 if n is None else n
-    options.check_tolerance(tol)
     check_destinations(output, plot)
     dimensions: Sequence[int | None] = d or [None]
     ratios: Sequence[float | None] = imbalance or ([1, 10] if counts is None else [None])
@@ -104,20 +101,22 @@ def census(
         )
         for dimension, ratio, name in product(dimensions, ratios, loss or options.LossName)
     ]  # fmt: skip
+    options.check_tolerance(tol, models[0].K)
     with follow_count("descents", enabled=not as_json) as callback:
         try:
             found = uf.census(
                 models, runs, seed=seed, tol=tol, max_evaluations=max_evaluations,
                 jobs=uf.get_num_threads() if jobs is None else jobs, path=output, callback=callback,
             )  # fmt: skip
-        except JournalError as error:
+        except FileError as error:
             raise typer.BadParameter(str(error), param_hint="--output") from error
+        except KeyboardInterrupt as stop:
+            if output is None or not output.is_file():
+                raise
+            raise KeyboardInterrupt(f"the same command does what {output} lacks") from stop
     summary = found.summary()
-    if as_json:
-        config = {**found.settings, "runs": runs, "models": [describe_ufm(ufm) for ufm in models]}
-        print(json.dumps({"models": summary, "config": config}, allow_nan=False))
-    else:
-        rich_print(_table(summary))
+    config = {**found.settings, "runs": runs, "models": [describe_ufm(ufm) for ufm in models]}
+    show({"models": summary, "config": config}, lambda: _table(summary), as_json=as_json)
     if plot is not None:
         from ..plotting import plot_census
 

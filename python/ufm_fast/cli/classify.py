@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import math
 import sys
 from typing import Annotated, Any
 
 import numpy as np
 import typer
-from rich import print as rich_print
 from rich.table import Table
 
 import ufm_fast as uf
@@ -17,7 +15,7 @@ import ufm_fast as uf
 from ..landscape import name_of
 from ..storage import describe_ufm
 from . import options
-from .files import check_destinations, read_problem, write_result
+from .files import check_destinations, read_problem, show, write_result
 
 _TITLES = {
     "global_minimum": "[bold green]Global minimum",
@@ -36,7 +34,7 @@ def classify(
 ) -> None:
     """Say whether a point is a global minimum, a strict saddle or not critical, and what shows it.
 
-    Exit code: 0; 1 if the point is critical but not shown to be any of these; 2 for wrong options.
+    Exit code: 0; 1 if the point is critical but not shown to be any of these; 2 for wrong options or files.
     """
     check_destinations(output, None)
     ufm, p = read_problem(point, threads)
@@ -46,10 +44,7 @@ def classify(
         raise typer.BadParameter(str(error)) from error
     summary = _summarize(found)
     config = describe_ufm(ufm)
-    if as_json:
-        print(json.dumps({**summary, "config": config}, allow_nan=False))
-    else:
-        rich_print(_table(ufm, found))
+    show({**summary, "config": config}, lambda: _table(ufm, found), as_json=as_json)
     if output is not None:
         arrays = {**p._asdict(), "counts": ufm.counts, **{name: np.array(value) for name, value in summary.items()}}
         if found.direction is not None:

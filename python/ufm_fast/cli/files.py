@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import json
-import zipfile
+import os
+import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import typer
 from numpy.typing import NDArray
+from rich.console import Console, RenderableType
 
 import ufm_fast as uf
 
-from ..storage import write_atomically
+from .._files import check_destination, read_array, reading, write_file
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -26,41 +29,25 @@ def read_counts(path: Path) -> NDArray[np.int64]:
 
     Raises
     ------
-    ValueError
+    FileError
         If the file does not hold a flat list of integers.
     OSError
-        If it cannot be read.
+        If it cannot be opened.
     """
-    if path.suffix == ".npy":
-        values = np.load(path, allow_pickle=False)
-    elif path.suffix == ".json":
-        values = np.asarray(json.loads(path.read_text(encoding="utf-8")))
-    else:
-        lines = path.read_text(encoding="utf-8").splitlines()
-        words = " ".join(line.partition("#")[0] for line in lines).replace(",", " ").replace(";", " ").split()
-        values = np.array([int(word) for word in words])
-    if values.ndim != 1 or values.size == 0 or not np.issubdtype(values.dtype, np.integer):
-        raise ValueError(f"a flat list of integers is needed, not {values.dtype} of shape {values.shape}")
-    return np.asarray(values, dtype=np.int64)
-
-
-def read_point(path: Path) -> dict[str, NDArray[Any]]:
-    """Read the arrays ``W``, ``H`` and ``b`` of an ``.npz`` file, as `write_result` writes it.
-
-    Raises
-    ------
-    ValueError
-        If the file is not an ``.npz`` archive or lacks one of them.
-    OSError
-        If it cannot be read.
-    """
-    if path.exists() and not zipfile.is_zipfile(path):
-        raise ValueError(f"{path} must be an .npz archive with the arrays W, H and b")
-    with np.load(path, allow_pickle=False) as archive:
-        missing = [name for name in "WHb" if name not in archive]
-        if missing:
-            raise ValueError(f"{path} lacks {', '.join(missing)}: it must hold the arrays W, H and b")
-        return {name: archive[name] for name in "WHb"}
+    with reading(path):
+        if path.suffix == ".npy":
+            values = read_array(path)
+        elif path.suffix == ".json":
+            values = np.asarray(json.loads(path.read_text(encoding="utf-8")))
+        else:
+            lines = path.read_text(encoding="utf-8").splitlines()
+            words = " ".join(line.partition("#")[0] for line in lines).replace(",", " ").replace(";", " ").split()
+            values = np.array([int(word) for word in words])
+        if values.ndim != 1 or values.size == 0 or not np.issubdtype(values.dtype, np.integer):
+            raise ValueError(f"a flat list of integers is needed, not {values.dtype} of shape {values.shape}")
+        if values.max() > np.iinfo(np.int64).max:
+            raise ValueError(f"there is a count above 2^63: {values.max()}")
+    return values.astype(np.int64)
 
 
 def read_problem(path: Path, threads: int | None) -> tuple[uf.UFM, uf.Point]:
@@ -80,7 +67,7 @@ def read_problem(path: Path, threads: int | None) -> tuple[uf.UFM, uf.Point]:
 def write_result(path: Path, *, arrays: dict[str, Any], history: dict[str, Any], config: dict[str, Any]) -> None:
     """Write an ``.npz`` archive: `arrays`, ``history_NAME`` for each NAME in `history`, and ``config`` as JSON text."""
     named = {f"history_{name}": values for name, values in history.items()}
-    write_atomically(path, lambda stream: np.savez_compressed(stream, config=json.dumps(config), **arrays, **named))
+    write_file(path, lambda stream: np.savez_compressed(stream, config=json.dumps(config), **arrays, **named))
 
 
 def check_destinations(output: Path | None, plot: Path | None, checkpoint: Path | None = None) -> None:
@@ -89,15 +76,40 @@ def check_destinations(output: Path | None, plot: Path | None, checkpoint: Path 
     Raises
     ------
     typer.BadParameter
-        If one is a directory, is not in an existing directory, or no figure can be saved under its suffix.
+        If one cannot be written, two are one file, or no figure can be saved under its suffix.
     """
+    files: dict[Path, str] = {}
     for name, path in (("--output", output), ("--plot", plot), ("--checkpoint", checkpoint)):
-        if path is not None and (path.is_dir() or not path.absolute().parent.is_dir()):
-            raise typer.BadParameter(f"{path} is no file in an existing directory", param_hint=name)
+        try:
+            file = None if path is None else check_destination(path)
+        except OSError as error:
+            raise typer.BadParameter(str(error), param_hint=name) from error
+        if file is not None and files.setdefault(file, name) != name:
+            raise typer.BadParameter(f"{path} is the file of {files[file]} too", param_hint=name)
     if plot is not None and plot.suffix not in _FIGURE_SUFFIXES:
         raise typer.BadParameter(f"{plot} should end in {', '.join(_FIGURE_SUFFIXES)}", param_hint="--plot")
 
 
 def save_figure(path: Path, figure: Figure) -> None:
     """Save in the format that the suffix names."""
-    write_atomically(path, lambda stream: figure.savefig(stream, format=path.suffix[1:]))
+    write_file(path, lambda stream: figure.savefig(stream, format=path.suffix[1:]))
+
+
+def show(result: dict[str, Any], table: Callable[[], RenderableType], *, as_json: bool) -> None:
+    """Print one JSON object, or a table. A reader that leaves early, as head does, is no error: files still follow."""
+    if as_json:
+        text = json.dumps(result, allow_nan=False) + "\n"
+    else:
+        console = Console()
+        with console.capture() as capture:
+            console.print(table())
+        text = capture.get()
+    try:
+        print(text, end="", flush=True)
+    except BrokenPipeError:
+        abandon_output()
+
+
+def abandon_output() -> None:
+    """Let standard output, and what Python still holds for it, go nowhere: its reader has left."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

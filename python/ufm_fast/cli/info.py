@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
-from rich import print as rich_print
 from rich.table import Table
 
 import ufm_fast as uf
+
+from .files import show
 
 
 def info(
@@ -17,10 +17,11 @@ def info(
 ) -> None:
     """Show the version, the instruction set in use and why, the BLAS, and the threads."""
     config = uf.show_config("dicts")
-    if as_json:
-        print(json.dumps(config))
-        return
+    show(config, lambda: _table(config), as_json=as_json)
+
+
+def _table(config: dict[str, Any]) -> Table:
     table = Table("setting", "value", title="ufm-fast")
     for name, value in config.items():
         table.add_row(name.replace("_", " "), ", ".join(map(str, value)) if isinstance(value, list) else str(value))
-    rich_print(table)
+    return table

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import sys
 import warnings
@@ -12,7 +11,6 @@ from typing import Annotated, Any
 import numpy as np
 import typer
 from numpy.typing import NDArray
-from rich import print as rich_print
 from rich.console import Group
 from rich.table import Table
 
@@ -20,7 +18,7 @@ import ufm_fast as uf
 
 from ..feature_files import open_arrays
 from . import options
-from .files import check_destinations, save_figure
+from .files import check_destinations, save_figure, show
 from .progress import follow_count
 
 _ARRAYS = "Arrays"
@@ -100,10 +98,7 @@ def inspect(
         raise typer.BadParameter(str(error)) from error
     for warning in caught:
         print(f"ufm-fast: {warning.message}", file=sys.stderr)
-    if as_json:
-        print(json.dumps(_summarize(found), allow_nan=False))
-    else:
-        rich_print(_tables(found))
+    show(_summarize(found), lambda: _tables(found), as_json=as_json)
     if plot is not None:
         from ..plotting_inspection import plot_inspection
 

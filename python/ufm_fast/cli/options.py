@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from ..optimize import smallest_tolerance
+
 DEFAULT_COUNTS = "cifar100-lt"
 DEFAULT_K = 100
 DEFAULT_LAMBDA_W = 5e-4
@@ -124,7 +126,8 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print exactly one JSON obj
 Output = Annotated[Path | None, typer.Option("--output", metavar="FILE", help="Save the result as an .npz archive.")]
 
 
-def check_tolerance(tol: float) -> None:
+def check_tolerance(tol: float, K: int) -> None:
     """Refuse tolerances that `ufm_fast.minimize` refuses."""
-    if not 1e-14 <= tol < 1:
-        raise typer.BadParameter(f"it must lie between 1e-14 and 1, not {tol:g}", param_hint="--tol")
+    least = smallest_tolerance(K)
+    if not least <= tol < 1:
+        raise typer.BadParameter(f"it must lie between {least:.1e} and 1, not {tol:g}", param_hint="--tol")

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 import ufm_fast as uf
 
+from .._files import FileError
 from .files import read_counts
 from .options import DEFAULT_COUNTS, DEFAULT_K, DEFAULT_LAMBDA_B, FloatType, LossName
 
@@ -28,7 +29,7 @@ def class_counts(K: int | None, n: int | None, counts: str | None, imbalance: fl
         return exponential_counts(DEFAULT_K if K is None else K, 1 if n is None else n, imbalance)
     if n is not None:
         raise typer.BadParameter("give either --n or --counts, not both", param_hint="--n")
-    if not Path(counts).is_file():
+    if not Path(counts).exists() or Path(counts).is_dir():
         try:
             sizes = uf.counts(counts, imbalance)
         except ValueError as error:
@@ -38,8 +39,8 @@ def class_counts(K: int | None, n: int | None, counts: str | None, imbalance: fl
     else:
         try:
             sizes = read_counts(Path(counts))
-        except (ValueError, OSError) as error:
-            raise typer.BadParameter(f"{counts}: {error}", param_hint="--counts") from error
+        except (FileError, OSError) as error:
+            raise typer.BadParameter(str(error), param_hint="--counts") from error
     if K not in (None, len(sizes)):
         raise typer.BadParameter(f"{K} classes, but --counts {counts} has {len(sizes)}", param_hint="--K")
     return sizes

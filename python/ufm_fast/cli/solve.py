@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import warnings
 from importlib.metadata import version
@@ -11,15 +10,14 @@ from typing import Annotated
 
 import numpy as np
 import typer
-from rich import print as rich_print
 from threadpoolctl import threadpool_limits
 
 import ufm_fast as uf
 
-from ..optimize.checkpoint import CheckpointError
+from .._files import FileError, read_archive
 from ..storage import describe_ufm
 from . import options
-from .files import check_destinations, read_point, save_figure, write_result
+from .files import check_destinations, save_figure, show, write_result
 from .problem import build_ufm
 from .progress import follow_gap
 from .report import summarize, tables
@@ -77,14 +75,14 @@ def solve(
 
     Without options: cross-entropy, the class counts of CIFAR-100-LT at imbalance 100, d = K = 100.
 
-    Exit code: 0 if the optimum is certified to the tolerance, 1 if not, 2 for wrong options.
+    Exit code: 0 if the optimum is certified to the tolerance, 1 if not, 2 for wrong options or files.
     """
     ufm = build_ufm(
         K=K, d=d, n=n, counts=counts, imbalance=imbalance, loss=loss, label_smoothing=label_smoothing,
         lambda_W=lambda_W, lambda_H=lambda_H, lambda_b=lambda_b, no_bias=no_bias, threads=threads, dtype=dtype,
     )  # fmt: skip
     x0 = _starting_point(ufm, start, seed)
-    options.check_tolerance(tol)
+    options.check_tolerance(tol, ufm.K)
     check_destinations(output, plot, checkpoint)
     if plot is not None:
         from ..plotting import plot_solution  # a second of import, not needed without --plot
@@ -96,18 +94,19 @@ def solve(
                 ufm, x0, tol=tol, max_evaluations=max_evaluations, callback=callback, seed=seed, restarts=restarts,
                 checkpoint=checkpoint,
             )  # fmt: skip
-        except CheckpointError as error:
+        except FileError as error:
             raise typer.BadParameter(str(error), param_hint="--checkpoint") from error
+        except KeyboardInterrupt as stop:
+            if checkpoint is None or not checkpoint.is_file():
+                raise
+            raise KeyboardInterrupt(f"the same command goes on from {checkpoint}") from stop
 
     summary = summarize(ufm, result, tol)
     config = {
         "version": version("ufm-fast"), **describe_ufm(ufm), "start": start, "seed": seed, "tol": tol,
         "max_evaluations": max_evaluations, "restarts": restarts, "threads": threads or uf.get_num_threads(),
     }  # fmt: skip
-    if as_json:
-        print(json.dumps({**summary, "config": config}, allow_nan=False))
-    else:
-        rich_print(tables(ufm, summary, tol))
+    show({**summary, "config": config}, lambda: tables(ufm, summary, tol), as_json=as_json)
     if output is not None:
         arrays = {**result.point._asdict(), "counts": ufm.counts}
         write_result(output, arrays=arrays, history=result.history, config=config)
@@ -127,7 +126,7 @@ def _starting_point(ufm: uf.UFM, start: str, seed: int) -> uf.Point | None:
     if start == "zero":
         return ufm.unpack(np.zeros(ufm.size, ufm.dtype))
     try:
-        arrays = read_point(Path(start))
+        arrays = read_archive(Path(start), "WHb")
         point = uf.Point(**{name: values.astype(ufm.dtype, casting="same_kind") for name, values in arrays.items()})
         ufm.loss(point)
     except FileNotFoundError as error:

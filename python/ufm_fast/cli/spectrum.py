@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import sys
 import warnings
@@ -11,7 +10,6 @@ from typing import Annotated, Any
 
 import numpy as np
 import typer
-from rich import print as rich_print
 from rich.console import Group
 from rich.table import Table
 from threadpoolctl import threadpool_limits
@@ -21,7 +19,7 @@ import ufm_fast as uf
 from ..landscape import name_of
 from ..storage import describe_ufm
 from . import options
-from .files import check_destinations, read_problem, save_figure, write_result
+from .files import check_destinations, read_problem, save_figure, show, write_result
 from .progress import follow_count
 
 
@@ -48,7 +46,7 @@ def spectrum(
     Rotations of the feature space, null directions at a critical point, are left out of the lowest eigenvalues. At a
     balanced global minimum the nearest closed forms stand beside them.
 
-    Exit code: 0; 1 if an eigenpair did not converge; 2 for wrong options.
+    Exit code: 0; 1 if an eigenpair did not converge; 2 for wrong options or files.
     """
     check_destinations(output, plot)
     ufm, p = read_problem(point, threads)
@@ -59,20 +57,17 @@ def spectrum(
             warnings.catch_warnings(record=True) as caught,
         ):
             warnings.simplefilter("always", uf.ConvergenceWarning)
-            show = callback or (lambda done, total: None)
-            show(0, 2)
+            progress = callback or (lambda done, total: None)
+            progress(0, 2)
             lowest = uf.lowest_eigenpairs(ufm, p, k, tol, deflate=not rotations, seed=seed)
-            show(1, 2)
+            progress(1, 2)
             found = uf.spectrum(ufm, p, steps=steps, probes=probes, seed=seed)
-            show(2, 2)
+            progress(2, 2)
     except ValueError as error:
         raise typer.BadParameter(str(error)) from error
     summary = _summarize(found, lowest)
     config = {**describe_ufm(ufm), "k": k, "tol": tol, "steps": steps, "probes": probes, "seed": seed}
-    if as_json:
-        print(json.dumps({**summary, "config": config}, allow_nan=False))
-    else:
-        rich_print(_show(name_of(ufm), summary))
+    show({**summary, "config": config}, lambda: _tables(name_of(ufm), summary), as_json=as_json)
     if output is not None:
         arrays = {
             **p._asdict(), "counts": ufm.counts, "nodes": found.nodes, "weights": found.weights,
@@ -117,7 +112,7 @@ def _closed_form(found: uf.Spectrum, lowest: uf.Eigenpairs) -> list[float] | Non
     return nearest
 
 
-def _show(name: str, summary: dict[str, Any]) -> Group:
+def _tables(name: str, summary: dict[str, Any]) -> Group:
     closed_form = summary["closed_form"]
     table = Table()
     for heading in ("lowest eigenvalues", "residual", *(["nearest closed form"] if closed_form else [])):

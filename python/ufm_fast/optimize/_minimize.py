@@ -13,12 +13,13 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.optimize import OptimizeResult
 
+from .._arguments import real_number, whole_number
 from .._blas import product, single_threaded_blas
 from .._classes import ClassProblem
 from .._dual import Dual
 from .._warnings import ConvergenceWarning
 from ..certificate import Certificate, certificate_of, certify
-from ..model import UFM, Point, _whole_number
+from ..model import UFM, Point
 from .checkpoint import Checkpoint, describe_run
 from .descend import descend_from
 from .lbfgs import CERTIFIED, LIMIT, STALLED
@@ -58,8 +59,8 @@ def minimize(
         The model. With ``collapse=False`` the features of each class are replaced by their mean, which never raises the
         loss; the result has them expanded again. A float32 model is solved in float64 and the result rounded.
     x0 : Point or ndarray of shape (ufm.size,), optional
-        Start. Without one, ``ufm.random_point(seed)`` serves where ``d < K - 1``. A bias with little or no decay is
-        replaced by the best one for W and H.
+        Start; a packed one is converted as by `UFM.unpack`. Without one, ``ufm.random_point(seed)`` serves where
+        ``d < K - 1``. A bias with little or no decay is replaced by the best one for W and H.
     tol : float, default 1e-8
         Largest certified ``(loss - lower_bound) / |loss|`` that counts as success; at least about 3e-13 (K = 50) to
         4e-12 (K = 1000), the allowance for rounding of bound and loss.
@@ -70,7 +71,7 @@ def minimize(
         point, fun, lower_bound, gradient_norm, nfev, escapes and seconds, if it has a parameter of that name, else as
         ``callback(x)``. It may raise StopIteration to stop.
     seed : int, default 0
-        Seed of the random start.
+        Seed of the random start, not negative.
     restarts : int, default 0
         How often to start again, from ``ufm.random_point(seed + 1)`` and so on, while nothing is certified and
         evaluations are left; the result is the best end. For ``d < K - 1``, where there are spurious local minima.
@@ -92,10 +93,11 @@ def minimize(
     Raises
     ------
     TypeError, ValueError
-        For a start of another shape or dtype, or with NaN or infinity; for tol, max_evaluations or restarts out of
-        range; for a checkpoint of another model, start, tol, seed or number of restarts.
+        For a start that is no point of the model, or holds a NaN or an infinity; for tol, max_evaluations, seed or
+        restarts out of range or of another type; for a checkpoint of another model, start, tol, seed, number of
+        restarts or version of the library, or one that is damaged.
     OSError
-        If the checkpoint cannot be read or written.
+        If the checkpoint cannot be read or written: before the run, or when a disk is full.
 
     Warns
     -----
@@ -109,17 +111,10 @@ def minimize(
     -----
     Memory: a few K x K and about 30 K x d arrays of double precision. Each evaluation takes three products.
     """
-    least = smallest_tolerance(ufm.K)
-    if not (isinstance(tol, (int, float)) and least <= tol < 1):
-        raise ValueError(
-            f"tol must be a number from {least:.1e} (rounding of the bound at K = {ufm.K}) to 1, not {tol!r}"
-        )
-    if max_evaluations is None:
-        max_evaluations = 10_000
-    elif max_evaluations < 1:
-        raise ValueError(f"max_evaluations must be at least 1, not {max_evaluations!r}")
-    restarts = _whole_number(restarts, "restarts", 0)
-    start = None if x0 is None else ufm._checked(x0 if isinstance(x0, Point) else ufm.unpack(np.asarray(x0)), ufm.M)
+    tol = checked_tolerance(tol, ufm.K)
+    max_evaluations = 10_000 if max_evaluations is None else whole_number(max_evaluations, "max_evaluations", 1)
+    seed, restarts = whole_number(seed, "seed", 0), whole_number(restarts, "restarts", 0)
+    start = None if x0 is None else ufm._checked(x0 if isinstance(x0, Point) else ufm.unpack(x0), ufm.M)
     file = None
     if checkpoint is not None:
         file = Checkpoint(Path(checkpoint), describe_run(ufm, start, tol=tol, seed=seed, restarts=restarts))
@@ -142,6 +137,11 @@ def minimize(
     return _result(ufm, q, run, status, tol)
 
 
+def checked_tolerance(tol: float, K: int) -> float:
+    """Return a tolerance as a float if a run on K classes can be asked for it, otherwise raise an error."""
+    return real_number(tol, "tol", least=smallest_tolerance(K), below=1)
+
+
 def smallest_tolerance(K: int) -> float:
     """Four times the relative allowance that a bound makes for rounding; a loss has one of that order."""
     return 4 * (100 + 4 * K) * float(np.finfo(float).eps)
@@ -151,6 +151,8 @@ def _adapted(ufm: UFM, callback: Callable[..., Any] | None) -> Callback | None:
     """The callback as a function of one OptimizeResult, whichever of scipy's two forms it has."""
     if callback is None:
         return None
+    if not callable(callback):
+        raise TypeError(f"callback must be callable, not {callback!r}")
     if "intermediate_result" in inspect.signature(callback).parameters:
         return lambda result: callback(intermediate_result=result)
     return lambda result: callback(ufm.pack(result.point))
@@ -159,10 +161,9 @@ def _adapted(ufm: UFM, callback: Callable[..., Any] | None) -> Callback | None:
 def _descend(ufm: UFM, q: ClassProblem, start: Point | None, tol: float, seed: int, restarts: int, run: Run) -> int:
     """Go through the stages of a run that are left, and return how the last one ended."""
     first = ["own", "fit"] if start is None and q.d >= q.K - 1 else ["given"]
-    stages = first + ["random"] * restarts
     status = STALLED
-    while run.stage < len(stages) and status == STALLED:
-        kind = stages[run.stage]
+    while run.stage < len(first) + restarts and status == STALLED:
+        kind = first[run.stage] if run.stage < len(first) else "random"
         if kind == "own":
             state, status = solve(q, tol, run)
             if status == STALLED or (status == CERTIFIED and q.d < q.K):

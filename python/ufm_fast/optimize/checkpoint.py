@@ -5,14 +5,15 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-import zipfile
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from .._files import FileError, check_destination, read_archive, reading, write_file
 from ..model import UFM, Point
-from ..storage import describe_ufm, write_atomically
+from ..storage import describe_ufm
 from .preconditioners import KroneckerMetric, PairMetric
 
 if TYPE_CHECKING:
@@ -29,35 +30,37 @@ _METRICS: dict[str, type[PairMetric] | type[KroneckerMetric]] = {"pair": PairMet
 Content = dict[str, Any]
 
 
-class CheckpointError(ValueError):
-    """A file is not the checkpoint it should be."""
-
-
 class Checkpoint:
-    """The file of one run. `content` is what it held: arrays by name, empty if there was no file."""
+    """The file of one run. `content` is what it held: arrays by name, empty if there was no file.
+
+    Raises
+    ------
+    FileError
+        If the file is damaged, is no checkpoint, or one of another run.
+    OSError
+        If it cannot be read, or could not be written.
+    """
 
     def __init__(self, path: Path, header: dict[str, Any]) -> None:
-        self.path, self.header = path, json.dumps(header, sort_keys=True)
+        self.path, self.header = path, header
         self.content: Content = {}
         self._held: Content | None = None
         self._written = time.monotonic()
-        if path.exists():
+        target = check_destination(path)
+        if target is not None and target.exists():
             self._read()
 
     def _read(self) -> None:
-        if not zipfile.is_zipfile(self.path):
-            raise CheckpointError(f"{self.path} is not a checkpoint of minimize")
-        with np.load(self.path, allow_pickle=False) as archive:
-            content = dict(archive)
-        header = str(content.pop("checkpoint", ""))
-        if not header:
-            raise CheckpointError(f"{self.path} is not a checkpoint of minimize")
-        if header != self.header:
-            theirs, ours = json.loads(header), json.loads(self.header)
-            differing = ", ".join(sorted(key for key in ours if theirs.get(key) != ours[key]))
-            raise CheckpointError(
-                f"{self.path} belongs to a run with another {differing}; give the same or another file"
-            )
+        with reading(self.path):
+            content = read_archive(self.path)
+            if "checkpoint" not in content:
+                raise ValueError("it is not a checkpoint of minimize")
+            theirs = json.loads(str(content.pop("checkpoint")))
+            differing = ", ".join(sorted(key for key in self.header if theirs.get(key) != self.header[key]))
+            if not differing and theirs.get("digest") != _digest(content):
+                raise ValueError("its arrays are not those that minimize wrote")
+        if differing:
+            raise FileError(f"{self.path} belongs to a run with another {differing}; give the same or another file")
         self.content = content
 
     def hold(self, content: Content) -> None:
@@ -72,15 +75,25 @@ class Checkpoint:
     def write(self) -> None:
         """Write what was held last, if that is not done yet."""
         if self._held is not None:
-            arrays = {**self._held, "checkpoint": self.header}
-            write_atomically(self.path, lambda stream: np.savez(stream, **arrays))
+            content = {name: np.asanyarray(value) for name, value in self._held.items()}
+            header = json.dumps({**self.header, "digest": _digest(content)})
+            write_file(self.path, lambda stream: np.savez(stream, **content, checkpoint=header))
             self._held, self._written = None, time.monotonic()
 
 
 def describe_run(ufm: UFM, x0: Point | None, **settings: Any) -> dict[str, Any]:
     """Give what a checkpoint belongs to, in JSON's types."""
-    start = None if x0 is None else hashlib.sha256(b"".join(part.tobytes() for part in x0)).hexdigest()
-    return {"format": 1, "model": describe_ufm(ufm), "start": start, **settings}
+    start = None if x0 is None else _digest(x0._asdict())
+    return {"version": version("ufm-fast"), "model": describe_ufm(ufm), "start": start, **settings}
+
+
+def _digest(arrays: Content) -> str:
+    """Return a hash of names, types, shapes and values."""
+    digest = hashlib.sha256()
+    for name, array in sorted(arrays.items()):
+        digest.update(f"{name} {array.dtype.str} {array.shape} ".encode())
+        digest.update(array.tobytes())
+    return digest.hexdigest()
 
 
 def loop_content(state: State, metric: Metric, memory: Memory, bounds: Bounds, escapes: int) -> Content:

@@ -5,6 +5,7 @@
 #include <chrono>
 #include <exception>
 #include <functional>
+#include <new>
 #include <system_error>
 #include <thread>
 #include <vector>
@@ -47,6 +48,9 @@ class Interruption {
   std::atomic<bool> stopped_{false};
 };
 
+/// The most threads that the bindings take: more than the processors of any machine, fewer than a process may start.
+inline constexpr int most_threads = 4096;
+
 /// How many workers parallel_ranges starts for so many pieces of work.
 inline int worker_count(Index pieces, int threads) {
   return static_cast<int>(std::max<Index>(1, std::min<Index>(pieces, threads)));
@@ -77,6 +81,7 @@ void parallel_ranges(Index size, int workers, const std::function<bool()>& poll,
   try {
     for (; next < workers; ++next) threads.emplace_back(run, next);
   } catch (const std::system_error&) {
+  } catch (const std::bad_alloc&) {
   }
   run(0);
   for (; next < workers; ++next) run(next);

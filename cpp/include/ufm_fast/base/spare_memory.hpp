@@ -16,13 +16,37 @@ namespace ufm_fast::memory {
 // Large blocks of memory, aligned for packets. A freed block is kept for the next of the same size: a system clears the
 // memory that it hands out, which takes up to an eighth of the time of the products that the memory is for.
 
-inline constexpr std::size_t large = std::size_t{1} << 20;       // bytes of the smallest block that is kept
+inline constexpr std::size_t large = std::size_t{1} << 15;       // bytes of the smallest block that is kept
 inline constexpr std::size_t most_spare = std::size_t{1} << 28;  // bytes kept at a time; the oldest go first
+inline constexpr std::size_t most_blocks = 256;                  // kept at a time: they are looked through
 
 struct Block {
   void* data;
   std::size_t bytes;
 };
+
+#ifdef __linux__
+/// A large block comes from the system itself: between blocks of malloc that are kept, freed ones could not go back.
+inline void* fresh(std::size_t bytes) {
+  if (bytes < large) return Eigen::internal::aligned_malloc(bytes);
+  void* const data = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (data == MAP_FAILED) throw std::bad_alloc();
+  constexpr std::size_t enough = std::size_t{1} << 22;  // for large pages, which are cheaper to place and to look up
+  if (bytes >= enough) madvise(data, bytes, MADV_HUGEPAGE);
+  return data;
+}
+
+inline void give_back(Block block) {
+  if (block.bytes < large) {
+    Eigen::internal::aligned_free(block.data);
+  } else {
+    munmap(block.data, block.bytes);
+  }
+}
+#else
+inline void* fresh(std::size_t bytes) { return Eigen::internal::aligned_malloc(bytes); }
+inline void give_back(Block block) { Eigen::internal::aligned_free(block.data); }
+#endif
 
 /// The freed blocks of the process.
 class Spare {
@@ -50,12 +74,12 @@ class Spare {
     try {
       blocks_.push_back(block);
     } catch (const std::bad_alloc&) {
-      return Eigen::internal::aligned_free(block.data);
+      return give_back(block);
     }
     bytes_ += block.bytes;
-    while (bytes_ > most_spare) {
+    while (bytes_ > most_spare || blocks_.size() > most_blocks) {
       bytes_ -= blocks_.front().bytes;
-      Eigen::internal::aligned_free(blocks_.front().data);
+      give_back(blocks_.front());
       blocks_.pop_front();
     }
   }
@@ -66,30 +90,18 @@ class Spare {
   std::size_t bytes_ = 0;
 };
 
-/// Asks for large pages, which are cheaper to place and to look up.
-inline void advise_large_pages([[maybe_unused]] Block block) {
-#ifdef __linux__
-  constexpr std::size_t page = 4096, enough = std::size_t{1} << 22;
-  if (block.bytes < enough) return;
-  const std::size_t ahead = (page - reinterpret_cast<std::uintptr_t>(block.data) % page) % page;
-  madvise(static_cast<char*>(block.data) + ahead, (block.bytes - ahead) / page * page, MADV_HUGEPAGE);
-#endif
-}
-
 inline void* allocate(std::size_t bytes) {
   if (bytes >= large) {
     if (void* const spare = Spare::instance().take(bytes)) return spare;
   }
-  void* const data = Eigen::internal::aligned_malloc(bytes);
-  advise_large_pages({data, bytes});
-  return data;
+  return fresh(bytes);
 }
 
 inline void release(void* data, std::size_t bytes) {
   if (bytes >= large && bytes <= most_spare) {
     Spare::instance().keep({data, bytes});
   } else {
-    Eigen::internal::aligned_free(data);
+    give_back({data, bytes});
   }
 }
 

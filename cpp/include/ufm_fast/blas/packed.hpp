@@ -15,6 +15,13 @@
 #define UFM_FAST_UNROLL
 #endif
 
+// Not a function: GCC takes one that only prefetches for one without effect, and drops the calls of it.
+#if defined(__GNUC__)
+#define UFM_FAST_PREFETCH(address) __builtin_prefetch(address)
+#else
+#define UFM_FAST_PREFETCH(address) Eigen::internal::prefetch(address)
+#endif
+
 namespace ufm_fast::packed {
 
 // Products of a matrix with an operand that is rearranged ("packed") once and used for many tiles. A general GEMM packs
@@ -71,42 +78,52 @@ struct Left {
   Left from_row(Index i) const { return {data + i * row_stride, row_stride, column_stride}; }
 };
 
-// What the kernel fetches into the cache in step p, ahead of its use.
+// The address that the kernel fetches into the cache in step p, ahead of its use. A fetch from memory that is not
+// mapped can cost a hundred multiplications: every address is that of an entry of the matrix `from`.
+
+template <class T>
+EIGEN_ALWAYS_INLINE const T* address_of(Matrix<const T> from, Index row, Index column) {
+  eigen_assert(row < from.rows && column < from.cols);
+  return from.row(row) + column;
+}
+
+struct FetchNothing {};
 
 /// `rows` rows of as many numbers as the kernel takes steps.
 template <class T, int rows>
 struct FetchRows {
-  const T* data;
-  Index stride;
+  Matrix<const T> from;
 
-  void operator()(Index p) const { packet::prefetch(data + p % rows * stride + p / rows * rows); }
+  const T* operator()(Index p) const { return address_of(from, p % rows, p / rows * rows); }
 };
 
-/// A line of a row every 2^shift steps.
+/// The start of a row every 2^shift steps.
 template <class T>
 struct FetchColumn {
-  const T* data;
-  Index stride, shift;
+  Matrix<const T> from;
+  Index shift;
 
-  void operator()(Index p) const { packet::prefetch(data + (p >> shift) * stride); }
+  const T* operator()(Index p) const { return address_of(from, p >> shift, 0); }
 };
 
 /// The kernel.
 template <class T, int rows, int packets, class Fetch>
-EIGEN_ALWAYS_INLINE void multiply_block(Index k, Left<T> a, Fetch fetch, const T* b, bool accumulate, T* c,
-                                        Index stride, Index columns) {
+EIGEN_ALWAYS_INLINE void multiply_block(Index k, Left<T> a, [[maybe_unused]] Fetch fetch, const T* b, bool accumulate,
+                                        T* c, Index stride, Index columns) {
   using P = Packet<T>;
+  constexpr Index last = (packets - 1) * lanes<T>;  // column of the last packet, which may be partly outside of C
+  eigen_assert(columns > last && columns <= packets * lanes<T>);
   P block[rows][packets];
   UFM_FAST_UNROLL for (int i = 0; i < rows; ++i) {
     UFM_FAST_UNROLL for (int j = 0; j < packets; ++j) {
-      packet::prefetch(c + i * stride + j * lanes<T>);
+      UFM_FAST_PREFETCH(c + i * stride + j * lanes<T>);
       block[i][j] = packet::pset1<P>(T(0));
     }
   }
   for (Index p = 0; p < k; ++p) {
     P right[packets];
     UFM_FAST_UNROLL for (int j = 0; j < packets; ++j) right[j] = packet::pload<P>(b + j * lanes<T>);
-    fetch(p);
+    if constexpr (!std::is_same_v<Fetch, FetchNothing>) UFM_FAST_PREFETCH(fetch(p));
     UFM_FAST_UNROLL for (int i = 0; i < rows; ++i) {
       const P left = packet::pset1<P>(a.data[i * a.row_stride]);
       UFM_FAST_UNROLL for (int j = 0; j < packets; ++j) block[i][j] = packet::pmadd(left, right[j], block[i][j]);
@@ -114,22 +131,21 @@ EIGEN_ALWAYS_INLINE void multiply_block(Index k, Left<T> a, Fetch fetch, const T
     a.data += a.column_stride;
     b += packets * lanes<T>;
   }
+  const auto store = [=](const P& x, T* to) {
+    packet::pstoreu(to, accumulate ? packet::padd(x, packet::ploadu<P>(to)) : x);
+  };
+  UFM_FAST_UNROLL for (int i = 0; i < rows; ++i) {
+    UFM_FAST_UNROLL for (int j = 0; j + 1 < packets; ++j) store(block[i][j], c + i * stride + j * lanes<T>);
+  }
   if (columns == packets * lanes<T>) {
-    UFM_FAST_UNROLL for (int i = 0; i < rows; ++i) {
-      UFM_FAST_UNROLL for (int j = 0; j < packets; ++j) {
-        T* const to = c + i * stride + j * lanes<T>;
-        packet::pstoreu(to, accumulate ? packet::padd(block[i][j], packet::ploadu<P>(to)) : block[i][j]);
-      }
-    }
+    UFM_FAST_UNROLL for (int i = 0; i < rows; ++i) store(block[i][packets - 1], c + i * stride + last);
     return;
   }
-  EIGEN_ALIGN_MAX T result[rows][packets * lanes<T>];
-  UFM_FAST_UNROLL for (int i = 0; i < rows; ++i) {
-    UFM_FAST_UNROLL for (int j = 0; j < packets; ++j) packet::pstore(result[i] + j * lanes<T>, block[i][j]);
-  }
+  EIGEN_ALIGN_MAX T rest[rows][lanes<T>];
+  UFM_FAST_UNROLL for (int i = 0; i < rows; ++i) packet::pstore(rest[i], block[i][packets - 1]);
   for (int i = 0; i < rows; ++i) {
-    T* const to = c + i * stride;
-    for (Index x = 0; x < columns; ++x) to[x] = accumulate ? to[x] + result[i][x] : result[i][x];
+    T* const to = c + i * stride + last;
+    for (Index x = 0; x < columns - last; ++x) to[x] = accumulate ? to[x] + rest[i][x] : rest[i][x];
   }
 }
 
@@ -179,7 +195,8 @@ void pack_sliver(Matrix<const T> b, Index row, Index rows, Index first, Index co
   if (columns == 2 * lanes<T>) return pack_full_rows<T, 2>(sliver, out);
   const Index width = padded<T>(columns);
   for (Index q = 0; q < rows; ++q) {
-    for (Index x = 0; x < width; ++x) out[q * width + x] = x < columns ? sliver.row(q)[x] : T(0);
+    std::copy_n(sliver.row(q), columns, out + q * width);
+    std::fill_n(out + q * width + columns, width - columns, T(0));
   }
 }
 
@@ -261,19 +278,15 @@ class Right {
       for (Index panel = 0; panel < panels_.count(); ++panel) {
         const Index k = panels_.length(panel);
         const detail::Left<T> left{a.data + panels_.begin(panel), a.stride, 1};
-        const T* next = panel + 1 < panels_.count() ? at(panel + 1, first) : at(0, last % slivers());
         detail::for_each_block(a.rows, [&](Index row, auto rows) {
           const detail::Left<T> here = left.from_row(row);
-          for (Index sliver = first; sliver < last; ++sliver) {
-            detail::FetchRows<T, rows> fetch{next, k};
-            if (sliver + 1 == last) {
-              fetch = {left.from_row(std::min<Index>(row + rows, a.rows - rows)).data, a.stride};
-            } else {
-              next += rows * k;
-            }
+          const auto multiply = [&](auto fetch, Index sliver) {
             detail::multiply_sliver<T, rows>(k, here, fetch, at(panel, sliver), accumulate || panel > 0,
                                              c.row(row) + slivers_.begin(sliver), c.stride, slivers_.length(sliver));
-          }
+          };
+          for (Index sliver = first; sliver + 1 < last; ++sliver) multiply(detail::FetchNothing(), sliver);
+          const T* const next = left.from_row(std::min<Index>(row + rows, a.rows - rows)).data;
+          multiply(detail::FetchRows<T, rows>{{next, rows, k, a.stride}}, last - 1);
           if (panel + 1 == panels_.count()) {
             const Index column = slivers_.begin(first);
             finished(row, column, Matrix<T>(c.row(row) + column, rows, slivers_.begin(last) - column, c.stride));
@@ -303,7 +316,9 @@ class TransposedSum {
   /// Adds A^T B, or starts with it. A is packed in the call, at a cost of 1 / n of the product's.
   void add(Matrix<const T> a, Matrix<const T> b, bool begun) {
     const Cut panels(a.rows, depth<T>, 1), groups(m_, panel_columns, height);
-    const Workspace<T> left(panel_columns * depth<T>), right(widest * detail::lanes<T> * depth<T>);
+    const Index most_rows = std::min(a.rows, depth<T>);
+    const Workspace<T> left((std::min(m_, panel_columns) + height) * most_rows);
+    const Workspace<T> right(widest * detail::lanes<T> * most_rows);
     for (Index group = 0; group < groups.count(); ++group) {
       for (Index panel = 0; panel < panels.count(); ++panel) {
         const Matrix<const T> rows_of_a = a.block(panels.begin(panel), panels.length(panel));
@@ -337,26 +352,37 @@ class TransposedSum {
   /// Columns in groups of `height`, row after row.
   static void pack_interleaved(Matrix<const T> a, T* out) {
     for (Index i = 0; i < a.cols; i += height) {
-      const Index count = std::min<Index>(height, a.cols - i);
-      for (Index q = 0; q < a.rows; ++q) {
-        for (Index x = 0; x < count; ++x) out[(i / height * a.rows + q) * height + x] = a.row(q)[i + x];
+      T* to = out + i * a.rows;
+      if (i + height <= a.cols) {
+        for (Index q = 0; q < a.rows; ++q, to += height) std::copy_n(a.row(q) + i, height, to);
+      } else {
+        for (Index q = 0; q < a.rows; ++q, to += height) std::copy_n(a.row(q) + i, a.cols - i, to);
       }
     }
   }
 
   void add_panel(const T* left, Index first, Index rows_of_sum, Matrix<const T> b, T* right, bool accumulate) {
     const Index k = b.rows;
-    Index shift = 0;  // the next sliver's first `widest` packets of a row are fetched over all blocks
-    while ((widest << (shift + 1)) * height <= rows_of_sum) ++shift;
+    constexpr Index lines = widest + 1;  // of a row of a sliver that starts within a line
+    Index shift = 0;                     // the next sliver is fetched over all blocks
+    while ((lines << (shift + 1)) * height <= rows_of_sum) ++shift;
     for (Index s = 0; s < slivers_.count(); ++s) {
       const Matrix<T> c = sliver(s);
       detail::pack_sliver<T>(b, 0, k, slivers_.begin(s), c.cols, right);
       detail::for_each_block(rows_of_sum, [&](Index row, auto rows) {
-        const Index block = row / height, part = block >> shift, share = block - (part << shift);
+        const Index block = row / height;
         const detail::Left<T> here{left + block * height * k + row % height, 1, height};
-        const T* const next = b.row(share * k >> shift) + slivers_.begin(s + 1) + part * detail::lanes<T>;
-        detail::multiply_sliver<T, rows>(k, here, detail::FetchColumn<T>{next, b.stride, shift}, right, accumulate,
-                                         c.row(first + row), c.stride, c.cols);
+        const auto multiply = [&](auto fetch) {
+          detail::multiply_sliver<T, rows>(k, here, fetch, right, accumulate, c.row(first + row), c.stride, c.cols);
+        };
+        const Index line = block >> shift, from = (block - (line << shift)) * k >> shift;
+        const Index next = slivers_.begin(s + 1), end = slivers_.begin(s + 2);
+        if (next < end && line < lines) {
+          const Index column = std::min(next + line * detail::lanes<T>, end - 1);
+          multiply(detail::FetchColumn<T>{{b.row(from) + column, k - from, end - column, b.stride}, shift});
+        } else {
+          multiply(detail::FetchNothing());
+        }
       });
     }
   }

@@ -10,18 +10,22 @@ namespace ufm_fast {
 
 struct EigenOptions {
   Index count;         ///< eigenpairs wanted
-  Index basis;         ///< vectors kept, at least 3 count + 6; as many products are kept
+  Index basis;         ///< vectors kept, at least 3 (count + guards) + 6; as many products are kept
   double tolerance;    ///< residual norms wanted, relative to the largest |eigenvalue| met
   Index max_products;  ///< products after which to give up
+  Index guards = 0;    ///< pairs above those, searched until they are seen to stay above
 };
 
 struct EigenResult {
   std::vector<double> values, residuals;  ///< ascending; fewer than wanted where the space is smaller
   Index products;
-  double norm;  ///< largest |eigenvalue| met
+  double norm;    ///< largest |eigenvalue| met
+  bool finished;  ///< whether all were found and all residuals are small enough, those of guards too
 };
 
 namespace detail {
+
+constexpr double guard_residual = 0.1;  ///< relative to the guard's distance from the wanted pairs
 
 template <class T>
 using Dense = Eigen::Matrix<T, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
@@ -97,18 +101,24 @@ Dense<T> with_rows(const Dense<T>& C, const Dense<T>& more) {
 ///
 /// `start` (s, n), s >= count, is overwritten; `vectors` (count, n) receives unit eigenvectors. Multiple eigenvalues
 /// are found as often as `count` says, because the block has as many vectors.
+///
+/// A search may settle on an eigenvector that is not among the lowest if its start hardly contains those. Whoever
+/// starts it again, from what it found and fresh random vectors, with a guard, makes it look for a lower one among
+/// these: the guard is the next Ritz pair, and is let go only where its residual is small against its distance from the
+/// wanted.
+///
 /// Memory: 2 basis + 2 count vectors. Work besides the operator: about 8 basis n multiplications per product.
 template <class T, class Operator>
 EigenResult lowest_eigenpairs(const Operator& op, Matrix<T> start, Matrix<T> vectors, const EigenOptions& options,
                               const Execution& execution) {
   using detail::Dense;
-  const Index n = op.size(), wanted = options.count, most = options.basis;
+  const Index n = op.size(), wanted = options.count + options.guards, most = options.basis;
   const Workspace<T> storage((2 * most + wanted) * n);
   const Matrix<T> V(storage.data(), most, n), AV(storage.data() + most * n, most, n);
   const Matrix<T> R(storage.data() + 2 * most * n, wanted, n);
   Dense<T> projected(0, 0), previous(0, 0);
   Index size = 0;
-  EigenResult result{{}, {}, 0, 0};
+  EigenResult result{{}, {}, 0, 0, false};
 
   // Makes the rows of X orthonormal to the basis and to each other and takes them into it, with their products.
   const auto widen = [&](Matrix<T> X) {
@@ -163,13 +173,22 @@ EigenResult lowest_eigenpairs(const Operator& op, Matrix<T> start, Matrix<T> vec
     Index open = 0;
     for (Index i = 0; i < count; ++i) {
       result.residuals[i] = std::sqrt(squared_norm(R.row(i), n));
-      if (result.residuals[i] <= options.tolerance * result.norm) continue;
+      double enough = options.tolerance * result.norm;
+      if (i >= options.count) {
+        const double distance = result.values[i] - result.values[options.count - 1];
+        enough = std::max(enough, detail::guard_residual * distance);
+      }
+      if (result.residuals[i] <= enough) continue;
       if (open < i) Vector<T>(R.row(open), n) = Vector<T>(R.row(i), n);
       theta.push_back(ritz.eigenvalues()[i]);
       ++open;
     }
     if (open == 0 || !grown || result.products >= options.max_products) {
-      combine<T>(1, detail::view<T>(C), V.block(0, size), 0, vectors.block(0, count), execution);
+      const Index found = std::min(count, options.count);
+      combine<T>(1, detail::view<T>(C).block(0, found), V.block(0, size), 0, vectors.block(0, found), execution);
+      result.values.resize(found);
+      result.residuals.resize(found);
+      result.finished = open == 0 && found == options.count;
       break;
     }
     residual.rows = open;

@@ -38,13 +38,6 @@ class GradientOperator {
     }
   }
 
-  /// Y (q, M) = X G^T for X (q, K)
-  void multiply(Matrix<const T> X, Matrix<T> Y, const Execution& execution) const {
-    for_each_tile(row_workers(problem_, execution), execution, [&](int, Index begin, Matrix<const T> G) {
-      gemm<T>(Op::none, Op::transpose, 1, X, G, 0, columns(Y, begin, begin + G.rows));
-    });
-  }
-
   void project(Matrix<T> X, const Execution& execution) const {
     if (deflated_.rows == 0) return;
     const std::vector<T> C = inner_products<T>(X, deflated_, execution);
