@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -317,7 +318,7 @@ def _explored(tasks: Iterable[tuple[UFM, int, int, dict[str, Any]]], jobs: int) 
 
     # Workers without work for 10 s leave (within a minute): their parent may have been killed.
     parallel = Parallel(n_jobs=jobs, return_as="generator_unordered", idle_worker_timeout=10)
-    with _interrupts_held():
+    with _deaf_to_interrupts():
         records = parallel(delayed(_explore)(*task) for task in tasks)
     try:
         for record in records:  # noqa: UP028 - "yield from" would close them itself
@@ -329,19 +330,19 @@ def _explored(tasks: Iterable[tuple[UFM, int, int, dict[str, Any]]], jobs: int) 
 
 
 @contextmanager
-def _interrupts_held() -> Iterator[None]:
-    """Let processes that are started here never see Ctrl-C, and this one when it is through.
+def _deaf_to_interrupts() -> Iterator[None]:
+    """Start processes that ignore Ctrl-C, as this one does for this moment.
 
     Ctrl-C in a terminal reaches all processes, but it is the parent that ends its workers.
     """
-    if not hasattr(signal, "pthread_sigmask"):
+    if threading.current_thread() is not threading.main_thread():  # which alone sets what signals do
         yield
         return
-    held = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         yield
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, held)
+        signal.signal(signal.SIGINT, handler or signal.SIG_DFL)
 
 
 def _census(models: tuple[UFM, ...], settings: dict[str, Any], records: Iterable[dict[str, Any]]) -> Census:

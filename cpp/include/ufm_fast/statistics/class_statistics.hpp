@@ -174,7 +174,7 @@ class ClassStatistics {
                             std::sqrt(squares_[run.label]);
       if (counts_[run.label] >= 16 * settled_counts_[run.label]) {
         settled_counts_[run.label] = counts_[run.label];
-        if (sum(run.label).square().sum() > counts_[run.label] * squares_[run.label] / 2)
+        if (sum(run.label).square().sum() > double(counts_[run.label]) * squares_[run.label] / 2)
           off_centre.push_back(run.label);
       }
     }
