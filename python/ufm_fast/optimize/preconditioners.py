@@ -13,6 +13,7 @@ from .._threads import concurrently
 from .objective import Array, Objective, State
 
 RENEWAL = 20  # iterations
+_MOST_DAMPING = 1e100  # its square must not overflow
 
 
 class PairMetric:
@@ -47,7 +48,7 @@ class PairMetric:
         self.bias = curvature.bias + q.lambda_b
 
     def adapt(self, unit_step_rejected: bool) -> None:
-        self.damping = max(4 * self.damping, 1.0) if unit_step_rejected else 0.9 * self.damping
+        self.damping = min(max(4 * self.damping, 1.0), _MOST_DAMPING) if unit_step_rejected else 0.9 * self.damping
 
     def apply(self, gradient: Array) -> Array:
         objective, q = self.objective, self.objective.q
