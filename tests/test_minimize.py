@@ -568,7 +568,7 @@ def test_polish_of_a_state_agrees_with_its_loss():
 
 
 def test_minima_below_rounding_end_without_a_word_of_nan():
-    """Losses of 1e-16: nothing descends, steps are damped again and again, and neither overflows nor is called solved."""
+    """Losses of 1e-16: steps are damped again and again, which must not overflow, and nothing is called solved."""
     ufm = uf.UFM(2, 3, [9, 29861635784], lambda_W=1.1636211180361084e-20, lambda_H=5.5749073302093955e-21)
     with pytest.warns(uf.ConvergenceWarning, match="not certified"):
         result = uf.minimize(ufm)
