@@ -11,7 +11,7 @@ import scipy.sparse.linalg
 
 import ufm_fast as uf
 from oracle import Oracle
-from ufm_fast.storage import describe_ufm
+from ufm_fast._model.storage import describe_ufm
 
 MODEL = uf.UFM(3, 3, [3, 2, 1], lambda_W=0.02, lambda_H=0.01, lambda_b=0.05)
 POINT = MODEL.random_point(1)

@@ -12,9 +12,9 @@ import pytest
 
 import ufm_fast as uf
 from oracle import Oracle
-from ufm_fast.critical import covered
-from ufm_fast.landscape import visible_rank
-from ufm_fast.plotting import plot_census
+from ufm_fast._curvature.critical import covered
+from ufm_fast._landscape.census import visible_rank
+from ufm_fast.plotting.models import plot_census
 
 DECAYS = {"lambda_W": 1e-3, "lambda_H": 2e-4, "lambda_b": 1e-2}
 BALANCED = uf.UFM(6, 6, 5, **DECAYS)

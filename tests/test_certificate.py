@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 import ufm_fast as uf
 from oracle import Oracle, two_class_minimum
 from reference import as_point, global_minimum
-from ufm_fast.certificate import certified_gap
-from ufm_fast.closed_form import closed_form
+from ufm_fast._certify.certificate import certified_gap
+from ufm_fast._exact.closed_form import closed_form
 
 LOSSES = [uf.CrossEntropy(), uf.CrossEntropy(label_smoothing=0.1), uf.MSE()]
 BIASES = [{"bias": False}, {"lambda_b": 0.0}, {"lambda_b": 1e-2}, {"lambda_b": 1e-5}]

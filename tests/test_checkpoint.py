@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import ufm_fast as uf
-from ufm_fast.optimize import checkpoint as checkpoints
+from ufm_fast._optimize import checkpoint as checkpoints
 
 COUNTS = np.round(np.geomspace(500, 5, 40)).astype(int)
 
@@ -95,7 +95,7 @@ def test_killed(tmp_path):
     expected = uf.minimize(ufm, ufm.random_point(0))
     script = f"""
 import numpy as np, ufm_fast as uf
-from ufm_fast.optimize import checkpoint
+from ufm_fast._optimize import checkpoint
 checkpoint.INTERVAL = 0.0
 ufm = uf.UFM(100, 100, np.arange(1, 101), lambda_W=1e-4, lambda_H=1e-5, lambda_b=1e-2)
 uf.minimize(ufm, ufm.random_point(0), checkpoint={str(path)!r})

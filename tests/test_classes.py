@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 import ufm_fast as uf
 from comparison import BIASES, LOSSES
 from oracle import Oracle
-from ufm_fast._classes import ClassProblem
+from ufm_fast._model.canonical import ClassProblem
 
 COUNTS = [6, 3, 3, 2, 1]
 

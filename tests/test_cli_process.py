@@ -37,7 +37,7 @@ def finished(command, **options):
 STOPPED = """
 import os, signal, sys
 from ufm_fast.cli import main
-from ufm_fast.optimize.checkpoint import Checkpoint
+from ufm_fast._optimize.checkpoint import Checkpoint
 
 number, hold, write, held = signal.Signals[sys.argv[1]], Checkpoint.hold, Checkpoint.write, 0
 

@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from oracle import Oracle
-from ufm_fast.closed_form import closed_form
-from ufm_fast.losses import MSE, CrossEntropy
-from ufm_fast.model import UFM
+from ufm_fast._exact.closed_form import closed_form
+from ufm_fast._model.losses import MSE, CrossEntropy
+from ufm_fast._model.model import UFM
 
 LONG_TAIL = (11, 5, 5, 2, 1)
 BIASES = [{"bias": True, "lambda_b": 0.0}, {"bias": True, "lambda_b": 0.05}, {"bias": False}]

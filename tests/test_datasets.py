@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ufm_fast.datasets import counts
+from ufm_fast._model.datasets import counts
 
 TOTALS = {  # training images and classes, as the data sets' authors state them
     "mnist": (60000, 10),

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 import ufm_fast as uf
 from oracle import Oracle
 from reference import as_point, global_minimum
-from ufm_fast._classes import ClassProblem
-from ufm_fast._dual import Dual
-from ufm_fast.closed_form import closed_form
+from ufm_fast._certify.dual import Dual
+from ufm_fast._exact.closed_form import closed_form
+from ufm_fast._model.canonical import ClassProblem
 
 LOSSES = [uf.CrossEntropy(), uf.CrossEntropy(label_smoothing=0.1), uf.MSE()]
 BIASES = [{"bias": False}, {"lambda_b": 0.0}, {"lambda_b": 1e-2}]

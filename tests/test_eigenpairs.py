@@ -9,7 +9,7 @@ import pytest
 
 import ufm_fast as uf
 from oracle import Oracle
-from ufm_fast._core import gradient_eigenpairs, hessian_eigenpairs
+from ufm_fast._runtime.core import gradient_eigenpairs, hessian_eigenpairs
 
 BIASES = [{"lambda_b": 1e-2}, {"lambda_b": 0.0}, {"bias": False}]
 
@@ -164,7 +164,7 @@ def test_the_free_shift_of_the_bias(dense, monkeypatch):
     ufm = uf.UFM(3, 1, [14, 20, 17], loss=loss, lambda_W=0.2095, lambda_H=8.15e-6, collapse=False)
     p = minimiser(ufm, 813)
     if not dense:
-        monkeypatch.setattr("ufm_fast._lowest._DENSE", 0)
+        monkeypatch.setattr("ufm_fast._numerics.lowest._DENSE", 0)
     assert check(ufm, p, 1).eigenvalues[0] == pytest.approx(0, abs=1e-15)
     found = uf.classify(ufm, p)
     assert found.kind == "local_minimum"
@@ -227,7 +227,7 @@ def test_random_models(seed):
 @pytest.mark.parametrize("seed", range(60))
 def test_searches_in_random_models(seed, monkeypatch):
     """As if they were too large for a decomposition: nothing is missed by more than rounding of the tolerance."""
-    monkeypatch.setattr("ufm_fast._lowest._DENSE", 0)
+    monkeypatch.setattr("ufm_fast._numerics.lowest._DENSE", 0)
     ufm, p = random_model_and_point(seed)
     exact = np.linalg.eigvalsh(dense_hessian(ufm, p))
     for k in (1, 3):
@@ -314,7 +314,7 @@ def test_with_little_memory(monkeypatch):
     ufm = model(12, 12, [5, 9, 2, 7] * 3, lambda_b=1e-2)
     p = uf.saddle(ufm, 4)
     expected = uf.lowest_eigenpairs(ufm, p, 60)
-    monkeypatch.setattr("ufm_fast._isometric._free_memory", lambda: 0)
+    monkeypatch.setattr("ufm_fast._model.isometric._free_memory", lambda: 0)
     found = check(ufm, p, 60)
     np.testing.assert_allclose(found.eigenvalues, expected.eigenvalues, rtol=1e-9, atol=1e-15)
 

@@ -7,7 +7,7 @@ import zipfile
 import numpy as np
 import pytest
 
-from ufm_fast.feature_files import open_arrays
+from ufm_fast._io.feature_files import open_arrays
 
 ARRAYS = {"W": np.eye(3), "H": np.eye(3)[[0, 1, 2, 0]], "labels": np.array([0, 1, 2, 0]), "b": np.zeros(3)}
 

@@ -15,10 +15,10 @@ import numpy as np
 import pytest
 
 import ufm_fast as uf
-from ufm_fast._files import FileError, check_destination, write_file
+from ufm_fast._io.feature_files import open_arrays
+from ufm_fast._io.files import FileError, check_destination, write_file
+from ufm_fast._optimize.checkpoint import Checkpoint, describe_run
 from ufm_fast.cli.files import read_counts
-from ufm_fast.feature_files import open_arrays
-from ufm_fast.optimize.checkpoint import Checkpoint, describe_run
 
 UFM = uf.UFM(3, 2, [5, 3, 1], lambda_W=1e-3, lambda_H=2e-4, lambda_b=1e-2)
 POINT = UFM.random_point(0)
@@ -253,7 +253,7 @@ def test_checkpoints_whose_arrays_are_others_are_refused(name, tmp_path):
 
 def test_checkpoints_of_another_version_are_refused(tmp_path, monkeypatch):
     path = tmp_path / "run.npz"
-    monkeypatch.setattr("ufm_fast.optimize.checkpoint.version", lambda name: "0.0.1")
+    monkeypatch.setattr("ufm_fast._optimize.checkpoint.version", lambda name: "0.0.1")
     saved_checkpoint(path)
     monkeypatch.undo()
     with pytest.raises(ValueError, match="another version"):
@@ -423,8 +423,8 @@ def no_work(*_, **__):
 def test_what_cannot_be_written_is_found_before_the_work(path, folder, run, monkeypatch):
     saved_point(folder / "point.npz")
     np.savez(folder / "arrays.npz", **ARRAYS)
-    monkeypatch.setattr("ufm_fast.optimize._minimize._descend", no_work)
-    monkeypatch.setattr("ufm_fast.landscape._explore", no_work)
+    monkeypatch.setattr("ufm_fast._optimize.minimize._descend", no_work)
+    monkeypatch.setattr("ufm_fast._landscape.census._explore", no_work)
     for call in (
         lambda: uf.minimize(UFM, checkpoint=path),
         lambda: uf.census(UFM, 1, path=path),

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ufm_fast import _grams
+from ufm_fast._numerics import gram_spectra as _grams
 
 
 def with_spectrum(values, seed=0):

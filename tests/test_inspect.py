@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 import ufm_fast as uf
 from oracle import Oracle
-from ufm_fast.feature_files import open_arrays
+from ufm_fast._io.feature_files import open_arrays
 
 K, D, N_CLASS = 6, 9, 25
 DECAYS = {"lambda_W": 5e-3, "lambda_H": 2e-4, "lambda_b": 1e-2}

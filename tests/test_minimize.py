@@ -14,14 +14,14 @@ from scipy.optimize import minimize_scalar
 import ufm_fast as uf
 from oracle import Oracle
 from reference import global_minimum
-from ufm_fast._classes import ClassProblem
-from ufm_fast._dual import Dual
-from ufm_fast.optimize.balance import rebalance
-from ufm_fast.optimize.escape import convex_step, curvature_along
-from ufm_fast.optimize.grouped import grouped_factors
-from ufm_fast.optimize.objective import Objective
-from ufm_fast.optimize.preconditioners import KroneckerMetric, PairMetric
-from ufm_fast.optimize.run import Run
+from ufm_fast._certify.dual import Dual
+from ufm_fast._model.canonical import ClassProblem
+from ufm_fast._optimize.balance import rebalance
+from ufm_fast._optimize.escape import convex_step, curvature_along
+from ufm_fast._optimize.grouped import grouped_factors
+from ufm_fast._optimize.objective import Objective
+from ufm_fast._optimize.preconditioners import KroneckerMetric, PairMetric
+from ufm_fast._optimize.run import Run
 
 BIASES = [{"lambda_b": 0.0}, {"lambda_b": 1e-4}, {"lambda_b": 1.0}, {"bias": False}]
 LOSSES = [uf.CrossEntropy(), uf.CrossEntropy(0.1), uf.MSE()]

@@ -14,13 +14,13 @@ from pathlib import Path
 import pytest
 
 import ufm_fast as uf
-from ufm_fast import _core, _cpu
+from ufm_fast._runtime import _cpu, core
 
 REPORT = """
 import json, sys
-from ufm_fast import _core
-loaded = sorted(name for name in sys.modules if name.startswith("ufm_fast._core_"))
-print(json.dumps([_core.isa, _core.reason, loaded, _core.Problem64.__module__]))
+from ufm_fast._runtime import core
+loaded = sorted(name for name in sys.modules if name.startswith("ufm_fast._runtime._core_"))
+print(json.dumps([core.isa, core.reason, loaded, core.Problem64.__module__]))
 """
 
 
@@ -56,20 +56,20 @@ def test_levels_agree_with_the_kernel():
     assert _cpu.levels() == expected
 
 
-@pytest.mark.parametrize("isa", _core.available)
+@pytest.mark.parametrize("isa", core.available)
 def test_forced_instruction_set(run_python, isa):
     chosen, reason, loaded, home = json.loads(run_python(REPORT, UFM_FAST_ISA=isa))
     assert chosen == isa
     assert "UFM_FAST_ISA" in reason
-    assert loaded == [f"ufm_fast._core_{isa}"]
-    assert home == f"ufm_fast._core_{isa}"
+    assert loaded == [f"ufm_fast._runtime._core_{isa}"]
+    assert home == f"ufm_fast._runtime._core_{isa}"
 
 
 def test_best_instruction_set_by_default(run_python):
     chosen, reason, loaded, _ = json.loads(run_python(REPORT, UFM_FAST_ISA=""))
-    assert chosen == _core.available[-1]
+    assert chosen == core.available[-1]
     assert "UFM_FAST_ISA" not in reason
-    assert loaded == [f"ufm_fast._core_{chosen}"]
+    assert loaded == [f"ufm_fast._runtime._core_{chosen}"]
 
 
 def test_unknown_instruction_set_is_refused(run_python):
@@ -77,7 +77,7 @@ def test_unknown_instruction_set_is_refused(run_python):
     message = run_python(script, UFM_FAST_ISA="v9")
     assert "UFM_FAST_ISA" in message
     assert "'v9'" in message
-    assert ", ".join(_core.available) in message
+    assert ", ".join(core.available) in message
 
 
 def test_show_config(capsys):
@@ -85,7 +85,7 @@ def test_show_config(capsys):
     import scipy
 
     config = uf.show_config(mode="dicts")
-    assert config["instruction_set"] == _core.isa
+    assert config["instruction_set"] == core.isa
     assert config["numpy"] == numpy.__version__
     assert config["scipy"] == scipy.__version__
     assert config["threads"] == uf.get_num_threads()
@@ -102,7 +102,7 @@ def test_show_config(capsys):
 def test_typing_files_are_there():
     package = Path(uf.__file__).parent
     assert (package / "py.typed").is_file()
-    assert (package / "_core.pyi").is_file()
+    assert (package / "core.pyi").is_file()
 
 
 def names_of_arguments(function):
@@ -111,12 +111,12 @@ def names_of_arguments(function):
 
 def test_stub_describes_the_compiled_module():
     stub = {}
-    for node in ast.parse((Path(uf.__file__).parent / "_core.pyi").read_text()).body:
+    for node in ast.parse((Path(uf.__file__).parent / "core.pyi").read_text()).body:
         if isinstance(node, ast.ClassDef | ast.FunctionDef):
             stub[node.name] = node
         elif isinstance(node, ast.AnnAssign):
             stub[node.target.id] = node
-    compiled = sys.modules[_core.Problem64.__module__]
+    compiled = sys.modules[core.Problem64.__module__]
     public = {name for name in vars(compiled) if not name.startswith("_")}
     assert {name for name in stub if not name.startswith("_")} == public | {"isa", "available", "reason"}
 

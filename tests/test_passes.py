@@ -8,10 +8,10 @@ import pytest
 import scipy.special
 
 import ufm_fast as uf
-from ufm_fast import _core
-from ufm_fast._classes import ClassProblem
-from ufm_fast._newton import descend
-from ufm_fast._quasi_newton import Memory
+from ufm_fast._model.canonical import ClassProblem
+from ufm_fast._numerics.newton import descend
+from ufm_fast._numerics.quasi_newton import Memory
+from ufm_fast._runtime import core
 
 LOSSES = [uf.CrossEntropy(), uf.CrossEntropy(0.1), uf.MSE()]
 
@@ -29,14 +29,14 @@ def at_random(K, loss="cross_entropy", seed=0, threads=1):
 def test_curvature(K, loss, threads):
     q, _, _, G, P = at_random(K, loss)
     second = np.ones((K, K)) if loss == uf.MSE() else P * (1 - P)
-    total, at_labels, largest, bias = _core.curvature_sums(q.core, G, threads)
+    total, at_labels, largest, bias = core.curvature_sums(q.core, G, threads)
     assert total == pytest.approx(second.sum() / q.N, rel=1e-12)
     assert at_labels == pytest.approx(np.trace(second) / q.N, rel=1e-11)
     assert largest == pytest.approx(second.max() / q.N, rel=1e-12)
     np.testing.assert_allclose(bias, q.weights @ second, rtol=1e-11)
     v = np.random.default_rng(1).standard_normal(K)
     image = v if loss == uf.MSE() else (q.weights @ P) * v - P.T @ (q.weights * (P @ v))
-    product = _core.bias_curvature_product(q.core, G, v, threads)
+    product = core.bias_curvature_product(q.core, G, v, threads)
     np.testing.assert_allclose(product, image, rtol=1e-9, atol=1e-12)
 
 
@@ -59,7 +59,7 @@ def test_dual_sums(K, loss, threads):
         [-math.fsum(Q[k, others[k]] * logs[k, others[k]]) for k in range(K)],
         [math.fsum(logs[k, others[k]]) for k in range(K)],
     ]
-    for found, expected in zip(_core.dual_sums(q.core, Y, threads), rows, strict=True):
+    for found, expected in zip(core.dual_sums(q.core, Y, threads), rows, strict=True):
         np.testing.assert_allclose(found, expected, rtol=1e-13, atol=1e-13 * np.abs(expected).max())
 
 
@@ -68,9 +68,9 @@ def test_dual_sums(K, loss, threads):
 def test_vectors(n, threads):
     rng = np.random.default_rng(4)
     X, Y = list(rng.standard_normal((3, n))), list(rng.standard_normal((2, n)))
-    np.testing.assert_allclose(_core.inner_products(X, Y, threads), np.array(X) @ np.array(Y).T, atol=1e-13 * n)
+    np.testing.assert_allclose(core.inner_products(X, Y, threads), np.array(X) @ np.array(Y).T, atol=1e-13 * n)
     expected = 2 * X[0] - 0.5 * X[1] + X[2]
-    np.testing.assert_allclose(_core.combination([2.0, -0.5, 1.0], X, threads), expected, rtol=1e-13, atol=1e-15)
+    np.testing.assert_allclose(core.combination([2.0, -0.5, 1.0], X, threads), expected, rtol=1e-13, atol=1e-15)
 
 
 @pytest.mark.parametrize("threads", [1, 2, 3])
@@ -79,14 +79,14 @@ def test_products(m, k, n, threads):
     rng = np.random.default_rng(6)
     X, Y = rng.standard_normal((m, k)), rng.standard_normal((k, n))
     for x, y in itertools.product([X, X.T.copy().T], [Y, Y.T.copy().T]):
-        np.testing.assert_allclose(_core.product(x, y, threads), X @ Y, rtol=1e-13, atol=1e-13)
+        np.testing.assert_allclose(core.product(x, y, threads), X @ Y, rtol=1e-13, atol=1e-13)
     out = np.full((m, n), np.nan)
-    assert _core.product(X, Y, threads, out) is out
+    assert core.product(X, Y, threads, out) is out
     np.testing.assert_allclose(out, X @ Y, rtol=1e-13, atol=1e-13)
-    gram = _core.gram(Y, threads)
+    gram = core.gram(Y, threads)
     np.testing.assert_allclose(gram, Y.T @ Y, rtol=1e-13, atol=1e-12)
     np.testing.assert_array_equal(gram, gram.T)
-    np.testing.assert_array_equal(gram, _core.gram(Y, 1))
+    np.testing.assert_array_equal(gram, core.gram(Y, 1))
 
 
 @pytest.mark.parametrize("threads", [1, 2])
@@ -119,25 +119,25 @@ def test_refused_arguments():
     q, _, _, G, _ = at_random(4)
     x = np.ones(3)
     for call, error in (
-        (lambda: _core.inner_products([], [x], 1), ValueError),
-        (lambda: _core.inner_products([x], [np.ones(4)], 1), ValueError),
-        (lambda: _core.combination([1.0], [x, x], 1), ValueError),
-        (lambda: _core.product(G, np.ones((3, 4)), 1), ValueError),
-        (lambda: _core.product(G, x, 1), ValueError),
-        (lambda: _core.product(np.ones((8, 8))[::2, ::2], G, 1), ValueError),
-        (lambda: _core.product(G, G, 1, np.ones((4, 3))), ValueError),
-        (lambda: _core.gram(x, 1), ValueError),
+        (lambda: core.inner_products([], [x], 1), ValueError),
+        (lambda: core.inner_products([x], [np.ones(4)], 1), ValueError),
+        (lambda: core.combination([1.0], [x, x], 1), ValueError),
+        (lambda: core.product(G, np.ones((3, 4)), 1), ValueError),
+        (lambda: core.product(G, x, 1), ValueError),
+        (lambda: core.product(np.ones((8, 8))[::2, ::2], G, 1), ValueError),
+        (lambda: core.product(G, G, 1, np.ones((4, 3))), ValueError),
+        (lambda: core.gram(x, 1), ValueError),
         (lambda: q.core.gradient_at_scores(G, G[:3], np.zeros(4), G, 1), ValueError),
         (lambda: q.core.gradient_at_scores(x, G, np.zeros(4), G, 1), ValueError),
-        (lambda: _core.combination([1.0], [[1.0, 2.0]], 1), TypeError),
-        (lambda: _core.combination([1.0], [np.ones(6)[::2]], 1), ValueError),
-        (lambda: _core.curvature_sums(q.core, G.astype(np.float32), 1), TypeError),
-        (lambda: _core.bias_curvature_product(q.core, G, np.ones(5), 1), ValueError),
-        (lambda: _core.dual_sums(q.core, G[:3], 1), ValueError),
-        (lambda: _core.dual_sums(at_random(4, "mse")[0].core, G, 1), ValueError),
-        (lambda: _core.pair_metric(q.core, G, np.ones(32), x, x, 0.0, np.ones(32), 4, 1), ValueError),
-        (lambda: _core.pair_metric(q.core, G, np.ones(31), *np.ones((2, 4)), 0.0, np.ones(31), 4, 1), ValueError),
-        (lambda: _core.pair_metric(q.core, G, np.ones(32), *np.ones((2, 4)), 0.0, np.ones(32), 3, 1), ValueError),
+        (lambda: core.combination([1.0], [[1.0, 2.0]], 1), TypeError),
+        (lambda: core.combination([1.0], [np.ones(6)[::2]], 1), ValueError),
+        (lambda: core.curvature_sums(q.core, G.astype(np.float32), 1), TypeError),
+        (lambda: core.bias_curvature_product(q.core, G, np.ones(5), 1), ValueError),
+        (lambda: core.dual_sums(q.core, G[:3], 1), ValueError),
+        (lambda: core.dual_sums(at_random(4, "mse")[0].core, G, 1), ValueError),
+        (lambda: core.pair_metric(q.core, G, np.ones(32), x, x, 0.0, np.ones(32), 4, 1), ValueError),
+        (lambda: core.pair_metric(q.core, G, np.ones(31), *np.ones((2, 4)), 0.0, np.ones(31), 4, 1), ValueError),
+        (lambda: core.pair_metric(q.core, G, np.ones(32), *np.ones((2, 4)), 0.0, np.ones(32), 3, 1), ValueError),
     ):
         with pytest.raises(error):
             call()
@@ -146,7 +146,7 @@ def test_refused_arguments():
 def core_problem(**options):
     rows = np.ones(3)
     arguments = {"K": 3, "d": 2, "labels": np.arange(3), "weights": rows, "scales": rows, "ridges": rows, **options}
-    return _core.Problem64(**arguments, loss="mse", label_smoothing=0.0, lambda_W=0.1, lambda_b=0.1, bias=True)
+    return core.Problem64(**arguments, loss="mse", label_smoothing=0.0, lambda_W=0.1, lambda_b=0.1, bias=True)
 
 
 def test_sizes_that_would_wrap_are_refused():
@@ -155,17 +155,17 @@ def test_sizes_that_would_wrap_are_refused():
         lambda: core_problem(K=2**62),
         lambda: core_problem(d=2**62),
         lambda: core_problem(d=2**58),
-        lambda: _core.ClassStatistics(2**62, 1),
-        lambda: _core.ClassStatistics(2, 2**31),
+        lambda: core.ClassStatistics(2**62, 1),
+        lambda: core.ClassStatistics(2, 2**31),
         lambda: p.flat_hvps(np.ones(15), np.empty((0, 2**59)), None, 1),
-        lambda: _core.hessian_eigenpairs(p, W, W, b, np.ones((1, 15)), 1, 0, 2**61, 0.1, 9, False, False, 1),
-        lambda: _core.gradient_eigenpairs(p, W, W, b, np.ones((0, 3)), np.ones((1, 3)), 1, 0, 2**61, 0.1, 9, False, 1),
-        lambda: _core.gradient_eigenpairs(
+        lambda: core.hessian_eigenpairs(p, W, W, b, np.ones((1, 15)), 1, 0, 2**61, 0.1, 9, False, False, 1),
+        lambda: core.gradient_eigenpairs(p, W, W, b, np.ones((0, 3)), np.ones((1, 3)), 1, 0, 2**61, 0.1, 9, False, 1),
+        lambda: core.gradient_eigenpairs(
             p, W, W, b, np.ones((0, 3)), np.ones((1, 3)), 1, 2**63 - 1, 99, 0.1, 9, False, 1
         ),
-        lambda: _core.leading_eigenpairs(np.eye(3), np.ones((1, 3)), 1, 2**61, 0.1, 9, 1),
-        lambda: _core.pair_metric(p, np.eye(3), np.ones(15), b, b, 0.0, np.ones(15), 2**62, 1),
-        *(lambda threads=threads: _core.gram(np.eye(3), threads) for threads in (-1, 0, 4097, 2**31 - 1)),
+        lambda: core.leading_eigenpairs(np.eye(3), np.ones((1, 3)), 1, 2**61, 0.1, 9, 1),
+        lambda: core.pair_metric(p, np.eye(3), np.ones(15), b, b, 0.0, np.ones(15), 2**62, 1),
+        *(lambda threads=threads: core.gram(np.eye(3), threads) for threads in (-1, 0, 4097, 2**31 - 1)),
     ):
         with pytest.raises(ValueError, match=r"dimensions must|threads must|gradient must|basis must"):
             call()
@@ -175,9 +175,9 @@ def test_masked_arrays_are_refused():
     q, _, b, G, _ = at_random(4)
     masked = np.ma.array(G)
     for call in (
-        lambda: _core.gram(masked, 1),
-        lambda: _core.product(G, masked, 1),
-        lambda: _core.inner_products([masked[0]], [b], 1),
+        lambda: core.gram(masked, 1),
+        lambda: core.product(G, masked, 1),
+        lambda: core.inner_products([masked[0]], [b], 1),
         lambda: q.core.data_term(masked, b, 1),
         lambda: q.core.keep(G, masked, b, 1),
         lambda: q.core.flat_hvps(np.ones(36), np.ma.array(np.ones((36, 2))), None, 1),

@@ -7,7 +7,7 @@ import pytest
 from scipy.integrate import trapezoid
 
 import ufm_fast as uf
-from ufm_fast.plotting import plot_solution, plot_spectrum
+from ufm_fast.plotting.models import plot_solution, plot_spectrum
 
 
 @pytest.fixture(scope="module")
@@ -92,7 +92,7 @@ def test_pyplot_is_left_alone(run_python):
     script = """
 import sys
 import ufm_fast as uf
-from ufm_fast.plotting import plot_solution
+from ufm_fast.plotting.models import plot_solution
 ufm = uf.UFM(3, 3, lambda_W=1e-2, lambda_H=1e-2)
 plot_solution(ufm, uf.minimize(ufm))
 print("matplotlib.pyplot" in sys.modules)

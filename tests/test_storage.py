@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 import ufm_fast as uf
-from ufm_fast._files import write_file
-from ufm_fast.storage import describe_ufm
+from ufm_fast._io.files import write_file
+from ufm_fast._model.storage import describe_ufm
 
 MODELS = [
     uf.UFM(4, 3, [5, 3, 2, 1], loss=uf.CrossEntropy(0.1), lambda_W=1e-3, lambda_H=2e-4, lambda_b=0.5, dtype="float32"),

@@ -10,9 +10,9 @@ from scipy.optimize import minimize
 
 import ufm_fast as uf
 from oracle import Oracle
-from ufm_fast._symmetric import SymmetricProblem, Types
-from ufm_fast._symmetric_dual import lower_bound
-from ufm_fast.symmetry import solve, symmetric_minimum
+from ufm_fast._exact.symmetric_dual import lower_bound
+from ufm_fast._exact.symmetric_problem import SymmetricProblem, Types
+from ufm_fast._exact.symmetry import solve, symmetric_minimum
 
 BIASES = [{"lambda_b": 0.0}, {"lambda_b": 1e-2}, {"lambda_b": 1.0}, {"bias": False}]
 

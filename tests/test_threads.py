@@ -10,8 +10,8 @@ import threadpoolctl
 
 import ufm_fast as uf
 from comparison import BIASES, CASES, LARGE, Case
-from ufm_fast._blas import gram, product, single_threaded_blas
-from ufm_fast._threads import concurrently
+from ufm_fast._runtime.blas import gram, product, single_threaded_blas
+from ufm_fast._runtime.threads import concurrently
 
 
 @pytest.mark.parametrize("threads", [1, 2, 3])
@@ -97,7 +97,7 @@ def test_threads_that_cannot_be_started(run_python):
 import resource, threading
 from functools import partial
 import ufm_fast as uf
-from ufm_fast._threads import concurrently
+from ufm_fast._runtime.threads import concurrently
 ufm, one = (uf.UFM(1500, 100, lambda_W=0.1, lambda_H=0.1, threads=threads) for threads in (4096, 1))
 p = ufm.random_point()
 expected, used = one.loss(p), int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()

@@ -99,5 +99,5 @@ function(ufm_fast_add_module level)
       ${flags_${level}} -O3 -fno-math-errno -Wall -Wextra
       $<$<CXX_COMPILER_ID:GNU>:-fno-gnu-unique>)
   endif()
-  install(TARGETS ${module} DESTINATION .)
+  install(TARGETS ${module} DESTINATION _runtime)
 endfunction()

@@ -9,44 +9,48 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ._config import get_cmake_dir, get_include, show_config
-    from ._nc_metrics import NCMetrics
-    from ._spectrum import Spectrum, spectrum
-    from ._threads import get_num_threads, set_num_threads
-    from .certificate import Certificate, certify
-    from .closed_spectrum import closed_form_spectrum
-    from .critical import CriticalPoint, classify
-    from .datasets import counts
-    from .eigenpairs import Eigenpairs, lowest_eigenpairs
-    from .inspection import Decays, Inspection, inspect
-    from .landscape import Census, census
-    from .losses import MSE, CrossEntropy
-    from .metrics import NCAccumulator, nc_metrics
-    from .model import UFM, Point
-    from .optimize import ConvergenceWarning, Solution, global_minimum, minimize
-    from .saddles import saddle
-    from .storage import load_point, save_point
-    from .symmetry import SymmetricPoint
+    from ._certify.certificate import Certificate, certify
+    from ._curvature.critical import CriticalPoint, classify
+    from ._curvature.eigenpairs import Eigenpairs, lowest_eigenpairs
+    from ._curvature.spectrum import Spectrum, spectrum
+    from ._exact.closed_spectrum import closed_form_spectrum
+    from ._exact.symmetry import SymmetricPoint
+    from ._landscape.census import Census, census
+    from ._landscape.saddles import saddle
+    from ._model.datasets import counts
+    from ._model.losses import MSE, CrossEntropy
+    from ._model.model import UFM, Point
+    from ._model.storage import load_point, save_point
+    from ._networks.inspection import Decays, Inspection, inspect
+    from ._networks.metrics import NCAccumulator, nc_metrics
+    from ._networks.nc_metrics import NCMetrics
+    from ._optimize.global_minimum import Solution, global_minimum
+    from ._optimize.minimize import minimize
+    from ._runtime.config import get_cmake_dir, get_include, show_config
+    from ._runtime.threads import get_num_threads, set_num_threads
+    from ._runtime.warnings import ConvergenceWarning
 
 _HOMES = {
-    "_config": ("get_cmake_dir", "get_include", "show_config"),
-    "_nc_metrics": ("NCMetrics",),
-    "_spectrum": ("Spectrum", "spectrum"),
-    "_threads": ("get_num_threads", "set_num_threads"),
-    "certificate": ("Certificate", "certify"),
-    "closed_spectrum": ("closed_form_spectrum",),
-    "critical": ("CriticalPoint", "classify"),
-    "datasets": ("counts",),
-    "eigenpairs": ("Eigenpairs", "lowest_eigenpairs"),
-    "inspection": ("Decays", "Inspection", "inspect"),
-    "landscape": ("Census", "census"),
-    "losses": ("MSE", "CrossEntropy"),
-    "metrics": ("NCAccumulator", "nc_metrics"),
-    "model": ("UFM", "Point"),
-    "optimize": ("ConvergenceWarning", "Solution", "global_minimum", "minimize"),
-    "saddles": ("saddle",),
-    "symmetry": ("SymmetricPoint",),
-    "storage": ("load_point", "save_point"),
+    "_runtime.config": ("get_cmake_dir", "get_include", "show_config"),
+    "_networks.nc_metrics": ("NCMetrics",),
+    "_curvature.spectrum": ("Spectrum", "spectrum"),
+    "_runtime.threads": ("get_num_threads", "set_num_threads"),
+    "_certify.certificate": ("Certificate", "certify"),
+    "_exact.closed_spectrum": ("closed_form_spectrum",),
+    "_curvature.critical": ("CriticalPoint", "classify"),
+    "_model.datasets": ("counts",),
+    "_curvature.eigenpairs": ("Eigenpairs", "lowest_eigenpairs"),
+    "_networks.inspection": ("Decays", "Inspection", "inspect"),
+    "_landscape.census": ("Census", "census"),
+    "_model.losses": ("MSE", "CrossEntropy"),
+    "_networks.metrics": ("NCAccumulator", "nc_metrics"),
+    "_model.model": ("UFM", "Point"),
+    "_optimize.global_minimum": ("Solution", "global_minimum"),
+    "_optimize.minimize": ("minimize",),
+    "_runtime.warnings": ("ConvergenceWarning",),
+    "_landscape.saddles": ("saddle",),
+    "_exact.symmetry": ("SymmetricPoint",),
+    "_model.storage": ("load_point", "save_point"),
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 

@@ -67,7 +67,7 @@ def _ending_signals() -> Iterator[list[int]]:
 def _run(arguments: list[str]) -> int:
     try:
         try:
-            from .._threads import get_num_threads
+            from .._runtime.threads import get_num_threads
             from .app import run
 
             get_num_threads()

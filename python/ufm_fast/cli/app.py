@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from .._files import FileError
+from .._io.files import FileError
 from .census import census
 from .classify import classify
 from .files import abandon_output

@@ -14,8 +14,8 @@ from rich.table import Table
 
 import ufm_fast as uf
 
-from .._files import FileError
-from ..storage import describe_ufm
+from .._io.files import FileError
+from .._model.storage import describe_ufm
 from . import options
 from .files import check_destinations, save_figure, show
 from .problem import build_ufm
@@ -118,7 +118,7 @@ def census(
     config = {**found.settings, "runs": runs, "models": [describe_ufm(ufm) for ufm in models]}
     show({"models": summary, "config": config}, lambda: _table(summary), as_json=as_json)
     if plot is not None:
-        from ..plotting import plot_census
+        from ..plotting.models import plot_census
 
         save_figure(plot, plot_census(found))
     failures = [row for row in summary if row["covered"] and row["certified"] < 1]

@@ -12,8 +12,8 @@ from rich.table import Table
 
 import ufm_fast as uf
 
-from ..landscape import name_of
-from ..storage import describe_ufm
+from .._landscape.census import name_of
+from .._model.storage import describe_ufm
 from . import options
 from .files import check_destinations, read_problem, show, write_result
 

@@ -16,7 +16,7 @@ from rich.console import Console, RenderableType
 
 import ufm_fast as uf
 
-from .._files import check_destination, read_array, reading, write_file
+from .._io.files import check_destination, read_array, reading, write_file
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

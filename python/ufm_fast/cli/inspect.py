@@ -16,7 +16,7 @@ from rich.table import Table
 
 import ufm_fast as uf
 
-from ..feature_files import open_arrays
+from .._io.feature_files import open_arrays
 from . import options
 from .files import check_destinations, save_figure, show
 from .progress import follow_count
@@ -100,7 +100,7 @@ def inspect(
         print(f"ufm-fast: {warning.message}", file=sys.stderr)
     show(_summarize(found), lambda: _tables(found), as_json=as_json)
     if plot is not None:
-        from ..plotting_inspection import plot_inspection
+        from ..plotting.inspection import plot_inspection
 
         save_figure(plot, plot_inspection(classifier, found))
 

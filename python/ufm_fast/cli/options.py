@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from ..optimize import smallest_tolerance
+from .._optimize.minimize import smallest_tolerance
 
 DEFAULT_COUNTS = "cifar100-lt"
 DEFAULT_K = 100

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 import ufm_fast as uf
 
-from .._files import FileError
+from .._io.files import FileError
 from .files import read_counts
 from .options import DEFAULT_COUNTS, DEFAULT_K, DEFAULT_LAMBDA_B, FloatType, LossName
 

@@ -14,8 +14,8 @@ from threadpoolctl import threadpool_limits
 
 import ufm_fast as uf
 
-from .._files import FileError, read_archive
-from ..storage import describe_ufm
+from .._io.files import FileError, read_archive
+from .._model.storage import describe_ufm
 from . import options
 from .files import check_destinations, save_figure, show, write_result
 from .problem import build_ufm
@@ -85,7 +85,7 @@ def solve(
     options.check_tolerance(tol, ufm.K)
     check_destinations(output, plot, checkpoint)
     if plot is not None:
-        from ..plotting import plot_solution  # a second of import, not needed without --plot
+        from ..plotting.models import plot_solution  # a second of import, not needed without --plot
 
     with threadpool_limits(threads), follow_gap(tol, enabled=not as_json) as callback, warnings.catch_warnings():
         warnings.simplefilter("ignore", uf.ConvergenceWarning)  # reported below, in one line

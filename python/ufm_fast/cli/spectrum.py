@@ -16,8 +16,8 @@ from threadpoolctl import threadpool_limits
 
 import ufm_fast as uf
 
-from ..landscape import name_of
-from ..storage import describe_ufm
+from .._landscape.census import name_of
+from .._model.storage import describe_ufm
 from . import options
 from .files import check_destinations, read_problem, save_figure, show, write_result
 from .progress import follow_count
@@ -77,7 +77,7 @@ def spectrum(
             arrays["closed_form_eigenvalues"], arrays["closed_form_multiplicities"] = found.exact
         write_result(output, arrays=arrays, history={}, config=config)
     if plot is not None:
-        from ..plotting import plot_spectrum
+        from ..plotting.models import plot_spectrum
 
         save_figure(plot, plot_spectrum(found, lowest.eigenvalues))
     if caught:

@@ -1,0 +1,129 @@
+"""The density of all eigenvalues of the Hessian, by stochastic Lanczos quadrature."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.linalg import eigh_tridiagonal
+
+from .._exact.closed_form import closed_form
+from .._exact.closed_spectrum import closed_form_spectrum
+from .._model.isometric import IsometricProblem
+from .._model.model import UFM, Point
+from .._numerics.newton import Array
+from .._runtime import core
+from .._runtime.arguments import real_array, real_number, whole_number
+from .._runtime.blas import single_threaded_blas
+
+_AT_MINIMUM = 1e-8
+
+
+@dataclass(frozen=True, eq=False)
+class Spectrum:
+    """An estimate of the spectrum of the full-sample Hessian: eigenvalues near `nodes`, `weights` many of them.
+
+    Attributes
+    ----------
+    nodes, weights : ndarray
+        Nodes ascending; the weights sum to `size`.
+    size : int
+        Number of eigenvalues: (K + N) d + K, or (K + N) d without a bias.
+    exact : tuple of two ndarrays, or None
+        Eigenvalues and multiplicities in closed form, at a global minimum where `closed_form_spectrum` knows them.
+    """
+
+    nodes: Array
+    weights: Array
+    size: int
+    exact: tuple[Array, NDArray[np.int64]] | None
+
+    def count_below(self, x: ArrayLike) -> Array:
+        """Estimate how many eigenvalues are less than x, for each x."""
+        total = np.concatenate([[0.0], np.cumsum(self.weights)])
+        counts: Array = total[np.searchsorted(self.nodes, real_array(x, "x", float), side="left")]
+        return counts
+
+    def density(self, x: ArrayLike, width: float) -> Array:
+        """Eigenvalues per unit of x, smoothed by a normal density with standard deviation `width`; integrates to size.
+
+        Raises
+        ------
+        ValueError
+            If `width` is not positive.
+        """
+        width = real_number(width, "width", above=0)
+        distance = (real_array(x, "x", float)[..., None] - self.nodes) / width
+        smoothed: Array = np.exp(-0.5 * distance**2) @ self.weights / (width * np.sqrt(2 * np.pi))
+        return smoothed
+
+
+@single_threaded_blas()
+def spectrum(ufm: UFM, p: Point, *, steps: int = 80, probes: int = 8, seed: int = 0) -> Spectrum:
+    """Estimate the density of all eigenvalues of the full-sample Hessian at p.
+
+    Stochastic Lanczos quadrature (Ubaru, Chen and Saad, SIAM J. Matrix Anal. Appl. 38, 2017): random sign vectors, and
+    a Gauss quadrature of each one's spectral measure. Extreme and isolated eigenvalues come out to many digits, their
+    multiplicities with a relative error of about sqrt(2 / (probes multiplicity)). In a model with class means the moves
+    of samples within their class, whose Hessian is lambda_H I + (1/N) W^T S_k W for every feature of class k (S_k the
+    second derivative of the loss in the logits), are added with their multiplicity n_k - 1.
+
+    Parameters
+    ----------
+    ufm : UFM
+    p : Point
+        As for `UFM.loss`.
+    steps : int, optional
+        Lanczos steps per random vector: the number of nodes it gives, and of Hessian products it takes.
+    probes : int, optional
+        Random vectors, for class means and again for moves within classes.
+    seed : int, optional
+
+    Returns
+    -------
+    Spectrum
+
+    Raises
+    ------
+    TypeError, ValueError
+        If p is not a point of the model, a number is not positive, or the seed is negative.
+    """
+    steps, probes = whole_number(steps, "steps", 1), whole_number(probes, "probes", 1)
+    seed = whole_number(seed, "seed", 0)
+    problem = IsometricProblem(ufm)
+    p = ufm._checked(p, ufm.M)
+    point, compiled, n = problem.coordinates(p), problem.compiled(ufm.d), problem.size(ufm.d)
+    variance = np.ones(n)
+    within = np.zeros(n)
+    if ufm.collapse_classes:
+        within[ufm.K * ufm.d : 2 * ufm.K * ufm.d] = np.repeat(ufm.counts - 1.0, ufm.d)
+    generator = np.random.default_rng(seed)
+    nodes, weights = [], []
+    for share, features_only in ((variance, False), (within, True)):
+        total = float(share.sum())
+        if total == 0:
+            continue
+        for _ in range(probes):
+            start = generator.choice([-1.0, 1.0], n) * np.sqrt(share)
+            diagonal, off_diagonal = problem.run(
+                core.hessian_lanczos, compiled, *point, start, min(steps, n), keep=problem.keeps,
+                features_only=features_only,
+            )  # fmt: skip
+            values, vectors = eigh_tridiagonal(diagonal, off_diagonal)
+            nodes.append(values)
+            weights.append(total / probes * vectors[0] ** 2)
+    order = np.argsort(np.concatenate(nodes))
+    return Spectrum(
+        nodes=np.concatenate(nodes)[order],
+        weights=np.concatenate(weights)[order],
+        size=(ufm.K + ufm.N) * ufm.d + ufm.K * ufm.bias,
+        exact=closed_form_spectrum(ufm) if _is_minimum(ufm, p) else None,
+    )
+
+
+def _is_minimum(ufm: UFM, p: Point) -> bool:
+    if not (ufm.counts == ufm.counts[0]).all():
+        return False
+    minimum = closed_form(ufm)
+    return minimum is not None and ufm.loss(p) <= minimum.value * (1 + _AT_MINIMUM)

@@ -1,0 +1,188 @@
+"""Global minima that can be written down.
+
+All of them are global over every feature dimension that holds their rank, because they solve the convex problem in
+the logits with a nuclear norm in place of the two weight decays. Let tau = sqrt(lambda_W lambda_H) and, for n samples
+in each of K classes, t = sqrt(n) tau.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from .._model.model import UFM
+
+
+@dataclass(frozen=True)
+class ClosedForm:
+    """A global minimum in canonical isometric class coordinates.
+
+    There both factors carry the decay tau: ``A = W / rho`` and ``B[k] = rho * sqrt(n_k) * h_k`` with
+    ``rho = (lambda_H / lambda_W)**0.25``, so that ``A.T @ A = B.T @ B``, and class k has the logits
+    ``A @ B[k] / sqrt(n_k) + b``.
+
+    Attributes
+    ----------
+    value : float
+        The minimum of the loss, small values to full relative accuracy.
+    A, B : ndarray, shape (K, d)
+        Classifier and class means.
+    b : ndarray, shape (K,)
+        Bias; zeros where the model has none.
+    rank : int
+        Rank of A and of B; the dimensions of the signal.
+    """
+
+    value: float
+    A: np.ndarray
+    B: np.ndarray
+    b: np.ndarray
+    rank: int
+
+
+def closed_form(ufm: UFM) -> ClosedForm | None:
+    """Give the global minimum in closed form, or None where none is known.
+
+    Known are: balanced cross-entropy with or without label smoothing; balanced squared error; imbalanced squared error
+    without a bias or with an unregularised one; and W = H = 0 wherever it is optimal and its bias is explicit.
+    The feature dimension must be at least the rank of the minimum.
+
+    Parameters
+    ----------
+    ufm : UFM
+        The model.
+
+    Returns
+    -------
+    ClosedForm or None
+
+    Notes
+    -----
+    Costs O(K d), except for imbalanced classes: one singular value decomposition of a K x K matrix.
+
+    The geometry of the balanced cases is that of Zhu et al. (arXiv:2105.02375) for cross-entropy, Zhou et al.
+    (arXiv:2210.02192) for label smoothing and Zhou et al. (arXiv:2203.01238) for squared error; the values are those of
+    the convex problem at these points.
+    """
+    balanced = bool((ufm.counts == ufm.counts[0]).all())
+    if ufm.loss_function.name == "cross_entropy":
+        return _balanced_cross_entropy(ufm) if balanced else _zero_cross_entropy(ufm)
+    if balanced:
+        return _balanced_squared_error(ufm)
+    if ufm.bias and ufm.lambda_b > 0:
+        return _zero_squared_error(ufm)
+    return _imbalanced_squared_error(ufm)
+
+
+def _balanced_cross_entropy(ufm: UFM) -> ClosedForm | None:
+    """Softmax outputs q for every wrong class; the value is the entropy of (q, ..., q, 1 - (K-1) q)."""
+    K, n, smoothing = ufm.K, int(ufm.counts[0]), ufm.loss_function.label_smoothing
+    t = math.sqrt(n) * ufm.tau
+    excess = 1 - smoothing - K * t  # 1 - K q
+    if excess <= 0:
+        return _zero(ufm, math.log(K), np.zeros(K))
+    if ufm.d < K - 1:
+        return None
+    q = t + smoothing / K
+    others = (K - 1) * q
+    value = -others * math.log(q) - (1 - others) * math.log1p(-others)
+    factor = _frame(K, ufm.d, math.sqrt(n) * math.log1p(excess / q), 0.0)
+    return ClosedForm(value, factor, factor.copy(), np.zeros(K), K - 1)
+
+
+def _balanced_squared_error(ufm: UFM) -> ClosedForm | None:
+    """Soft thresholding of the centred targets, by K t, and of their mean, by K t / c."""
+    K, n = ufm.K, int(ufm.counts[0])
+    t = math.sqrt(n) * ufm.tau
+    c = ufm.lambda_b / (1 + ufm.lambda_b) if ufm.bias else 1.0
+    lost = min(1.0, K * t)
+    mean_lost = min(1.0, K * t / c) if c > 0 else 1.0
+    rank = (K - 1) * (lost < 1) + (mean_lost < 1)
+    if ufm.d < rank:
+        return None
+    value = (K - 1) * (lost**2 / (2 * K) + t * (1 - lost)) + c * mean_lost**2 / (2 * K) + t * (1 - mean_lost)
+    factor = _frame(K, ufm.d, math.sqrt(n) * (1 - lost), math.sqrt(n) * (1 - mean_lost))
+    b = np.full(K, mean_lost / (K * (1 + ufm.lambda_b)) if ufm.bias else 0.0)
+    return ClosedForm(value, factor, factor.copy(), b, rank)
+
+
+def _imbalanced_squared_error(ufm: UFM) -> ClosedForm | None:
+    """Soft thresholding, by N tau, of the singular values of the targets in class coordinates.
+
+    An unregularised bias takes their weighted mean away and equals the class frequencies.
+    """
+    root, threshold = np.sqrt(ufm.counts), ufm.N * ufm.tau
+    if ufm.bias:
+        b = ufm.counts / ufm.N
+        U, singular, Vt = np.linalg.svd(np.diag(root) - np.outer(root, b))
+        singular[-1] = 0.0
+    else:
+        b, singular, U, Vt = np.zeros(ufm.K), root, np.eye(ufm.K), np.eye(ufm.K)
+    active = singular > threshold
+    rank = int(active.sum())
+    if ufm.d < rank:
+        return None
+    kept, dropped = singular[active], singular[~active]
+    value = float((ufm.tau * (kept - threshold / 2)).sum() + (dropped**2).sum() / (2 * ufm.N))
+    A, B = np.zeros((ufm.K, ufm.d)), np.zeros((ufm.K, ufm.d))
+    A[:, :rank] = Vt[active].T * np.sqrt(kept - threshold)
+    B[:, :rank] = U[:, active] * np.sqrt(kept - threshold)
+    return ClosedForm(value, A, B, b, rank)
+
+
+def _zero_cross_entropy(ufm: UFM) -> ClosedForm | None:
+    """W = H = 0 without a bias, or with an unregularised one: the logarithms of the (smoothed) class frequencies."""
+    if not ufm.bias:
+        return _zero_if_optimal(ufm, math.log(ufm.K), np.full(ufm.K, 1 / ufm.K), np.zeros(ufm.K))
+    if ufm.lambda_b > 0:
+        return None
+    smoothing = ufm.loss_function.label_smoothing
+    frequencies = ufm.counts / ufm.N
+    output = (1 - smoothing) * frequencies + smoothing / ufm.K
+    logs = np.log(output)
+    largest = output.argmax()
+    logs[largest] = np.log1p(-np.delete(output, largest).sum())
+    return _zero_if_optimal(ufm, float(-(output * logs).sum()), frequencies, logs - logs.mean())
+
+
+def _zero_squared_error(ufm: UFM) -> ClosedForm | None:
+    """W = H = 0 with a regularised bias: the class frequencies, shrunk."""
+    frequencies = ufm.counts / ufm.N
+    spread = (frequencies * ((ufm.N - ufm.counts) / ufm.N)).sum()  # 1 - |frequencies|^2
+    b = frequencies / (1 + ufm.lambda_b)
+    return _zero_if_optimal(ufm, float((ufm.lambda_b + spread) / (2 * (1 + ufm.lambda_b))), b, b)
+
+
+def _zero_if_optimal(ufm: UFM, value: float, output: np.ndarray, b: np.ndarray) -> ClosedForm | None:
+    """W = H = 0 if the gradient matrix, rows (1 - smoothing) sqrt(n_k)/N (output - e_k), has norm at most tau."""
+    scale = np.sqrt(ufm.counts) / ufm.N * (1 - ufm.loss_function.label_smoothing)
+    if (scale * (1 - output)).max() > ufm.tau:  # an entry: settles nearly every case without the matrix
+        return None
+    if np.linalg.norm(scale[:, None] * (output - np.eye(ufm.K)), 2) > ufm.tau:
+        return None
+    return _zero(ufm, value, b)
+
+
+def _zero(ufm: UFM, value: float, b: np.ndarray) -> ClosedForm:
+    return ClosedForm(value, np.zeros((ufm.K, ufm.d)), np.zeros((ufm.K, ufm.d)), b, 0)
+
+
+def _frame(K: int, d: int, signal: float, mean: float) -> np.ndarray:
+    """(K, d) matrix F with F F^T = signal (I - J/K) + mean J/K.
+
+    Symmetric, with zero columns added, for d >= K; for d = K - 1, where mean must be 0, an isometry of the K - 1
+    coordinates onto the centred vectors.
+    """
+    F = np.zeros((K, d))
+    width = min(K, d)
+    if d >= K:
+        F[:, :width] = (math.sqrt(mean) - math.sqrt(signal)) / K
+    else:
+        F[:-1] = -math.sqrt(signal) / (K + math.sqrt(K))
+        F[-1] = -math.sqrt(signal / K)
+    F[range(width), range(width)] += math.sqrt(signal)
+    return F

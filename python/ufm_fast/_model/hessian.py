@@ -1,0 +1,56 @@
+"""The Hessian at a point as a SciPy linear operator."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+from scipy.sparse.linalg import LinearOperator
+
+from .._runtime.arguments import real_array, refuse_masked, whole_number
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from .model import UFM, Point
+
+
+def _free_memory() -> int:
+    """Bytes of unused physical memory, or 4 GiB where the system does not say."""
+    try:
+        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, OSError, ValueError):
+        return 4 << 30
+
+
+class HessianOperator(LinearOperator):  # type: ignore[misc]  # SciPy is untyped
+    """The Hessian of a UFM at a fixed point, acting on packed points; symmetric. Made by `UFM.hessian`.
+
+    Vectors of real numbers of any dtype and layout are converted to the model's dtype, in which the products are.
+    """
+
+    def __init__(self, ufm: UFM, p: Point, memory: int | None) -> None:
+        super().__init__(ufm.dtype, (ufm.size, ufm.size))
+        self._ufm = ufm
+        self._x = ufm.pack(p)
+        budget = _free_memory() // 4 if memory is None else whole_number(memory, "memory", 0)
+        affordable = ufm.M * ufm.K * ufm.dtype.itemsize <= budget
+        self._kept = ufm._run(ufm._problem.keep, *ufm.unpack(self._x)) if affordable else None
+
+    def dot(self, x: Any) -> Any:
+        """Multiply by a vector, a block of them or another operator; SciPy's own drops masks."""
+        refuse_masked(x, "v")
+        return super().dot(x)
+
+    def _matvec(self, v: NDArray[Any]) -> NDArray[Any]:
+        return self._matmat(v.reshape(-1, 1))[:, 0]
+
+    def _matmat(self, V: NDArray[Any]) -> NDArray[Any]:
+        V = real_array(V, "v", self.dtype)
+        if not (V.flags.forc and V.flags.aligned):
+            V = V.copy()
+        products: NDArray[Any] = self._ufm._run(self._ufm._problem.flat_hvps, self._x, V, self._kept)
+        return products.T
+
+    def _adjoint(self) -> HessianOperator:
+        return self

@@ -1,0 +1,159 @@
+"""The model in isometric coordinates (W, sqrt(n_k) h_k, b), with eigenvalues of the full-sample Hessian.
+
+And the two operators at a point of it whose lowest eigenpairs are asked for.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from .._numerics.newton import Array
+from .._runtime import core
+from .._runtime.blas import single_threaded_blas
+from .._runtime.threads import get_num_threads
+from .hessian import _free_memory
+from .model import UFM, Point
+
+
+class IsometricProblem:
+    """A model's problem on feature rows scaled by sqrt(samples per row), at any feature dimension, in float64."""
+
+    def __init__(self, ufm: UFM) -> None:
+        self.ufm, self.K, self.M, self.bias = ufm, ufm.K, ufm.M, ufm.bias
+        self.samples: Array = ufm._samples
+        self.threads = ufm.threads or get_num_threads()
+        self.keeps = _free_memory() // 4 >= 8 * ufm.M * ufm.K
+
+    def coordinates(self, p: Point) -> Point:
+        """Return W, sqrt(n) h and b in float64."""
+        return Point(p.W.astype(float), p.H.astype(float) * np.sqrt(self.samples)[:, None], p.b.astype(float))
+
+    def plain(self, v: Point) -> Point:
+        """Undo `coordinates`, in the model's dtype."""
+        dtype = self.ufm.dtype
+        H = v.H / np.sqrt(self.samples)[:, None]
+        return Point(v.W.astype(dtype), H.astype(dtype), v.b.astype(dtype))
+
+    def compiled(self, columns: int) -> Any:
+        """Return the problem with this many feature dimensions, for the compiled core."""
+        ufm = self.ufm
+        return core.Problem64(
+            ufm.K,
+            columns,
+            labels=ufm._labels,
+            weights=self.samples / ufm.N,
+            scales=1 / np.sqrt(self.samples),
+            ridges=np.full(ufm.M, ufm.lambda_H),
+            loss=ufm.loss_function.name,
+            label_smoothing=ufm.loss_function.label_smoothing,
+            lambda_W=ufm.lambda_W,
+            lambda_b=ufm.lambda_b,
+            bias=ufm.bias,
+        )
+
+    def size(self, columns: int) -> int:
+        """Length of a flat vector with this many feature dimensions."""
+        return (self.K + self.M) * columns + self.K * self.bias
+
+    def pack(self, v: Point) -> Array:
+        """Undo `unpack`."""
+        parts = [v.W.ravel(), v.H.ravel(), v.b] if self.bias else [v.W.ravel(), v.H.ravel()]
+        return np.concatenate(parts)
+
+    def unpack(self, x: Array, columns: int) -> Point:
+        """Return the parts of a flat vector; zeros for b without a bias."""
+        end_W, end_H = self.K * columns, (self.K + self.M) * columns
+        b = x[end_H:] if self.bias else np.zeros(self.K)
+        return Point(x[:end_W].reshape(self.K, columns), x[end_W:end_H].reshape(self.M, columns), b)
+
+    def run(self, function: Any, *arguments: Any, **options: Any) -> Any:
+        """Call the compiled core with this model's threads, BLAS held to one thread for each of them."""
+        with single_threaded_blas():
+            return function(*arguments, **options, threads=self.threads)
+
+
+class HessianAt:
+    """The Hessian at a point on flat vectors; with `deflate`, across the rotations (W S, H S), S skew.
+
+    The columns of W on top of H must be orthogonal to each other then.
+    """
+
+    def __init__(self, problem: IsometricProblem, p: Point, deflate: bool) -> None:
+        self.problem, self.p, self.deflate = problem, p, deflate
+        self.columns = p.W.shape[1]
+        self.compiled = problem.compiled(self.columns)
+        ends = [0, problem.K * self.columns, (problem.K + problem.M) * self.columns, problem.size(self.columns)]
+        self.kinds = [slice(*ends[i : i + 2]) for i in range(2 + problem.bias)]
+        self.squares = (p.W**2).sum(axis=0) + (p.H**2).sum(axis=0)
+        i, j = np.triu_indices(self.columns if deflate else 0, 1)
+        present = self.squares[i] + self.squares[j] > 0
+        self.planes = i[present], j[present]
+        self.dimension = ends[-1] - int(present.sum())
+
+    def matrix(self) -> Array:
+        x, identity = self.problem.pack(self.p), np.eye(self.kinds[-1].stop)
+        H: Array = self.problem.run(self.compiled.flat_hvps, x, identity, None)
+        H = (H + H.T) / 2
+        return _without(H, self._rotations()) if self.deflate else H
+
+    def search(
+        self, start: Array, count: int, guards: int, basis: int, tolerance: float, max_products: int
+    ) -> tuple[Array, Array, int, float, bool]:
+        found: tuple[Array, Array, int, float, bool] = self.problem.run(
+            core.hessian_eigenpairs, self.compiled, *self.p, start, count, guards=guards, basis=basis,
+            tolerance=tolerance, max_products=max_products, keep=self.problem.keeps, deflate=self.deflate,
+        )  # fmt: skip
+        return found
+
+    def _rotations(self) -> Array:
+        """Return orthonormal tangents to the rotations, as flat vectors in rows."""
+        (i, j), (W, H, b) = self.planes, self.p
+        each = np.arange(len(i))
+        parts = []
+        for X in (W, H):
+            tangents = np.zeros((len(i), *X.shape))
+            tangents[each, :, j] = X.T[i]
+            tangents[each, :, i] = -X.T[j]
+            parts.append(tangents.reshape(len(i), X.size))
+        if self.problem.bias:
+            parts.append(np.zeros((len(i), len(b))))
+        rows: Array = np.hstack(parts) / np.sqrt(self.squares[i] + self.squares[j])[:, None]
+        return rows
+
+
+class GradientAt:
+    """-G^T G of the gradient matrix G (M, K) at a point, across the orthonormal columns of `without`."""
+
+    def __init__(self, problem: IsometricProblem, p: Point, without: Array) -> None:
+        self.problem, self.p, self.without = problem, p, np.ascontiguousarray(without.T)
+        self.compiled = problem.compiled(p.W.shape[1])
+        self.kinds = [slice(0, problem.K)]
+        self.dimension = problem.K - len(self.without)
+
+    def matrix(self) -> Array:
+        gram: Array = self.problem.run(self.compiled.gradient_gram, *self.p)
+        return _without(-gram, self.without)
+
+    def search(
+        self, start: Array, count: int, guards: int, basis: int, tolerance: float, max_products: int
+    ) -> tuple[Array, Array, int, float, bool]:
+        found: tuple[Array, Array, int, float, bool] = self.problem.run(
+            core.gradient_eigenpairs, self.compiled, *self.p, self.without, start, count, guards=guards, basis=basis,
+            tolerance=tolerance, max_products=max_products, keep=self.problem.keeps,
+        )  # fmt: skip
+        return found
+
+    def images(self, right: Array) -> Array:
+        """Return G times each row."""
+        product: Array = self.problem.run(self.compiled.gradient_product, *self.p, np.ascontiguousarray(right.T))
+        return product.T
+
+
+def _without(A: Array, Q: Array) -> Array:
+    """Compress a symmetric matrix to the complement of the orthonormal rows of Q; there, its eigenvalues are above."""
+    above = np.abs(A).sum(axis=0).max()
+    A = A - (A @ Q.T) @ Q
+    compressed: Array = A + Q.T @ (above * Q - Q @ A)
+    return compressed

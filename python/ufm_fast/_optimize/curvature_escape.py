@@ -1,0 +1,51 @@
+"""The way down from a saddle at which W and H leave no direction of the feature space empty."""
+
+from __future__ import annotations
+
+import warnings
+
+import numpy as np
+
+from .._curvature.eigenpairs import lowest_eigenpairs
+from .._model.canonical import ClassProblem
+from .._runtime.warnings import ConvergenceWarning
+from .objective import Objective, State
+
+_NEGATIVE = 1e-6  # in units of 2 lambda_W lambda_H / (lambda_W + lambda_H)
+_PRODUCTS = 1000
+_HALVINGS = 40
+
+
+def escape_by_curvature(objective: Objective, state: State) -> State | None:
+    """The state after a step along a direction of negative curvature, either way; None where none was found.
+
+    For widths at which the theory leaves strict saddles of full rank and local minima. The direction is the lowest
+    eigenvector of the Hessian, or what the eigen-solver has on the way to it: any negative Ritz value will do.
+    """
+    q, run = objective.q, objective.run
+    ufm = q.ufm._in_double(collapse=True)
+    means = ClassProblem(ufm)
+    p = means.point(state.A, state.B, state.b)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        found = lowest_eigenpairs(ufm, p, tol=1e-5, deflate=True, max_products=_PRODUCTS)
+    run.charge(6 * found.products, objective.columns)
+    curvature, v = float(found.eigenvalues[0]), found.vectors[0]
+    unit = 2 * ufm.lambda_W * ufm.lambda_H / (ufm.lambda_W + ufm.lambda_H)
+    if curvature >= -_NEGATIVE * unit:
+        return None
+    VA, VB, vb = means.coordinates(v)
+    best = None
+    for sign in (1.0, -1.0):
+        step = sign * max(1.0, float(np.sqrt(np.sum(state.A**2) + np.sum(state.B**2))))
+        for _ in range(_HALVINGS):
+            if run.exhausted:
+                break
+            new = objective.at(state.A + step * VA, state.B + step * VB, state.b + step * vb)
+            if new.loss <= state.loss + 0.25 * curvature * step**2:
+                best = new if best is None or new.loss < best.loss else best
+                break
+            step /= 2
+    if best is not None:
+        run.escapes += 1
+    return best

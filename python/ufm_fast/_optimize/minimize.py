@@ -1,0 +1,239 @@
+"""minimize: descend to a critical point, leave saddles, stop on a certificate."""
+
+from __future__ import annotations
+
+import inspect
+import os
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy.optimize import OptimizeResult
+
+from .._certify.certificate import Certificate, certificate_of, certify
+from .._certify.dual import Dual
+from .._model.canonical import ClassProblem
+from .._model.model import UFM, Point
+from .._runtime.arguments import real_number, whole_number
+from .._runtime.blas import product, single_threaded_blas
+from .._runtime.warnings import ConvergenceWarning
+from .checkpoint import Checkpoint, describe_run
+from .descend import descend_from
+from .lbfgs import CERTIFIED, LIMIT, STALLED
+from .run import Callback, End, Run
+from .solve import solve
+
+CALLBACK = 3
+
+
+@single_threaded_blas()
+def minimize(
+    ufm: UFM,
+    x0: Point | ArrayLike | None = None,
+    *,
+    tol: float = 1e-8,
+    max_evaluations: int | None = None,
+    callback: Callable[..., Any] | None = None,
+    seed: int = 0,
+    restarts: int = 0,
+    checkpoint: str | os.PathLike[str] | None = None,
+) -> OptimizeResult:
+    """Minimise a model to a certified relative gap.
+
+    Without a start and with ``d >= K - 1`` the solver is free to choose its path: cross-entropy starts from the minimum
+    for up to 32 groups of classes with similar counts, found by symmetry reduction and interpolated to all classes (the
+    minimum itself where there are no more distinct counts), squared error from the minimum, which a convex problem in
+    the bias alone gives; then come quasi-Newton steps in a metric that inverts the Hessian over every pair of classes.
+    With a start it descends from there: quasi-Newton steps in a rotation-invariant metric, now and then a balancing of
+    W and H that leaves their product as it is, and where the gradient vanishes short of the global minimum a step along
+    all escape directions at once. With ``d >= K - 1`` all critical points of cross-entropy are global minima or strict
+    saddles (Gu and Shen, arXiv:2407.10702, for d = K), so both end at a certified global minimum, also from exactly
+    ``W = H = 0``.
+
+    Parameters
+    ----------
+    ufm : UFM
+        The model. With ``collapse=False`` the features of each class are replaced by their mean, which never raises the
+        loss; the result has them expanded again. A float32 model is solved in float64 and the result rounded.
+    x0 : Point or ndarray of shape (ufm.size,), optional
+        Start; a packed one is converted as by `UFM.unpack`. Without one, ``ufm.random_point(seed)`` serves where
+        ``d < K - 1``. A bias with little or no decay is replaced by the best one for W and H.
+    tol : float, default 1e-8
+        Largest certified ``(loss - lower_bound) / |loss|`` that counts as success; at least about 3e-13 (K = 50) to
+        4e-12 (K = 1000), the allowance for rounding of bound and loss.
+    max_evaluations : int, optional
+        Largest number of evaluations of loss and gradient; 10 000 by default.
+    callback : callable, optional
+        Called at the start and after each iteration as ``callback(intermediate_result=OptimizeResult)`` with the fields
+        point, fun, lower_bound, gradient_norm, nfev, escapes and seconds, if it has a parameter of that name, else as
+        ``callback(x)``. It may raise StopIteration to stop.
+    seed : int, default 0
+        Seed of the random start, not negative.
+    restarts : int, default 0
+        How often to start again, from ``ufm.random_point(seed + 1)`` and so on, while nothing is certified and
+        evaluations are left; the result is the best end. For ``d < K - 1``, where there are spurious local minima.
+    checkpoint : path, optional
+        A file that is replaced, atomically, every half minute and when the run ends or is interrupted. If it exists the
+        run goes on from there: after a kill, the same call gives what it would have given (bit for bit with the same
+        number of threads, but for seconds); after a run out of evaluations, so does a larger `max_evaluations`.
+
+    Returns
+    -------
+    scipy.optimize.OptimizeResult
+        point, x (packed), fun, certificate (of point), success (certified to tol), status (0 certified, 1 evaluations
+        used up, 2 stationary or stalled without a certificate, 3 stopped by the callback), message, nfev, nhev, nit,
+        escapes (saddles left), products (work, that on groups of classes included, in units of a K x d x K matrix
+        product), seconds, and history: arrays
+        "seconds", "evaluations", "loss", "lower_bound", "gradient_norm" (in full-sample isometric coordinates) and
+        "escaped", one entry an iteration, the start included. ends: the loss at the end of each start.
+
+    Raises
+    ------
+    TypeError, ValueError
+        For a start that is no point of the model, or holds a NaN or an infinity; for tol, max_evaluations, seed or
+        restarts out of range or of another type; for a checkpoint of another model, start, tol, seed, number of
+        restarts or version of the library, or one that is damaged.
+    OSError
+        If the checkpoint cannot be read or written: before the run, or when a disk is full.
+
+    Warns
+    -----
+    ConvergenceWarning
+        If the result is not certified. With ``d < K - 1`` it cannot be unless the global minimum has rank at most d:
+        spurious local minima exist there and, for squared error with a decayed or no bias, at d = K - 1. The run ends
+        at a stationary point without visible negative curvature (`lowest_eigenpairs` is asked, and a direction that it
+        finds is followed); what is certified is the lower bound over all d, and `classify` gives the exact curvature.
+
+    Notes
+    -----
+    Memory: a few K x K and about 30 K x d arrays of double precision. Each evaluation takes three products.
+    """
+    tol = checked_tolerance(tol, ufm.K)
+    max_evaluations = 10_000 if max_evaluations is None else whole_number(max_evaluations, "max_evaluations", 1)
+    seed, restarts = whole_number(seed, "seed", 0), whole_number(restarts, "restarts", 0)
+    start = None if x0 is None else ufm._checked(x0 if isinstance(x0, Point) else ufm.unpack(x0), ufm.M)
+    file = None
+    if checkpoint is not None:
+        file = Checkpoint(Path(checkpoint), describe_run(ufm, start, tol=tol, seed=seed, restarts=restarts))
+    q = ClassProblem(ufm)
+    run = Run(q, _adapted(ufm, callback), max_evaluations, file)
+    try:
+        status = _descend(ufm, q, start, tol, seed, restarts, run)
+    except StopIteration:
+        assert run.state is not None
+        status = CALLBACK
+        run.finish(run.state)
+    finally:
+        if file is not None:
+            file.write()
+    if status == STALLED and q.d < q.K - 1:
+        reference = Run(q, None, max_evaluations)
+        solve(q, tol, reference)
+        run.lower_bound = max(run.lower_bound, reference.lower_bound)
+        run.products += reference.products
+    return _result(ufm, q, run, status, tol)
+
+
+def checked_tolerance(tol: float, K: int) -> float:
+    """Return a tolerance as a float if a run on K classes can be asked for it, otherwise raise an error."""
+    return real_number(tol, "tol", least=smallest_tolerance(K), below=1)
+
+
+def smallest_tolerance(K: int) -> float:
+    """Four times the relative allowance that a bound makes for rounding; a loss has one of that order."""
+    return 4 * (100 + 4 * K) * float(np.finfo(float).eps)
+
+
+def _adapted(ufm: UFM, callback: Callable[..., Any] | None) -> Callback | None:
+    """The callback as a function of one OptimizeResult, whichever of scipy's two forms it has."""
+    if callback is None:
+        return None
+    if not callable(callback):
+        raise TypeError(f"callback must be callable, not {callback!r}")
+    if "intermediate_result" in inspect.signature(callback).parameters:
+        return lambda result: callback(intermediate_result=result)
+    return lambda result: callback(ufm.pack(result.point))
+
+
+def _descend(ufm: UFM, q: ClassProblem, start: Point | None, tol: float, seed: int, restarts: int, run: Run) -> int:
+    """Go through the stages of a run that are left, and return how the last one ended."""
+    first = ["own", "fit"] if start is None and q.d >= q.K - 1 else ["given"]
+    status = STALLED
+    while run.stage < len(first) + restarts and status == STALLED:
+        kind = first[run.stage] if run.stage < len(first) else "random"
+        if kind == "own":
+            state, status = solve(q, tol, run)
+            if status == STALLED or (status == CERTIFIED and q.d < q.K):
+                run.charge(20, q.K)  # the singular value decomposition that fits the columns
+                run.best = End(*run.columns(state), state.b, np.inf)
+                run.stage, status = run.stage + 1, STALLED
+                continue
+        elif kind == "fit":
+            assert run.best is not None
+            state, status = descend_from(q, run.best.A, run.best.B, run.best.b, tol, run)
+        else:
+            p = start if kind == "given" and start is not None else ufm.random_point(seed + run.stage - len(first) + 1)
+            state, status = descend_from(q, *q.coordinates(p), tol, run)
+        run.finish(state)
+        run.stage += 1
+    return status
+
+
+def _result(ufm: UFM, q: ClassProblem, run: Run, status: int, tol: float) -> OptimizeResult:
+    assert run.best is not None
+    point = q.point(run.best.A, run.best.B, run.best.b)
+    if status == CERTIFIED:
+        A, B, b = q.coordinates(point)
+        value, G, _ = q.data_term(product(B, A.T, q.workers), b)
+        dual = Dual(q)
+        loss = value + q.penalty(A, B, b)
+        certificate = certificate_of(loss, q.rounding(A, B, b, loss), run.lower_bound, dual.norm(G), q.tau)
+        run.charge(1, q.d)
+        run.charge(dual.products, q.K)
+    else:
+        here = certify(ufm, point)
+        bound = max(run.lower_bound, here.lower_bound)
+        certificate = certificate_of(here.loss, here.rounding, bound, here.spectral_norm, q.tau)
+    success = certificate.is_global(tol)
+    if success:
+        status = CERTIFIED
+    elif status == CERTIFIED:  # lost in rounding to float32
+        status = STALLED
+    message = _message(q, run, certificate, status, tol)
+    if not success:
+        warnings.warn(message, ConvergenceWarning, stacklevel=4)
+    return OptimizeResult(
+        point=point,
+        x=ufm.pack(point),
+        fun=certificate.loss,
+        certificate=certificate,
+        success=success,
+        status=status,
+        message=message,
+        nfev=run.evaluations,
+        nhev=0,
+        nit=max(0, len(run.rows) - 1),
+        escapes=run.escapes,
+        products=run.products,
+        seconds=run.seconds,
+        history=run.history(),
+        ends=np.array(run.ends),
+    )
+
+
+def _message(q: ClassProblem, run: Run, certificate: Certificate, status: int, tol: float) -> str:
+    gap = f"certified relative gap {certificate.relative_gap:.2e}"
+    if status == CERTIFIED:
+        return f"global minimum: {gap} <= {tol:g}"
+    if status == LIMIT:
+        reason = f"all {run.evaluations} evaluations used"
+    elif status == CALLBACK:
+        reason = "stopped by the callback"
+    elif q.d < q.K:
+        reason = "stationary, but the global minimum over all d, which the bound is for, may have a rank above d"
+    else:
+        reason = "no further descent in double precision"
+    return f"not certified: {reason}; {gap} > {tol:g}"
