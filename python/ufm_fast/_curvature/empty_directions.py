@@ -16,6 +16,7 @@ ABSENT = 1e-6  # relative size of a direction of the feature space that counts a
 _SMALL = 1e-3  # relative size of a direction whose products with others drown in those of large ones
 _CRITICAL = 1e-6
 _VANISHING = 1e-7  # relative size of a singular value that counts as zero
+_ROUNDED = 1e-12  # relative size of a singular value that may be rounding alone
 
 
 class Pair(NamedTuple):
@@ -180,11 +181,13 @@ def _all_branches(
     complement = np.linalg.qr(space_W, mode="complete")[0][:, space_W.shape[1] :]
     U, s, Vt = np.linalg.svd(G @ complement, full_matrices=False)
     V = complement @ Vt.T
-    rank = int(np.count_nonzero(s > np.finfo(float).eps * max(G.shape) * leading.norm))
+    rank = int(np.count_nonzero(s > _ROUNDED * leading.norm))
+    U = U[:, :rank] - space_H @ (space_H.T @ U[:, :rank])  # that of G left rounding, large next to a small s
+    U /= np.linalg.norm(U, axis=0)
     branches = [(branch, V[:, i], U[:, i]) for i in range(rank) for branch in branches_of(ufm, float(s[i]))]
     still_W, still_H = np.zeros(problem.K), np.zeros(problem.M)
     branches += [(Branch(ufm.lambda_W, 1.0, 0.0), V[:, i], still_H) for i in range(rank, V.shape[1])]
-    others = _others(np.hstack([space_H, U[:, :rank]]), k)
+    others = _others(np.hstack([space_H, U]), k)
     branches += [(Branch(ufm.lambda_H, 0.0, 1.0), still_W, u) for u in others.T]
     rotation = branches_of(ufm, -ufm.tau)[1]
     branches += [(rotation, w, h) for w, h in zip(space_W.T, space_H.T, strict=True)]
