@@ -40,7 +40,7 @@ class Oracle:
             lambda_b=ufm.lambda_b,
             bias=ufm.bias,
             loss_name=ufm.loss_function.name,
-            label_smoothing=ufm.loss_function.label_smoothing,
+            label_smoothing=getattr(ufm.loss_function, "label_smoothing", 0.0),
             collapsed=ufm.collapse_classes,
         )
 

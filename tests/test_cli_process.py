@@ -39,7 +39,7 @@ import os, signal, sys
 from ufm_fast.cli import main
 from ufm_fast._optimize.checkpoint import Checkpoint
 
-number, hold, write, held = signal.Signals[sys.argv[1]], Checkpoint.hold, Checkpoint.write, 0
+number, hold, write, held = signal.Signals[sys.argv[1]], Checkpoint.offer, Checkpoint.write, 0
 
 def hold_and_stop(self, content):
     global held
@@ -53,7 +53,7 @@ def stop_and_write(self):
         os.kill(os.getpid(), number)
     write(self)
 
-Checkpoint.hold, Checkpoint.write = hold_and_stop, stop_and_write
+Checkpoint.offer, Checkpoint.write = hold_and_stop, stop_and_write
 sys.exit(main(sys.argv[2:]))
 """
 TABLE, OBJECT, HELP = ["solve", "--K", "3"], ["solve", "--K", "3", "--json"], ["solve", "--help"]
@@ -76,7 +76,7 @@ def test_a_signal_ends_a_run_with_its_checkpoint(name, code, tmp_path):
 @pytest.mark.parametrize(("name", "code"), CODES.items())
 def test_a_signal_ends_a_run_without_a_checkpoint(name, code):
     script = STOPPED.replace("def hold_and_stop(self, content)", "def stop_at_once(*_, **__)").replace(
-        "Checkpoint.hold, Checkpoint.write = hold_and_stop, stop_and_write",
+        "Checkpoint.offer, Checkpoint.write = hold_and_stop, stop_and_write",
         "import ufm_fast; ufm_fast.minimize = lambda *_, **__: os.kill(os.getpid(), number)",
     )
     word = "interrupted" if name == "SIGINT" else "terminated"

@@ -111,7 +111,7 @@ def test_vanishing_decay_leaves_the_rank_alone():
 
 @pytest.mark.parametrize("loss", [CrossEntropy(), CrossEntropy(label_smoothing=0.25), MSE()], ids=str)
 def test_signal_appears_at_the_threshold(loss):
-    threshold = (1 - loss.label_smoothing) / 5 / np.sqrt(2)
+    threshold = (1 - getattr(loss, "label_smoothing", 0.0)) / 5 / np.sqrt(2)
     below, above = (UFM(5, 5, 2, loss=loss, lambda_W=x, lambda_H=x) for x in threshold * np.array([0.9999, 1.0001]))
     assert closed_form(below).rank == 4
     assert closed_form(above).rank == 0

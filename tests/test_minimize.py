@@ -14,14 +14,13 @@ from scipy.optimize import minimize_scalar
 import ufm_fast as uf
 from oracle import Oracle
 from reference import global_minimum
-from ufm_fast._certify.dual import Dual
-from ufm_fast._model.canonical import ClassProblem
+from ufm_fast._model.canonical import CanonicalProblem
 from ufm_fast._optimize.balance import rebalance
-from ufm_fast._optimize.escape import convex_step, curvature_along
+from ufm_fast._optimize.escape import convex_step
 from ufm_fast._optimize.grouped import grouped_factors
+from ufm_fast._optimize.metrics import KroneckerMetric, PairMetric
 from ufm_fast._optimize.objective import Objective
-from ufm_fast._optimize.preconditioners import KroneckerMetric, PairMetric
-from ufm_fast._optimize.run import Run
+from ufm_fast._optimize.work import Work
 
 BIASES = [{"lambda_b": 0.0}, {"lambda_b": 1e-4}, {"lambda_b": 1.0}, {"bias": False}]
 LOSSES = [uf.CrossEntropy(), uf.CrossEntropy(0.1), uf.MSE()]
@@ -92,7 +91,7 @@ def test_hundred_distinct_counts():
 def test_own_start_is_the_minimum_for_few_counts_and_near_it_for_many(loss, bias):
     for counts, accuracy in ((LONG_TAIL, 1e-10), (np.arange(140, 20, -3), 1e-4)):
         ufm = uf.UFM(len(counts), len(counts), counts, loss=loss, lambda_W=1e-3, lambda_H=1e-4, **bias)
-        q = ClassProblem(ufm)
+        q = CanonicalProblem(ufm)
         A, B, b, cost = grouped_factors(q)
         best = uf.minimize(ufm, tol=1e-11)
         assert ufm.loss(q.point(A, B, q.best_bias(B @ A.T, b))) == pytest.approx(best.fun, rel=accuracy)
@@ -445,8 +444,8 @@ def test_start_forms_and_errors():
 
 
 def parts(ufm, columns, scale=1.0, seed=0):
-    q = ClassProblem(ufm)
-    objective = Objective(q, columns, Run(q, None, 10**6))
+    q = CanonicalProblem(ufm)
+    objective = Objective(q, columns, Work(q.K, q.d, 10**6))
     A, B = scale * np.random.default_rng(seed).standard_normal((2, q.K, columns))
     return q, objective, objective.at(A, B, np.zeros(q.K))
 
@@ -466,7 +465,7 @@ def logit_curvature(q, state):
     """Diagonal second derivatives of the data term with respect to Z, from the logits."""
     logits = state.Z / q.root[:, None] + state.b
     P = scipy.special.softmax(logits, axis=1)
-    return P * (1 - P) / q.N
+    return P * (1 - P) / q.samples
 
 
 @pytest.mark.parametrize(("K", "extra"), [(5, 0), (5, 2), (71, 0), (71, 3)])
@@ -487,7 +486,7 @@ def test_pair_metric_inverts_every_pair(K, extra):
     gA[:, :K], gB[:, :K] = rng.standard_normal((2, K, K))
     gb[:] = rng.standard_normal(K)
     A, B, b = objective.split(metric.apply(gradient))
-    np.testing.assert_allclose(b * (w * q.counts[:, None]).sum(axis=0) + b * q.lambda_b, gb, rtol=1e-12)
+    np.testing.assert_allclose(b * (w * q.rows.ridges[:, None]).sum(axis=0) + b * q.lambda_b, gb, rtol=1e-12)
     assert not A[:, K:].any()
     assert not B[:, K:].any()
     for j in range(K):
@@ -529,7 +528,7 @@ def test_convex_step(loss):
     assert r == pytest.approx(best.x, rel=1e-3)
     h = 1e-3 * r
     slopes = [np.vdot(q.data_term(state.Z + t * dZ, state.b)[1], dZ) for t in (h, -h)]
-    assert curvature_along(q, state.G, dZ) == pytest.approx((slopes[0] - slopes[1]) / (2 * h), rel=1e-4)
+    assert q.curvature_along(state.G, dZ) == pytest.approx((slopes[0] - slopes[1]) / (2 * h), rel=1e-4)
 
 
 @pytest.mark.parametrize(("columns", "aligned"), [(3, False), (5, False), (8, False), (5, True), (8, True)])
@@ -561,8 +560,8 @@ def test_gauge_of_rebalanced_factors():
 
 
 def test_polish_of_a_state_agrees_with_its_loss():
-    q, objective, state = parts(long_tail(lambda_b=1e-4), 5)
-    polished = objective.polished(state, Dual(q))
+    _, objective, state = parts(long_tail(lambda_b=1e-4), 5)
+    polished = objective.polished(state)
     assert polished.loss <= state.loss
     assert polished.loss == pytest.approx(objective.at(polished.A, polished.B, polished.b).loss, rel=1e-13)
 

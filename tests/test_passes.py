@@ -8,7 +8,7 @@ import pytest
 import scipy.special
 
 import ufm_fast as uf
-from ufm_fast._model.canonical import ClassProblem
+from ufm_fast._model.canonical import CanonicalProblem
 from ufm_fast._numerics.newton import descend
 from ufm_fast._numerics.quasi_newton import Memory
 from ufm_fast._runtime import core
@@ -19,7 +19,7 @@ LOSSES = [uf.CrossEntropy(), uf.CrossEntropy(0.1), uf.MSE()]
 def at_random(K, loss="cross_entropy", seed=0, threads=1):
     """A class problem, scores and a bias, the gradient matrix there, and the softmax."""
     rng = np.random.default_rng(seed)
-    q = ClassProblem(uf.UFM(K, K, rng.integers(1, 50, K), loss=loss, lambda_W=1e-3, lambda_H=1e-4, threads=threads))
+    q = CanonicalProblem(uf.UFM(K, K, rng.integers(1, 50, K), loss=loss, lambda_W=1e-3, lambda_H=1e-4, threads=threads))
     Z, b = 3 * rng.standard_normal((K, K)), rng.standard_normal(K)
     return q, Z, b, q.data_term(Z, b)[1], scipy.special.softmax(Z / q.root[:, None] + b, axis=1)
 
@@ -30,9 +30,9 @@ def test_curvature(K, loss, threads):
     q, _, _, G, P = at_random(K, loss)
     second = np.ones((K, K)) if loss == uf.MSE() else P * (1 - P)
     total, at_labels, largest, bias = core.curvature_sums(q.core, G, threads)
-    assert total == pytest.approx(second.sum() / q.N, rel=1e-12)
-    assert at_labels == pytest.approx(np.trace(second) / q.N, rel=1e-11)
-    assert largest == pytest.approx(second.max() / q.N, rel=1e-12)
+    assert total == pytest.approx(second.sum() / q.samples, rel=1e-12)
+    assert at_labels == pytest.approx(np.trace(second) / q.samples, rel=1e-11)
+    assert largest == pytest.approx(second.max() / q.samples, rel=1e-12)
     np.testing.assert_allclose(bias, q.weights @ second, rtol=1e-11)
     v = np.random.default_rng(1).standard_normal(K)
     image = v if loss == uf.MSE() else (q.weights @ P) * v - P.T @ (q.weights * (P @ v))
@@ -47,7 +47,7 @@ def test_dual_sums(K, loss, threads):
     Y = np.random.default_rng(2).standard_normal((K, K)) * 10.0 ** np.random.default_rng(3).uniform(-300, 0, (K, K))
     Y[0, 1] = 0.0
     others = [[j for j in range(K) if j != k] for k in range(K)]
-    Q = loss.label_smoothing / K + Y * (q.N / q.root)[:, None]
+    Q = getattr(loss, "label_smoothing", 0.0) / K + Y * (q.samples / q.root)[:, None]
     logs = np.log(np.maximum(Q, np.finfo(float).tiny))
     rows = [
         [math.fsum(Y[k, others[k]]) for k in range(K)],
@@ -96,14 +96,14 @@ def test_gradient_at_scores(columns, loss, threads):
     q, _, b, _, _ = at_random(70, loss)
     A, B = 0.3 * np.random.default_rng(7).standard_normal((2, 70, columns))
     ufm = uf.UFM(70, columns, q.ufm.counts, loss=loss, lambda_W=1e-3, lambda_H=1e-4)
-    whole = ClassProblem(ufm)
+    whole = CanonicalProblem(ufm)
     value, gradient = ufm.loss_and_grad(whole.point(A, B, b))
     F, G, flat = q.core.gradient_at_scores(A, B, b, B @ A.T, threads)
     assert value == pytest.approx(F, rel=1e-13)
     np.testing.assert_array_equal(G, q.data_term(B @ A.T, b)[1])
     gA, gB = flat[: -len(b)].reshape(2, 70, columns)
-    np.testing.assert_allclose(gA, gradient.W * q.rho, rtol=1e-11, atol=1e-14)
-    np.testing.assert_allclose(gB, gradient.H / (q.rho * q.root[:, None]), rtol=1e-11, atol=1e-14)
+    np.testing.assert_allclose(gA, gradient.W * q.ufm.rho, rtol=1e-11, atol=1e-14)
+    np.testing.assert_allclose(gB, gradient.H / (q.ufm.rho * q.root[:, None]), rtol=1e-11, atol=1e-14)
     np.testing.assert_allclose(flat[-len(b) :], gradient.b, rtol=1e-11, atol=1e-14)
 
 

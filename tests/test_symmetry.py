@@ -12,7 +12,7 @@ import ufm_fast as uf
 from oracle import Oracle
 from ufm_fast._exact.symmetric_dual import lower_bound
 from ufm_fast._exact.symmetric_problem import SymmetricProblem, Types
-from ufm_fast._exact.symmetry import solve, symmetric_minimum
+from ufm_fast._exact.symmetry import symmetric_critical_point, symmetric_minimum
 
 BIASES = [{"lambda_b": 0.0}, {"lambda_b": 1e-2}, {"lambda_b": 1.0}, {"bias": False}]
 
@@ -93,7 +93,7 @@ def test_merged_blocks_are_critical_points_of_the_model():
     group = np.array([0] * 6 + [1] * 3)
     block = np.array([0, 0, 0, 1, 1, 1, 0, 1, 2])
     types = Types(np.full(2, 12.0), np.array([2.0, 3.0]), np.array([3.0, 1.0]))
-    point, _, error = solve(ufm, group, block, types)
+    point, _, error = symmetric_critical_point(ufm, group, block, types)
     p = point.point()
     assert error < 1e-11
     assert max(np.abs(part).max() for part in Oracle.of(ufm).gradient(*p)) < 1e-14
@@ -128,6 +128,6 @@ def test_where_it_does_not_apply():
     assert symmetric_minimum(uf.UFM(8, 8, 5, loss="mse", **options)) is None
     assert symmetric_minimum(uf.UFM(8, 6, 5, **options)) is None
     types = Types(np.array([5.0]), np.array([8.0]), np.array([1.0]))
-    symmetric = solve(uf.UFM(8, 6, 5, **options), np.zeros(8, int), np.arange(8), types)[0]
+    symmetric = symmetric_critical_point(uf.UFM(8, 6, 5, **options), np.zeros(8, int), np.arange(8), types)[0]
     with pytest.raises(ValueError, match="rank 7 does not fit"):
         symmetric.point()

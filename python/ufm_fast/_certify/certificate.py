@@ -7,11 +7,11 @@ from functools import partial
 
 import numpy as np
 
-from .._model.canonical import ClassProblem
-from .._model.model import UFM, Point
+from .._model.model import UFM, Point, checked_point, in_double
 from .._runtime.blas import product, single_threaded_blas
 from .._runtime.threads import concurrently
-from .dual import Dual
+from .duals import dual_of, require_dual
+from .linearization import Linearization, linearized
 
 
 @dataclass(frozen=True)
@@ -97,20 +97,25 @@ def certify(ufm: UFM, p: Point) -> Certificate:
     Always in float64, also for float32 models. Costs about 30 products of two K x K matrices (a norm and two
     eigendecompositions) and holds a dozen K x K arrays.
     """
-    ufm, p = in_double(ufm, p)
-    loss = ufm.loss(p)
-    q = ClassProblem(ufm)
-    dual = Dual(q)
-    A, B, b = q.coordinates(p)
-    rounding = q.rounding(A, B if ufm.collapse_classes else p.H * q.rho, b, loss)
-    _, G, _ = q.data_term(product(B, A.T, q.workers), b)
-    norm = dual.norm(G)
-    bounds = [dual.scaled_bound(G, norm)]
-    B, b = dual.polish(A, B, b)
-    Z = product(B, A.T, q.workers)
-    _, G, _ = q.data_term(Z, b)
-    bounds += concurrently([partial(dual.polar_bound, G), partial(dual.prox_bound, Z, G)], min(2, q.workers))
-    return certificate_of(loss, rounding, max(bounds), norm, q.tau)
+    ufm, p = certifiable(ufm, p)
+    return certificate_at(linearized(ufm, p))
+
+
+def certificate_at(here: Linearization) -> Certificate:
+    """Certify a point where the gradient matrix and its norm are known."""
+    problem, dual = here.problem, dual_of(here.problem)
+    bounds = [dual.scaled_bound(here.G, here.norm)]
+    B, b = problem.polish(here.A, here.B, here.b)
+    Z = product(B, here.A.T, problem.workers)
+    _, G, _ = problem.data_term(Z, b)
+    bounds += concurrently([partial(dual.polar_bound, G), partial(dual.prox_bound, Z, G)], min(2, problem.workers))
+    return certificate_of(here.loss, here.rounding, max(bounds), here.norm, problem.tau)
+
+
+def quick_certificate_at(here: Linearization) -> Certificate:
+    """Certify with the cheapest of the bounds, for a point that cannot be near the minimum."""
+    lower_bound = dual_of(here.problem).scaled_bound(here.G, here.norm)
+    return certificate_of(here.loss, here.rounding, lower_bound, here.norm, here.problem.tau)
 
 
 def certificate_of(loss: float, rounding: float, lower_bound: float, spectral_norm: float, tau: float) -> Certificate:
@@ -129,12 +134,11 @@ def certified_gap(loss: float, rounding: float, lower_bound: float) -> float:
     return loss + rounding - min(loss, lower_bound)
 
 
-def in_double(ufm: UFM, p: Point) -> tuple[UFM, Point]:
-    """Check that p is a point of a model with a convex loss, and return both in float64."""
-    if not ufm.loss_function.convex:
-        raise ValueError(f"loss {ufm.loss_function} cannot be certified: it is not convex in the logits")
-    p = ufm._checked(p, ufm.M)
+def certifiable(ufm: UFM, p: Point) -> tuple[UFM, Point]:
+    """Check that p is a point of a model that has a dual problem, and return both in float64."""
+    require_dual(ufm)
+    p = checked_point(ufm, p, ufm.M)
     if ufm.dtype == np.float64:
         return ufm, p
-    double = ufm._in_double(collapse=ufm.collapse_classes)
+    double = in_double(ufm, collapse=ufm.collapse_classes)
     return double, Point(*(np.ascontiguousarray(part, dtype=np.float64) for part in p))

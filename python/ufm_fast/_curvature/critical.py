@@ -9,27 +9,26 @@ from typing import Literal, NamedTuple, TypeAlias
 
 import numpy as np
 import scipy.linalg
-from numpy.typing import NDArray
 
-from .._certify.certificate import Certificate, certificate_of, certify, in_double
-from .._certify.dual import Dual
-from .._model.canonical import ClassProblem
-from .._model.model import UFM, Point
+from .._certify.certificate import Certificate, certifiable, certificate_at, quick_certificate_at
+from .._certify.linearization import Linearization, leading_singular_pair, linearized, rounding_at
+from .._model.canonical import CanonicalProblem
+from .._model.facts import covered, curvature_unit, lower_branch
+from .._model.model import UFM, Point, gradient_gram, gradient_product
 from .._numerics.gram_spectra import common_rank, leading_pair, leading_pairs
 from .._runtime.arguments import real_number
-from .._runtime.blas import fitting_threads, gram, product, single_threaded_blas
+from .._runtime.arrays import Array
+from .._runtime.blas import fitting_threads, product, single_threaded_blas
 from .._runtime.threads import concurrently
 from .._runtime.warnings import ConvergenceWarning
 from .eigenpairs import lowest_eigenpairs
 
-Array: TypeAlias = NDArray[np.float64]
 Kind: TypeAlias = Literal["global_minimum", "strict_saddle", "local_minimum", "not_critical", "undecided"]
 
 _AGREEMENT = 1e-6
 _CURVATURE_FACTOR = 100
 _PLANE_TOLERANCE = 1e-3
 _NEGLIGIBLE = 1e-12
-_CURVATURE = {"cross_entropy": 0.5, "mse": 1.0}  # the largest of one sample's loss in its logits
 
 
 @dataclass(frozen=True)
@@ -130,22 +129,22 @@ def classify(ufm: UFM, p: Point, *, gradient_tol: float = 1e-6, certificate_tol:
     gradient_tol = real_number(gradient_tol, "gradient_tol", above=0)
     certificate_tol = real_number(certificate_tol, "certificate_tol", above=0)
     dtype = ufm.dtype
-    ufm, p = in_double(ufm, p)
-    threads = fitting_threads(ufm)
-    unit = 2 * ufm.lambda_W * ufm.lambda_H / (ufm.lambda_W + ufm.lambda_H)
-    here = _linearized(ufm, p, threads)
+    ufm, p = certifiable(ufm, p)
+    threads = fitting_threads(ufm.K, ufm.threads)
+    unit = curvature_unit(ufm)
+    here = _surroundings(ufm, p, threads)
     gradient_norm = math.hypot(*(float(scipy.linalg.norm(part.ravel())) for part in here.gradient))
     size = max(here.norm, ufm.tau) * math.sqrt(float(np.trace(here.gram)) + ufm.N)
     curvature, pair = _descent(ufm, p, here, _NEGLIGIBLE * unit)
     lower = _lower_bound(ufm, here)
     upper = curvature
-    if ufm.bias and ufm.loss_function.name == "cross_entropy":
+    if ufm.bias and ufm.loss_function.shift_invariant:
         upper = min(upper, ufm.lambda_b)
     agreement = _AGREEMENT * max(abs(lower), unit)
     if upper - lower > agreement:
         _, plane, _ = leading_pairs(here.gram, min(2, ufm.d), _PLANE_TOLERANCE, threads)
-        upper = min(upper, _rotation_curvature(here, plane.T))
-    certificate = _certificate(ufm, p, here, certificate_tol)
+        upper = min(upper, _rotation_curvature(ufm, here, plane.T))
+    certificate = _certificate(here.means, certificate_tol)
 
     exact = lower if upper - lower <= agreement else math.nan
     kind: Kind = "undecided"
@@ -172,19 +171,9 @@ def classify(ufm: UFM, p: Point, *, gradient_tol: float = 1e-6, certificate_tol:
     )
 
 
-def covered(ufm: UFM) -> bool:
-    """Whether every critical point of a model is known to be a global minimum or a strict saddle.
-
-    So it is with d >= K for any convex loss, and with d = K - 1 where the rank of a critical point cannot exceed K - 1:
-    for cross-entropy, and for squared error with a bias without decay (Gu and Shen 2024, arXiv:2407.10702, for d = K).
-    """
-    centred = ufm.loss_function.name == "cross_entropy" or (ufm.bias and ufm.lambda_b == 0)
-    return ufm.loss_function.convex and ufm.d >= (ufm.K - 1 if centred else ufm.K)
-
-
 def _search(ufm: UFM, p: Point, margin: float) -> tuple[Kind, float, Point] | None:
     """Ask the eigen-solver for kind, lowest eigenvalue and its vector at a critical point; None if it stops short."""
-    free_shift = ufm.bias and ufm.lambda_b == 0 and ufm.loss_function.name == "cross_entropy"
+    free_shift = ufm.bias and ufm.lambda_b == 0 and ufm.loss_function.shift_invariant
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", ConvergenceWarning)
         across = lowest_eigenpairs(ufm, p, 2 if free_shift else 1, deflate=True)
@@ -199,56 +188,48 @@ def _search(ufm: UFM, p: Point, margin: float) -> tuple[Kind, float, Point] | No
     return "local_minimum" if across.eigenvalues[-1] > margin else "undecided", lowest, vector
 
 
-class _Linearized(NamedTuple):
-    """A point in canonical coordinates, A (K, d) and B (M, d), and what was computed there.
+class _Surroundings(NamedTuple):
+    """What was computed at a point: its linearisation (at class means, if it has a row a sample); and of the point.
 
-    Loss, gradient, and of the gradient matrix G: |G|_2, its singular vectors, and the matrix (K, K) of the class means
-    with its norm. Then what `common_rank` gives.
+    The features B (M, d) in canonical coordinates and the gradient in these; |G|_2 and its singular vectors; and what
+    `common_rank` gives: rank, a null direction, and a Gram matrix.
     """
 
-    A: Array
+    means: Linearization
     B: Array
-    rho: float
-    loss: float
     gradient: tuple[Array, Array, Array]
     norm: float
     right: Array
     left: Array
-    of_classes: Array
-    class_norm: float
     rank: int
     null: Array
     gram: Array
 
 
-def _linearized(ufm: UFM, p: Point, threads: int) -> _Linearized:
+def _surroundings(ufm: UFM, p: Point, threads: int) -> _Surroundings:
     """Evaluate and factorise, what can be done at the same time on threads of our own: BLAS must have one here."""
-    q, each = ClassProblem(ufm), max(1, threads // 2)
-    A, B, b = q.coordinates(p)
     if not ufm.collapse_classes:
-        return _linearized_samples(ufm, p, q, (A, B, b), threads)
-    loss, G, flat = q.evaluate(A, B, b, product(B, A.T, threads))
-    half = A.size
-    gradient = flat[:half].reshape(A.shape), flat[half : 2 * half].reshape(B.shape), flat[2 * half :]
-    ranks, (square, right) = concurrently(
-        [lambda: common_rank(A, B, q.N / q.K, each), lambda: leading_pair(gram(G, each), each)], threads
+        return _surroundings_of_samples(ufm, p, threads)
+    problem, each = CanonicalProblem(ufm), max(1, threads // 2)
+    A, B, b = problem.coordinates(p)
+    loss, G, flat = problem.evaluate(A, B, b, product(B, A.T, threads))
+    ranks, (norm, right) = concurrently(
+        [lambda: common_rank(A, B, ufm.N / ufm.K, each), lambda: leading_singular_pair(G, each)], threads
     )
-    norm, left = math.sqrt(square), _unit(G @ right)
-    return _Linearized(A, B, q.rho, loss, gradient, norm, right, left, G, norm, *ranks)
+    means = Linearization(problem, A, B, b, loss, rounding_at(problem, p, A, B, b, loss), G, norm, right)
+    gradient = flat[: A.size].reshape(A.shape), flat[A.size : A.size + B.size].reshape(B.shape), flat[A.size + B.size :]
+    return _Surroundings(means, B, gradient, norm, right, _unit(G @ right), *ranks)
 
 
-def _linearized_samples(ufm: UFM, p: Point, q: ClassProblem, means: tuple[Array, ...], threads: int) -> _Linearized:
-    loss, (gW, gH, gb) = ufm.loss_and_grad(p)
-    A, B, b = means
-    _, of_classes, _ = q.data_term(product(B, A.T, threads), b)
-    class_norm = math.sqrt(leading_pair(gram(of_classes, threads), threads)[0])
-    square, right = leading_pair(ufm._run(ufm._problem.gradient_gram, *p), threads)
-    left = ufm._run(ufm._problem.gradient_product, *p, np.ascontiguousarray(right[:, None]))[:, 0]
-    B = p.H * q.rho
-    ranks = common_rank(A, B, q.N / q.K, threads)
-    gradient = gW * q.rho, gH / q.rho, gb
-    norm = math.sqrt(square)
-    return _Linearized(A, B, q.rho, loss, gradient, norm, right, _unit(left), of_classes, class_norm, *ranks)
+def _surroundings_of_samples(ufm: UFM, p: Point, threads: int) -> _Surroundings:
+    means = linearized(ufm, p)
+    _, (grad_W, grad_H, grad_b) = ufm.loss_and_grad(p)
+    square, right = leading_pair(gradient_gram(ufm, p), threads)
+    left = gradient_product(ufm, p, np.ascontiguousarray(right[:, None]))[:, 0]
+    B = p.H * ufm.rho
+    ranks = common_rank(means.A, B, ufm.N / ufm.K, threads)
+    gradient = grad_W * ufm.rho, grad_H / ufm.rho, grad_b
+    return _Surroundings(means, B, gradient, math.sqrt(square), right, _unit(left), *ranks)
 
 
 def _unit(vector: Array) -> Array:
@@ -257,61 +238,57 @@ def _unit(vector: Array) -> Array:
     return vector / length if length > 0 else np.eye(1, len(vector))[0]
 
 
-def _certificate(ufm: UFM, p: Point, here: _Linearized, tol: float) -> Certificate:
+def _certificate(means: Linearization, tol: float) -> Certificate:
     """Certify a point, at the least cost if it cannot be within tol of the global minimum.
 
-    A step along the leading pair of G, singular value (s - tau) N / c, lowers the convex problem in the logits by
-    N (s - tau)^2 / (2 c), where c / N bounds the curvature of the data term.
+    A step along the leading pair of G, singular value s, by (s - tau) / c lowers the convex problem in the logits by
+    (s - tau)^2 / (2 c), where c bounds the curvature of the data term in the scores.
     """
-    s, c = here.class_norm, _CURVATURE[ufm.loss_function.name]
-    if ufm.N * max(0.0, s - ufm.tau) ** 2 / (2 * c) <= tol * abs(here.loss):
-        return certify(ufm, p)
-    q = ClassProblem(ufm)
-    lower_bound = Dual(q).scaled_bound(here.of_classes, s)
-    return certificate_of(here.loss, q.rounding(here.A, here.B, p.b, here.loss), lower_bound, s, ufm.tau)
+    problem = means.problem
+    c = problem.loss.curvature * problem.largest_ratio
+    if max(0.0, means.norm - problem.tau) ** 2 / (2 * c) <= tol * abs(means.loss):
+        return certificate_at(means)
+    return quick_certificate_at(means)
 
 
-def _descent(ufm: UFM, p: Point, here: _Linearized, negligible: float) -> tuple[float, Point]:
+def _descent(ufm: UFM, p: Point, here: _Surroundings, negligible: float) -> tuple[float, Point]:
     """Return the unit direction (alpha u a^T, beta v a^T, 0) of least curvature for the null direction a.
 
     And a bound from above on its curvature. Where a is not quite null, logits move to first order: what that adds is
     bounded if it is negligible, otherwise a Hessian product tells.
     """
-    s, a, root = here.norm, here.null, np.sqrt(ufm._samples)
+    s, a, root = here.norm, here.null, np.sqrt(ufm.data.ridges)
     _, mixture = np.linalg.eigh([[ufm.lambda_W, s], [s, ufm.lambda_H]])
     alpha, beta = mixture[:, 0]
     pair = Point(np.outer(alpha * here.right, a), np.outer(beta * here.left / root, a), np.zeros(ufm.K))
-    moved = abs(alpha) * np.linalg.norm(here.B @ a) / here.rho + abs(beta) * np.linalg.norm(here.A @ a) * here.rho
-    first_order = _CURVATURE[ufm.loss_function.name] / ufm.N * float(moved) ** 2
+    moved = abs(alpha) * np.linalg.norm(here.B @ a) / ufm.rho + abs(beta) * np.linalg.norm(here.means.A @ a) * ufm.rho
+    first_order = ufm.loss_function.curvature * here.means.problem.largest_ratio * float(moved) ** 2
     if first_order <= negligible:
-        return _least(ufm, s) + first_order, pair
+        return lower_branch(ufm, s) + first_order, pair
     return sum(float(np.vdot(v, Hv)) for v, Hv in zip(pair, ufm.hvp(p, pair), strict=True)), pair
 
 
-def _least(ufm: UFM, s: float) -> float:
-    """Return the lower eigenvalue of [[lambda_W, s], [s, lambda_H]], without cancellation."""
-    mean, half = (ufm.lambda_W + ufm.lambda_H) / 2, (ufm.lambda_W - ufm.lambda_H) / 2
-    return (ufm.tau - s) * (ufm.tau + s) / (mean + math.hypot(half, s))
-
-
-def _lower_bound(ufm: UFM, here: _Linearized) -> float:
+def _lower_bound(ufm: UFM, here: _Surroundings) -> float:
     """Return a lower bound on the Hessian's lowest eigenvalue: see `classify`."""
-    least = _least(ufm, here.norm)
+    least = lower_branch(ufm, here.norm)
     if not ufm.bias:
         return least
-    if ufm.loss_function.name == "cross_entropy":
+    curvature = ufm.loss_function.least_curvature * float(here.means.problem.weights.sum())
+    if curvature == 0:
         return min(least, ufm.lambda_b)
-    # Squared error curves along the bias by 1 + lambda_b, less what the first-order change of W H can undo.
-    length = math.hypot(np.linalg.norm(here.A) * here.rho, np.linalg.norm(here.B) / here.rho)
-    mean, half = (least + 1 + ufm.lambda_b) / 2, (least - 1 - ufm.lambda_b) / 2
-    return max(min(least, ufm.lambda_b), mean - math.hypot(half, length / math.sqrt(ufm.N)))
+    # The loss curves along the bias by at least that, less what the first-order change of W H can undo.
+    length = math.hypot(np.linalg.norm(here.means.A) * ufm.rho, np.linalg.norm(here.B) / ufm.rho)
+    along = curvature + ufm.lambda_b
+    mean, half = (least + along) / 2, (least - along) / 2
+    coupling = ufm.loss_function.least_curvature * math.sqrt(here.means.problem.largest_ratio) * length
+    return max(min(least, ufm.lambda_b), mean - math.hypot(half, coupling))
 
 
-def _rotation_curvature(here: _Linearized, plane: Array) -> float:
+def _rotation_curvature(ufm: UFM, here: _Surroundings, plane: Array) -> float:
     """Rayleigh quotient of rotating all features in a plane: f is constant on the circle, so the gradient gives it."""
     if plane.shape[1] < 2:
         return math.inf
-    A, B = here.A @ plane, here.B @ plane
-    length = here.rho**2 * np.vdot(A, A) + np.vdot(B, B) / here.rho**2
+    A, B = here.means.A @ plane, here.B @ plane
+    length = ufm.rho**2 * np.vdot(A, A) + np.vdot(B, B) / ufm.rho**2
     slope = np.vdot(here.gradient[0] @ plane, A) + np.vdot(here.gradient[1] @ plane, B)
     return float(slope / length) if length > 0 else math.inf

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import math
-import warnings
 from dataclasses import dataclass
 
 import numpy as np
 
 from .._model.isometric import HessianAt, IsometricProblem
-from .._model.model import UFM, Point
+from .._model.model import UFM, Point, checked_point
 from .._numerics.lowest import Lowest, lowest
-from .._numerics.newton import Array
 from .._runtime.arguments import flag, real_number, whole_number
+from .._runtime.arrays import Array
 from .._runtime.blas import single_threaded_blas
-from .._runtime.warnings import ConvergenceWarning
+from .._runtime.warnings import warn
 from .empty_directions import (
     ABSENT,
     Pair,
@@ -132,7 +131,7 @@ def lowest_eigenpairs(
     max_products, seed = whole_number(max_products, "max_products", 1), whole_number(seed, "seed", 0)
     deflate = None if deflate is None else flag(deflate, "deflate")
     problem, generator = IsometricProblem(ufm), np.random.default_rng(seed)
-    here = split_at(problem, problem.coordinates(ufm._checked(p, ufm.M)), deflate)
+    here = split_at(problem, problem.coordinates(checked_point(ufm, p, ufm.M)), deflate)
     leading = leading_triplets(problem, here, k, generator)
     pairs, found = in_empty_directions(problem, here, leading, k), None
     least = branches_of(ufm, leading.norm)[0].value
@@ -146,7 +145,7 @@ def lowest_eigenpairs(
     scale = max(found.norm if found else 0.0, *(abs(pair.value) for pair in pairs), ufm.lambda_W + ufm.lambda_H)
     established = leading.established and (found is None or found.established)
     _warn_unless_converged(established, products, float(residuals.max()), tol * scale)
-    spread = ufm.collapse_classes and bool((ufm.counts > 1).any())
+    spread = ufm.counts is not None and ufm.collapse_classes and bool((ufm.counts > 1).any())
     return Eigenpairs(
         eigenvalues=np.array([pair.value for pair in pairs]),
         vectors=[problem.plain(pair.vector) for pair in pairs],
@@ -177,7 +176,7 @@ def _warn_unless_converged(established: bool, products: int, residual: float, wa
         message = f"{stopped}, before the pairs were seen to be the lowest: lower ones may have been missed"
     else:
         return
-    warnings.warn(message, ConvergenceWarning, stacklevel=4)
+    warn(message)
 
 
 def _across_rotations(here: Split, v: Point) -> Point:
@@ -229,12 +228,14 @@ def _known_directions(
         for _ in range(k):
             S = generator.standard_normal((columns, columns))
             points.append(Point(p.W @ (S - S.T), p.H @ (S - S.T), np.zeros(K)))
-    return np.array([problem.pack(point) for point in points]).reshape(len(points), problem.size(columns))
+    return np.array([problem.layout(columns).pack(*point) for point in points]).reshape(
+        len(points), problem.layout(columns).size
+    )
 
 
 def _pairs_of(problem: IsometricProblem, here: Split, found: Lowest) -> list[Pair]:
     pairs = []
     for value, x in zip(found.values, found.vectors, strict=True):
-        W, H, b = problem.unpack(x, here.factors.W.shape[1])
+        W, H, b = problem.layout(here.factors.W.shape[1]).unpack(x)
         pairs.append(Pair(float(value), Point(W @ here.active.T, H @ here.active.T, b)))
     return pairs

@@ -10,7 +10,7 @@ import numpy as np
 from .._model.isometric import GradientAt, IsometricProblem
 from .._model.model import UFM, Point
 from .._numerics.lowest import lowest
-from .._numerics.newton import Array
+from .._runtime.arrays import Array
 
 ABSENT = 1e-6  # relative size of a direction of the feature space that counts as absent from W and H
 _SMALL = 1e-3  # relative size of a direction whose products with others drown in those of large ones
@@ -82,9 +82,8 @@ def _orthogonal_columns(p: Point) -> Array:
 def _is_critical(problem: IsometricProblem, p: Point) -> bool:
     ufm = problem.ufm
     _, grad_W, grad_H, _ = problem.run(problem.compiled(ufm.d).loss_and_grad, *p)
-    rho = (ufm.lambda_H / ufm.lambda_W) ** 0.25
-    gradient = math.hypot(rho * float(np.linalg.norm(grad_W)), float(np.linalg.norm(grad_H)) / rho)
-    size = math.hypot(float(np.linalg.norm(p.W)) / rho, rho * float(np.linalg.norm(p.H)))
+    gradient = math.hypot(ufm.rho * float(np.linalg.norm(grad_W)), float(np.linalg.norm(grad_H)) / ufm.rho)
+    size = math.hypot(float(np.linalg.norm(p.W)) / ufm.rho, ufm.rho * float(np.linalg.norm(p.H)))
     return gradient <= _CRITICAL * ufm.tau * size
 
 

@@ -10,11 +10,12 @@ from scipy.linalg import eigh_tridiagonal
 
 from .._exact.closed_form import closed_form
 from .._exact.closed_spectrum import closed_form_spectrum
+from .._model.facts import is_balanced
 from .._model.isometric import IsometricProblem
-from .._model.model import UFM, Point
-from .._numerics.newton import Array
+from .._model.model import UFM, Point, checked_point
 from .._runtime import core
 from .._runtime.arguments import real_array, real_number, whole_number
+from .._runtime.arrays import Array
 from .._runtime.blas import single_threaded_blas
 
 _AT_MINIMUM = 1e-8
@@ -92,11 +93,11 @@ def spectrum(ufm: UFM, p: Point, *, steps: int = 80, probes: int = 8, seed: int 
     steps, probes = whole_number(steps, "steps", 1), whole_number(probes, "probes", 1)
     seed = whole_number(seed, "seed", 0)
     problem = IsometricProblem(ufm)
-    p = ufm._checked(p, ufm.M)
-    point, compiled, n = problem.coordinates(p), problem.compiled(ufm.d), problem.size(ufm.d)
+    p = checked_point(ufm, p, ufm.M)
+    point, compiled, n = problem.coordinates(p), problem.compiled(ufm.d), problem.layout(ufm.d).size
     variance = np.ones(n)
     within = np.zeros(n)
-    if ufm.collapse_classes:
+    if ufm.counts is not None and ufm.collapse_classes:
         within[ufm.K * ufm.d : 2 * ufm.K * ufm.d] = np.repeat(ufm.counts - 1.0, ufm.d)
     generator = np.random.default_rng(seed)
     nodes, weights = [], []
@@ -117,13 +118,13 @@ def spectrum(ufm: UFM, p: Point, *, steps: int = 80, probes: int = 8, seed: int 
     return Spectrum(
         nodes=np.concatenate(nodes)[order],
         weights=np.concatenate(weights)[order],
-        size=(ufm.K + ufm.N) * ufm.d + ufm.K * ufm.bias,
+        size=n + int(within.sum()),
         exact=closed_form_spectrum(ufm) if _is_minimum(ufm, p) else None,
     )
 
 
 def _is_minimum(ufm: UFM, p: Point) -> bool:
-    if not (ufm.counts == ufm.counts[0]).all():
+    if not is_balanced(ufm):
         return False
     minimum = closed_form(ufm)
     return minimum is not None and ufm.loss(p) <= minimum.value * (1 + _AT_MINIMUM)

@@ -8,13 +8,14 @@ in each of K classes, t = sqrt(n) tau.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-if TYPE_CHECKING:
-    from .._model.model import UFM
+from .._model.facts import is_balanced
+from .._model.losses import MSE, CrossEntropy, Loss
+from .._model.model import UFM
 
 
 @dataclass(frozen=True)
@@ -68,19 +69,27 @@ def closed_form(ufm: UFM) -> ClosedForm | None:
     (arXiv:2210.02192) for label smoothing and Zhou et al. (arXiv:2203.01238) for squared error; the values are those of
     the convex problem at these points.
     """
-    balanced = bool((ufm.counts == ufm.counts[0]).all())
-    if ufm.loss_function.name == "cross_entropy":
-        return _balanced_cross_entropy(ufm) if balanced else _zero_cross_entropy(ufm)
-    if balanced:
+    if ufm.counts is None or type(ufm.loss_function) not in _FORMS:
+        return None
+    return _FORMS[type(ufm.loss_function)](ufm)
+
+
+def _cross_entropy(ufm: UFM) -> ClosedForm | None:
+    return _balanced_cross_entropy(ufm) if is_balanced(ufm) else _zero_cross_entropy(ufm)
+
+
+def _squared_error(ufm: UFM) -> ClosedForm | None:
+    if is_balanced(ufm):
         return _balanced_squared_error(ufm)
-    if ufm.bias and ufm.lambda_b > 0:
-        return _zero_squared_error(ufm)
-    return _imbalanced_squared_error(ufm)
+    return _zero_squared_error(ufm) if ufm.bias and ufm.lambda_b > 0 else _imbalanced_squared_error(ufm)
+
+
+_FORMS: dict[type[Loss], Callable[[UFM], ClosedForm | None]] = {CrossEntropy: _cross_entropy, MSE: _squared_error}
 
 
 def _balanced_cross_entropy(ufm: UFM) -> ClosedForm | None:
     """Softmax outputs q for every wrong class; the value is the entropy of (q, ..., q, 1 - (K-1) q)."""
-    K, n, smoothing = ufm.K, int(ufm.counts[0]), ufm.loss_function.label_smoothing
+    K, n, smoothing = ufm.K, int(ufm.counts[0]), _smoothing(ufm)
     t = math.sqrt(n) * ufm.tau
     excess = 1 - smoothing - K * t  # 1 - K q
     if excess <= 0:
@@ -140,7 +149,7 @@ def _zero_cross_entropy(ufm: UFM) -> ClosedForm | None:
         return _zero_if_optimal(ufm, math.log(ufm.K), np.full(ufm.K, 1 / ufm.K), np.zeros(ufm.K))
     if ufm.lambda_b > 0:
         return None
-    smoothing = ufm.loss_function.label_smoothing
+    smoothing = _smoothing(ufm)
     frequencies = ufm.counts / ufm.N
     output = (1 - smoothing) * frequencies + smoothing / ufm.K
     logs = np.log(output)
@@ -159,12 +168,17 @@ def _zero_squared_error(ufm: UFM) -> ClosedForm | None:
 
 def _zero_if_optimal(ufm: UFM, value: float, output: np.ndarray, b: np.ndarray) -> ClosedForm | None:
     """W = H = 0 if the gradient matrix, rows (1 - smoothing) sqrt(n_k)/N (output - e_k), has norm at most tau."""
-    scale = np.sqrt(ufm.counts) / ufm.N * (1 - ufm.loss_function.label_smoothing)
+    scale = np.sqrt(ufm.counts) / ufm.N * (1 - _smoothing(ufm))
     if (scale * (1 - output)).max() > ufm.tau:  # an entry: settles nearly every case without the matrix
         return None
     if np.linalg.norm(scale[:, None] * (output - np.eye(ufm.K)), 2) > ufm.tau:
         return None
     return _zero(ufm, value, b)
+
+
+def _smoothing(ufm: UFM) -> float:
+    """Return how much of a target its loss gives away."""
+    return ufm.loss_function.parameters.get("label_smoothing", 0.0)
 
 
 def _zero(ufm: UFM, value: float, b: np.ndarray) -> ClosedForm:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 from numpy.typing import NDArray
 
+from .._model.facts import is_balanced
+from .._model.losses import MSE, CrossEntropy, Loss
 from .._model.model import UFM
-from .._numerics.newton import Array
+from .._runtime.arrays import Array
 
 _Piece = tuple[float, int]
 
@@ -35,19 +37,16 @@ def closed_form_spectrum(ufm: UFM) -> tuple[Array, NDArray[np.int64]] | None:
     None
         Instead, where no closed form is known.
     """
-    n, t = int(ufm.counts[0]), math.sqrt(float(ufm.counts[0])) * ufm.tau
-    if not (ufm.counts == n).all() or ufm.d < ufm.K - 1 or ufm.K * t >= 1:
+    if not is_balanced(ufm) or type(ufm.loss_function) not in _PIECES:
         return None
-    if ufm.loss_function.name == "cross_entropy":
-        if ufm.loss_function.label_smoothing > 0:
-            return None
-        pieces = list(_cross_entropy(ufm, n, t))
-    elif ufm.bias and ufm.lambda_b / (1 + ufm.lambda_b) <= ufm.K * t:
-        pieces = list(_squared_error(ufm, n, t))
-    else:
+    n, t = int(ufm.counts[0]), math.sqrt(float(ufm.counts[0])) * ufm.tau
+    if ufm.d < ufm.K - 1 or ufm.K * t >= 1:
+        return None
+    known, pieces = _PIECES[type(ufm.loss_function)]
+    if not known(ufm, t):
         return None
     totals: dict[float, int] = {}
-    for value, count in pieces:
+    for value, count in pieces(ufm, n, t):
         totals[value] = totals.get(value, 0) + count
     found = sorted((value, count) for value, count in totals.items() if count > 0)
     return np.array([value for value, _ in found]), np.array([count for _, count in found], dtype=np.int64)
@@ -114,3 +113,18 @@ def _squared_error(ufm: UFM, n: int, t: float) -> Iterator[_Piece]:
     yield from ((half - spread, empty), (half + spread, empty))
     yield lambda_H + A * A / N, (n - 1) * K * (K - 1)
     yield lambda_H, (n - 1) * K * empty
+
+
+def _is_plain(ufm: UFM, t: float) -> bool:
+    return ufm.loss_function == CrossEntropy()
+
+
+def _has_no_mean(ufm: UFM, t: float) -> bool:
+    return ufm.bias and ufm.lambda_b / (1 + ufm.lambda_b) <= ufm.K * t
+
+
+#: Whether the eigenvalues at the minimum of a loss are known, and what they are.
+_PIECES: dict[type[Loss], tuple[Callable[[UFM, float], bool], Callable[[UFM, int, float], Iterator[_Piece]]]] = {
+    CrossEntropy: (_is_plain, _cross_entropy),
+    MSE: (_has_no_mean, _squared_error),
+}

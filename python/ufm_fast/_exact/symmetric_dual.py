@@ -12,7 +12,7 @@ import math
 import numpy as np
 from scipy.special import xlog1py
 
-from .._numerics.newton import Array
+from .._runtime.arrays import Array
 from .symmetric_problem import Flow, SymmetricProblem
 
 _UNIT = float(np.finfo(float).eps)

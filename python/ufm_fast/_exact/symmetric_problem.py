@@ -2,7 +2,7 @@
 
 A *type* of classes is M interchangeable classes with n samples each, in `blocks` blocks of `size` classes (M = blocks
 size); classes of one block share their parameters (size 1: only alike, not equal). With E_i the normalised indicator of
-type i (K,) and P_i the projector onto its block indicators less E_i, the scores Z of `ClassProblem` are
+type i (K,) and P_i the projector onto its block indicators less E_i, the scores Z of `CanonicalProblem` are
 
     Z = sum_i contrast_i P_i + E C E^T,     C = B A^T (m, m),     contrast_i = a_i^2 / (blocks_i - 1).
 
@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .._numerics.newton import Array
+from .._runtime.arrays import Array
 
 _BIAS_STEPS, _LARGEST_BIAS_STEP = 30, 4.0
 

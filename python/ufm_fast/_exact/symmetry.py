@@ -11,9 +11,11 @@ from numpy.typing import NDArray
 from scipy.linalg import helmert
 
 from .._certify.certificate import Certificate, certificate_of
-from .._model.canonical import ClassProblem
+from .._model.canonical import CanonicalProblem
+from .._model.losses import CrossEntropy
 from .._model.model import UFM, Point
-from .._numerics.newton import Array, descend, newton
+from .._numerics.newton import descend, newton
+from .._runtime.arrays import Array
 from .symmetric_dual import lower_bound, spectral_norm
 from .symmetric_problem import SymmetricProblem, Types
 
@@ -73,7 +75,7 @@ class SymmetricPoint:
             raise ValueError(f"a point of rank {self.rank} does not fit into a model with d = {self.ufm.d}")
         A, B = self.factors()
         missing = ((0, 0), (0, self.ufm.d - self.rank))
-        return ClassProblem(self.ufm).point(np.pad(A, missing), np.pad(B, missing), self.bias[self.group])
+        return CanonicalProblem(self.ufm).point(np.pad(A, missing), np.pad(B, missing), self.bias[self.group])
 
     def factors(self) -> tuple[Array, Array]:
         """Return A and B in canonical class coordinates with as many columns as their rank."""
@@ -105,7 +107,7 @@ class SymmetricPoint:
         return ranks
 
 
-def solve(
+def symmetric_critical_point(
     ufm: UFM,
     group: NDArray[Any],
     block: NDArray[Any],
@@ -127,7 +129,7 @@ def solve(
     problem = SymmetricProblem(
         types,
         tau=ufm.tau,
-        smoothing=ufm.loss_function.label_smoothing,
+        smoothing=ufm.loss_function.parameters["label_smoothing"],
         lambda_b=ufm.lambda_b,
         bias=ufm.bias,
         columns=None if start is None else start[0].shape[1],
@@ -171,22 +173,25 @@ def symmetric_minimum(ufm: UFM) -> tuple[SymmetricPoint, Certificate] | None:
         Of this point, before it is expanded and rounded to the dtype of the model; from the dual problem, restricted
         likewise.
     None
-        Instead, if the loss is not cross-entropy, if there are more than K / 4 distinct counts, if the rank of the
+        Instead, if the loss is not cross-entropy or the rows are no classes, if
+        there are more than K / 4 distinct counts, if the rank of the
         minimum exceeds d, or if the relative gap is not certified to 1e-8.
 
     Notes
     -----
     Time and memory O(K + m^3): with 10 distinct counts a tenth of a second, up to K in the millions.
     """
+    if ufm.counts is None or type(ufm.loss_function) is not CrossEntropy:
+        return None
     samples, group = np.unique(ufm.counts, return_inverse=True)
-    if ufm.loss_function.name != "cross_entropy" or len(samples) > max(1, ufm.K // 4):
+    if len(samples) > max(1, ufm.K // 4):
         return None
     M = np.bincount(group)
     order = np.argsort(group, kind="stable")
     block = np.empty(ufm.K, dtype=np.intp)
     block[order] = np.arange(ufm.K) - np.repeat(np.cumsum(M) - M, M)
     types = Types(samples.astype(float), M.astype(float), np.ones(len(M)))
-    point, problem, _ = solve(ufm, group, block, types)
+    point, problem, _ = symmetric_critical_point(ufm, group, block, types)
     b = point.bias * np.sqrt(problem.M)
     value, flow, _ = problem.flow(point.contrast, point.mean_B @ point.mean_A.T, b)
     value += ufm.tau * float((M - 1) @ point.contrast + np.vdot(point.mean_A, point.mean_A))
@@ -197,7 +202,7 @@ def symmetric_minimum(ufm: UFM) -> tuple[SymmetricPoint, Certificate] | None:
 
 
 def _rounding(ufm: UFM, problem: SymmetricProblem, point: SymmetricPoint, value: float) -> float:
-    """Bound the rounding error of a loss computed from a point's logits: see `ClassProblem.rounding`."""
+    """Bound the rounding error of a loss computed from a point's logits: see `CanonicalProblem.rounding`."""
     sizes = np.abs(point.mean_B) @ np.abs(point.mean_A).T * problem.in_mean + np.abs(point.bias)
     reach = float(sizes.max() + (point.contrast * problem.in_own).max()) + math.log(ufm.K)
     unit = np.finfo(float).eps / 2

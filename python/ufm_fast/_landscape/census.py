@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .._curvature.critical import classify, covered
+from .._curvature.critical import classify
 from .._io.files import reading
 from .._io.journal import Journal, read_journal, write_journal
+from .._model.facts import covered
 from .._model.model import UFM, Point
 from .._model.storage import describe_ufm, described_ufm
 from .._optimize.minimize import checked_tolerance, minimize
@@ -231,9 +232,7 @@ def visible_rank(ufm: UFM, p: Point, loss: float, tol: float) -> int:
 
 def name_of(ufm: UFM) -> str:
     """Name a model in a few words: loss, classes, class sizes, features."""
-    loss = "squared error" if ufm.loss_function.name == "mse" else "cross-entropy"
-    if ufm.loss_function.label_smoothing:
-        loss += f" smoothed by {ufm.loss_function.label_smoothing:g}"
+    loss = ufm.loss_function.describe()
     least, most = ufm.counts.min(), ufm.counts.max()
     return f"{loss}, K = {ufm.K}, d = {ufm.d}, n = {least}" + (f" to {most}" if most > least else "")
 

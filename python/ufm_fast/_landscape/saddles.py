@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .._exact.symmetric_problem import Types
-from .._exact.symmetry import solve
-from .._model.canonical import ClassProblem
+from .._exact.symmetry import symmetric_critical_point
+from .._model.canonical import CanonicalProblem
+from .._model.facts import is_balanced, largest_rank
+from .._model.losses import MSE, CrossEntropy, Loss
 from .._model.model import UFM, Point
-from .._numerics.newton import Array, descend, newton
+from .._numerics.newton import descend, newton
 from .._optimize.grouped import grouped_factors
-from .._optimize.start import squared_error_logits
+from .._optimize.start import has_start, start_of
 from .._runtime.arguments import whole_number
+from .._runtime.arrays import Array
 from .._runtime.blas import single_threaded_blas
-from .factors import Factors
+from .factored_objective import FactoredObjective
 
 _TOLERANCE = 1e-12  # of the gradient, asked for
 _ACCEPTED = 1e-10  # and insisted on
@@ -80,46 +84,44 @@ def saddle(ufm: UFM, rank: int, seed: int = 0) -> Point:
     gradients and Hessian products, each three or six products of a K x rank with a rank x K matrix.
     """
     rank, seed = whole_number(rank, "rank"), whole_number(seed, "seed", 0)
-    q = ClassProblem(ufm)
-    centred = q.loss.name == "cross_entropy" or (q.bias and q.lambda_b == 0)
-    largest = min(q.d - 1, q.K - 2 if centred else q.K - 1)
+    problem = CanonicalProblem(ufm)
+    largest = min(ufm.d, largest_rank(ufm)) - 1
     if not 0 <= rank <= largest:
         raise ValueError(
-            f"rank must be between 0 and {largest} for a saddle of a {q.loss.name} model with K = {q.K} and d = {q.d}, "
-            f"not {rank}"
+            f"rank must be between 0 and {largest} for a saddle of a {problem.loss.name} model with K = {ufm.K} and "
+            f"d = {ufm.d}, not {rank}"
         )
-    b = q.best_bias(np.zeros((q.K, q.K)), np.zeros(q.K))
-    if not _exceeds(q.data_term(np.zeros((q.K, q.K)), b)[1], q.tau):
+    zero = np.zeros((problem.M, problem.K))
+    b = problem.best_bias(zero, np.zeros(problem.K))
+    if not _exceeds(problem.data_term(zero, b)[1], problem.tau):
         raise ValueError(f"{ufm!r} has no saddles: its decays are so large that W = H = 0 is the global minimum")
     generator = np.random.default_rng(seed)
-    A, B, b = _Critical(np.zeros((q.K, 0)), np.zeros((q.K, 0)), b) if rank == 0 else _critical(ufm, q, rank, generator)
-    turn = np.linalg.qr(generator.standard_normal((q.d, rank)))[0]
-    return q.point(A @ turn.T, B @ turn.T, b)
+    at_zero = _Critical(np.zeros((problem.K, 0)), np.zeros((problem.M, 0)), b)
+    A, B, b = at_zero if rank == 0 else _critical(problem, rank, generator)
+    turn = np.linalg.qr(generator.standard_normal((problem.d, rank)))[0]
+    return problem.point(A @ turn.T, B @ turn.T, b)
 
 
-def _critical(ufm: UFM, q: ClassProblem, rank: int, generator: np.random.Generator) -> _Critical:
-    balanced = bool((q.counts == q.counts[0]).all())
-    if q.loss.name == "mse":
-        if balanced or not (q.bias and q.lambda_b > 0):
-            return _singular_modes(q, rank, generator, balanced)
-    elif (merged := _merged_groups(ufm, q, rank, generator)) is not None:
-        return merged
-    return _lower_dimension(ufm, rank, generator)
+def _critical(problem: CanonicalProblem, rank: int, generator: np.random.Generator) -> _Critical:
+    known = _KNOWN.get(type(problem.loss)) if problem.ufm.counts is not None else None
+    found = None if known is None else known(problem, rank, generator)
+    return _lower_dimension(problem.ufm, rank, generator) if found is None else found
 
 
-def _merged_groups(ufm: UFM, q: ClassProblem, rank: int, generator: np.random.Generator) -> _Critical | None:
+def _merged_groups(problem: CanonicalProblem, rank: int, generator: np.random.Generator) -> _Critical | None:
     """Cross-entropy, optimal among the points of this rank at which the classes of a group coincide; None if none is.
 
     Groups have classes of equal counts, so that a symmetry reduction finds the point. Where there are no more than
     rank + 1 distinct counts there are rank + 1 groups, otherwise one a count, and the rank is that of the reduced
     problem: with near-equal classes merged, few directions compete, and a descent is short.
     """
-    distinct = len(np.unique(q.counts))
-    group, block, types = _deal(q.counts, max(distinct, rank + 1), generator)
-    start = _narrow_start(q, group, rank, generator) if rank + 1 < distinct else None
-    point, _, error = solve(ufm, group, block, types, start)
+    counts = problem.rows.ridges
+    distinct = len(np.unique(counts))
+    group, block, types = _deal(counts, max(distinct, rank + 1), generator)
+    start = _narrow_start(problem, group, rank, generator) if rank + 1 < distinct else None
+    point, _, error = symmetric_critical_point(problem.ufm, group, block, types, start)
     critical = _Critical(*point.factors(), point.bias[group])
-    return critical if error <= _ACCEPTED and _rank(critical) == rank and _is_above(q, critical) else None
+    return critical if error <= _ACCEPTED and _rank(critical) == rank and _is_above(problem, critical) else None
 
 
 def _deal(counts: Array, groups: int, generator: np.random.Generator) -> tuple[NDArray[Any], NDArray[Any], Types]:
@@ -140,10 +142,10 @@ def _deal(counts: Array, groups: int, generator: np.random.Generator) -> tuple[N
 
 
 def _narrow_start(
-    q: ClassProblem, group: NDArray[Any], rank: int, generator: np.random.Generator
+    problem: CanonicalProblem, group: NDArray[Any], rank: int, generator: np.random.Generator
 ) -> tuple[Array, Array, Array]:
     """A random choice of the singular pairs of scores near the optimum's, for groups with one type each."""
-    A, B, b, _ = grouped_factors(q)
+    A, B, b, _ = grouped_factors(problem)
     M = np.bincount(group)
     indicators = np.equal.outer(group, np.arange(len(M))) / np.sqrt(M)
     U, s, Vt = np.linalg.svd((indicators.T @ B) @ (A.T @ indicators))
@@ -152,46 +154,58 @@ def _narrow_start(
     return Vt[chosen].T * root, U[:, chosen] * root, indicators.T @ b
 
 
-def _singular_modes(q: ClassProblem, rank: int, generator: np.random.Generator, balanced: bool) -> _Critical:
-    """Squared error: a choice of the pairs of singular vectors whose soft thresholding gives the optimum."""
+def _singular_modes(problem: CanonicalProblem, rank: int, generator: np.random.Generator) -> _Critical | None:
+    """Squared error: a choice of the pairs of singular vectors whose soft thresholding gives the optimum.
+
+    None where that is not known: with classes of different counts and a bias with a decay.
+    """
+    balanced = is_balanced(problem.ufm)
+    if not balanced and problem.bias and problem.lambda_b > 0:
+        return None
     if balanced:  # the centred vectors all belong to one singular value; the mean has its own
-        c = q.lambda_b / (1 + q.lambda_b) if q.bias else 1.0
-        lost = q.K * math.sqrt(q.counts[0]) * q.tau
-        values = q.root[0] * np.array([1 - lost] * (q.K - 1) + [1 - lost / c if c > 0 else 0.0])
+        c = problem.lambda_b / (1 + problem.lambda_b) if problem.bias else 1.0
+        lost = problem.K * problem.root[0] * problem.tau
+        values = problem.root[0] * np.array([1 - lost] * (problem.K - 1) + [1 - lost / c if c > 0 else 0.0])
     else:
-        shifted = np.diag(q.root) - (np.outer(q.root, q.weights) if q.bias else 0.0)
+        shifted = np.diag(problem.root) - (np.outer(problem.root, problem.weights) if problem.bias else 0.0)
         left, values, right = np.linalg.svd(shifted)
-        values = values - q.N * q.tau
+        values = values - problem.samples * problem.tau
     present = np.flatnonzero(values > 0)
     if rank >= present.size:
         raise ValueError(
-            f"rank must be less than {present.size}, the rank of the global minimum of {q.ufm!r}, not {rank}"
+            f"rank must be less than {present.size}, the rank of the global minimum of {problem.ufm!r}, not {rank}"
         )
     chosen = generator.permutation(present)[:rank]
     if balanced:
-        U = generator.standard_normal((q.K, rank))
+        U = generator.standard_normal((problem.K, rank))
         U = np.linalg.qr(U - U.mean(axis=0))[0]
-        U[:, chosen == q.K - 1] = 1 / math.sqrt(q.K)
+        U[:, chosen == problem.K - 1] = 1 / math.sqrt(problem.K)
         V = U
     else:
         U, V = left[:, chosen], right[chosen].T
     root = np.sqrt(values[chosen])
     A, B = V * root, U * root
-    return _Critical(A, B, q.best_bias(B @ A.T, np.zeros(q.K)))
+    return _Critical(A, B, problem.best_bias(B @ A.T, np.zeros(problem.K)))
+
+
+_KNOWN: dict[type[Loss], Callable[[CanonicalProblem, int, np.random.Generator], _Critical | None]] = {
+    CrossEntropy: _merged_groups,
+    MSE: _singular_modes,
+}
 
 
 def _lower_dimension(ufm: UFM, rank: int, generator: np.random.Generator) -> _Critical:
     """Minimise with d = rank."""
-    function = Factors(ufm, rank)
-    q = function.q
+    function = FactoredObjective(ufm, rank)
+    problem = function.problem
     found = 0
     for _ in range(_ATTEMPTS):
         x, error = newton(function, descend(function, _start(ufm, function, generator), _DESCENT), _TOLERANCE)
         if error > _ACCEPTED:
             continue
-        critical = _Critical(*function.split(x))
+        critical = _Critical(*function.layout.unpack(x))
         found = _rank(critical)
-        if found == rank and _is_above(q, critical):
+        if found == rank and _is_above(problem, critical):
             return critical
     if found == 0:
         _check_accuracy(ufm, rank, error)
@@ -206,9 +220,9 @@ def _rank(p: _Critical) -> int:
     return int(np.count_nonzero(singular > _NEGLIGIBLE * singular.max(initial=0.0)))
 
 
-def _is_above(q: ClassProblem, p: _Critical) -> bool:
+def _is_above(problem: CanonicalProblem, p: _Critical) -> bool:
     """Whether a critical point is not the global minimum."""
-    return _exceeds(q.data_term(p.B @ p.A.T, p.b)[1], q.tau * (1 + 1e-9))
+    return _exceeds(problem.data_term(p.B @ p.A.T, p.b)[1], problem.tau * (1 + 1e-9))
 
 
 def _exceeds(G: Array, threshold: float) -> bool:
@@ -224,17 +238,16 @@ def _check_accuracy(ufm: UFM, rank: int, error: float) -> None:
         )
 
 
-def _start(ufm: UFM, function: Factors, generator: np.random.Generator) -> Array:
-    """A random choice of the singular pairs of scores near the optimum's."""
-    rank = function.columns
-    q = ClassProblem(ufm)
-    if q.loss.name == "mse":
-        Z, _ = squared_error_logits(q)
+def _start(ufm: UFM, function: FactoredObjective, generator: np.random.Generator) -> Array:
+    """A random choice of the singular pairs of scores near the optimum's, or random factors where none are known."""
+    rank = function.layout.columns
+    problem = CanonicalProblem(ufm)
+    if has_start(problem):
+        near = start_of(problem)
+        U, s, Vt = np.linalg.svd(near.B @ near.A.T)
+        chosen = generator.permutation(ufm.K - 1)[:rank]
+        root = np.sqrt(s[chosen])
+        A, B = Vt[chosen].T * root, U[:, chosen] * root
     else:
-        A, B, _, _ = grouped_factors(q)
-        Z = B @ A.T
-    U, s, Vt = np.linalg.svd(Z)
-    chosen = generator.permutation(ufm.K - 1)[:rank]
-    root = np.sqrt(s[chosen])
-    A, B = Vt[chosen].T * root, U[:, chosen] * root
-    return function.join(A, B, q.best_bias(B @ A.T, np.zeros(q.K)))
+        A, B = (0.3 * generator.standard_normal((n, rank)) for n in (problem.K, problem.M))
+    return function.layout.pack(A, B, problem.best_bias(B @ A.T, np.zeros(problem.K)))

@@ -1,27 +1,27 @@
-"""The problem on class means in canonical isometric coordinates, where certificate, classification and solver live.
+"""The canonical problem of a model: rows in isometric coordinates, where certificate, classification and solver live.
 
-With the features of each class at their mean, ``rho = (lambda_H / lambda_W)^(1/4)``, ``A = W / rho`` and
-``B_k = rho sqrt(n_k) h_k``, the objective is
+With ``rho = (lambda_H / lambda_W)^(1/4)``, ``A = W / rho`` and ``B_i = rho sqrt(ridge_i) h_i``, a model's loss is
 
-    F(A, B, b) = sum_k (n_k/N) loss(Z_k / sqrt(n_k) + b, k) + tau/2 (|A|^2 + |B|^2) + lambda_b/2 |b|^2,    Z = B A^T,
+    F(A, B, b) = sum_i weight_i loss(Z_i / sqrt(ridge_i) + b; target_i) + tau/2 (|A|^2 + |B|^2) + lambda_b/2 |b|^2,
 
-with one decay tau for both factors. Values, critical points and the signs of Hessian eigenvalues are those of the
-original problem.
+Z = B A^T, with one decay tau for both factors. Values, critical points and the signs of Hessian eigenvalues are those
+of the original problem. In a model with a row a sample, the rows here are the means of classes: at critical points the
+features of a class coincide.
 """
 
 from __future__ import annotations
 
-import math
-from typing import TYPE_CHECKING, Any, NamedTuple
+from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
+import scipy.linalg
 
 from .._runtime import core
-from .._runtime.blas import fitting_threads, single_threaded_blas
-from .model import UFM, Point
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
+from .._runtime.arrays import Array
+from .._runtime.blas import fitting_threads, gram, product, single_threaded_blas
+from .model import UFM, Point, checked_point
+from .rows import class_rows
 
 _NEWTON_STEPS = 60
 _LARGEST_STEP = 4.0
@@ -29,38 +29,51 @@ _ROUNDING = 1e-14  # of a data term, relative
 _UNIT = float(np.finfo(float).eps)
 _LONGEST_SUM = 1024
 _LARGEST_SQUARE = 1e306
+_SINGULAR = 1e-14
 
 
 class Curvature(NamedTuple):
-    """Sums of diagonal second derivatives of the data term: with respect to Z, (K, K), and b, (K,)."""
+    """Sums of diagonal second derivatives of the data term: with respect to Z, (M, K), and b, (K,)."""
 
     total: float
     at_labels: float
     largest: float
-    bias: NDArray[np.float64]
+    bias: Array
 
 
-class ClassProblem:
-    """The collapsed problem of a UFM, in float64. Row k of B, Z, G, P and of the targets belongs to class k."""
+class CanonicalProblem:
+    """The canonical problem of a UFM, in float64.
+
+    Attributes
+    ----------
+    ufm : UFM
+    rows : Rows
+        What B, Z, G and the targets have their rows from.
+    K, M, d : int
+    weights, root : ndarray, shape (M,)
+        Of the rows in the loss, and the square roots of those in the ridge.
+    samples : float
+        Sum of the ridges: the number of samples.
+    tau, lambda_b : float
+    bias : bool
+    loss : Loss
+    core
+        The compiled problem.
+    """
 
     def __init__(self, ufm: UFM) -> None:
         self.ufm = ufm
-        self.K, self.d, self.N = ufm.K, ufm.d, float(ufm.N)
-        self.counts: NDArray[np.float64] = ufm.counts.astype(np.float64)
-        self.weights: NDArray[np.float64] = self.counts / self.N
-        self.root: NDArray[np.float64] = np.sqrt(self.counts)
+        self.rows = rows = ufm.data if ufm.collapse_classes else class_rows(ufm.counts)
+        self.K, self.M, self.d, self.samples = ufm.K, rows.M, ufm.d, float(ufm.N)
+        self.weights, self.root = rows.weights, np.sqrt(rows.ridges)
         self.tau, self.lambda_b, self.bias = ufm.tau, ufm.lambda_b, ufm.bias
-        self.rho = math.sqrt(math.sqrt(ufm.lambda_H / ufm.lambda_W))
         self.loss = ufm.loss_function
-        self.core = core.Problem64(
+        self.core = rows.compiled(
+            self.loss,
             self.K,
             self.d,
-            labels=np.arange(self.K, dtype=np.int64),
-            weights=self.weights,
             scales=1 / self.root,
-            ridges=np.full(self.K, self.tau),
-            loss=self.loss.name,
-            label_smoothing=self.loss.label_smoothing,
+            ridges=np.full(self.M, self.tau),
             lambda_W=self.tau,
             lambda_b=self.lambda_b,
             bias=self.bias,
@@ -68,97 +81,145 @@ class ClassProblem:
 
     @property
     def workers(self) -> int:
-        """Threads for passes over K x K numbers."""
-        return fitting_threads(self.ufm)
+        """Threads for passes over M x K numbers."""
+        return fitting_threads(max(self.K, self.M), self.ufm.threads)
+
+    @cached_property
+    def has_classes(self) -> bool:
+        """Whether row k is class k."""
+        return self.rows.are_classes(self.K)
 
     @property
-    def targets(self) -> NDArray[np.float64]:
-        """Target distributions, (K, K)."""
-        smoothing = self.loss.label_smoothing
-        return (1 - smoothing) * np.eye(self.K) + smoothing / self.K
+    def targets(self) -> Array:
+        """Targets as the loss takes them, (M, K)."""
+        return self.loss.prepared(self.rows.target_matrix(self.K))
 
-    def coordinates(self, p: Point) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-        """Return A (K, d), B (K, d) and b of a point of the model; its class means if it has a row a sample.
+    @cached_property
+    def anchor_targets(self) -> Array:
+        """The targets at the anchors of the rows, as the loss takes them, (M,)."""
+        if self.rows.labels is not None:
+            return np.repeat(self.loss.prepared(np.eye(1, self.K))[0, 0], self.M)
+        taken: Array = self.targets[np.arange(self.M), self.rows.anchors()]
+        return taken
+
+    @cached_property
+    def largest_ratio(self) -> float:
+        """Largest weight / ridge of a row: a curvature of the loss times this bounds that of the data term in Z."""
+        return float((self.weights / self.root**2).max())
+
+    @cached_property
+    def class_weights(self) -> Array:
+        """What the targets give each class in total, (K,)."""
+        if self.has_classes:
+            total = self.weights.sum()
+            of_labels: Array = self.loss.prepared(self.weights[None, :] / total)[0] * total
+            return of_labels
+        received: Array = self.weights @ self.targets
+        return received
+
+    @cached_property
+    def bias_is_free(self) -> bool:
+        """Whether lambda_b |b|^2 is nothing beside the rounding of the loss, or zero.
+
+        The biases of two classes differ by about the logarithm of the ratio of what the targets give them.
+        """
+        if not self.bias or self.lambda_b == 0:
+            return self.bias
+        given = np.maximum(self.class_weights, np.finfo(float).tiny)
+        size = 1 + float(np.linalg.norm(np.log(given / given.mean())))
+        rounding = (32 + max(self.K, self.M) / 4) * _UNIT
+        return self.lambda_b * size <= rounding * float(np.linalg.norm(self.class_weights))
+
+    def coordinates(self, p: Point) -> tuple[Array, Array, Array]:
+        """Return A (K, d), B (M, d) and b of a point of the model; with class means if it has a row a sample.
 
         FloatingPointError where squares of these, which all algorithms need, come near overflow.
         """
-        W, H, b = self.ufm._checked(p, self.ufm.M) if self.ufm.collapse_classes else self.ufm.collapse(p)
-        A = np.divide(W, self.rho, dtype=np.float64)
-        B = np.multiply(H, self.rho * self.root[:, None], dtype=np.float64)
+        ufm = self.ufm
+        W, H, b = checked_point(ufm, p, ufm.M) if ufm.collapse_classes else ufm.collapse(p)
+        A = np.divide(W, ufm.rho, dtype=np.float64)
+        B = np.multiply(H, ufm.rho * self.root[:, None], dtype=np.float64)
         if not self.square(A) + self.square(B) < _LARGEST_SQUARE:
             raise FloatingPointError(
                 f"|W / rho|^2 + |rho H|^2 overflows {_LARGEST_SQUARE:g}, where their products still fit into float64 "
-                f"(rho = {self.rho:.3g})"
+                f"(rho = {ufm.rho:.3g})"
             )
         return A, B, b.astype(np.float64)
 
-    def point(self, A: NDArray[np.float64], B: NDArray[np.float64], b: NDArray[np.float64]) -> Point:
+    def point(self, A: Array, B: Array, b: Array) -> Point:
         """Return the model's point with these coordinates, in its dtype, with a row a sample if it has them."""
-        parts = (A * self.rho, B / (self.rho * self.root[:, None]), b)
-        p = Point(*(np.ascontiguousarray(part, dtype=self.ufm.dtype) for part in parts))
-        return p if self.ufm.collapse_classes else self.ufm.expand(p)
+        ufm = self.ufm
+        parts = (A * ufm.rho, B / (ufm.rho * self.root[:, None]), b)
+        p = Point(*(np.ascontiguousarray(part, dtype=ufm.dtype) for part in parts))
+        return p if ufm.collapse_classes else ufm.expand(p)
 
-    def data_term(self, Z: NDArray[Any], b: NDArray[Any]) -> tuple[float, NDArray[np.float64], NDArray[np.float64]]:
-        """Return the data term at scores Z (K, K) and b, its gradient G with respect to Z, and that to b."""
-        value, G, grad_b = self.core.data_term(np.ascontiguousarray(Z), np.ascontiguousarray(b), self.workers)
-        return value, G, grad_b
+    def data_term(self, Z: Array, b: Array) -> tuple[float, Array, Array]:
+        """Return the data term at scores Z (M, K) and b, its gradient G with respect to Z, and that to b."""
+        term: tuple[float, Array, Array]
+        term = self.core.data_term(np.ascontiguousarray(Z), np.ascontiguousarray(b), self.workers)
+        return term
 
-    def evaluate(
-        self, A: NDArray[Any], B: NDArray[Any], b: NDArray[Any], Z: NDArray[Any]
-    ) -> tuple[float, NDArray[np.float64], NDArray[np.float64]]:
+    def evaluate(self, A: Array, B: Array, b: Array, Z: Array) -> tuple[float, Array, Array]:
         """Return F, the gradient matrix G, and the gradient of F as one vector (A, B, b); the scores Z are B A^T.
 
         A and B have any number of columns. Two products.
         """
         with single_threaded_blas():
-            return self.core.gradient_at_scores(A, B, b, Z, self.workers)
+            found: tuple[float, Array, Array] = self.core.gradient_at_scores(A, B, b, Z, self.workers)
+        return found
 
-    def penalty(self, A: NDArray[np.float64], B: NDArray[np.float64], b: NDArray[np.float64]) -> float:
+    def penalty(self, A: Array, B: Array, b: Array) -> float:
         """Return the ridge terms."""
         squares = self.square(A) + self.square(B)
         return 0.5 * self.tau * squares + 0.5 * self.lambda_b * self.square(b)
 
-    def rounding(self, A: NDArray[np.float64], B: NDArray[np.float64], b: NDArray[np.float64], loss: float) -> float:
-        """Bound the rounding error of the loss computed at a point; B has a row a class or a row a sample.
+    def rounding(self, A: Array, B: Array, b: Array, loss: float, root: Array | float | None = None) -> float:
+        """Bound the rounding error of the loss computed at a point; the rows of B belong to `root`, or the problem's.
 
         A logit is a sum of d products (of which at most 1024 are added one by one: matrix products go in blocks) plus a
         bias, without what all biases share if the loss does not feel that, and so is wrong by at most as many units as
         it has terms, relative to |w| |h| + |b|; `Loss.change` tells what that does to the data term. Sums over samples,
         classes and entries add a unit for every row, every 8 classes, every 1024 entries, and some hundreds.
         """
-        lengths = np.linalg.norm(B, axis=1) / (self.root if len(B) == self.K else 1.0)
+        lengths = np.linalg.norm(B, axis=1) / (self.root if root is None else root)
         shared = b.min() / 2 + b.max() / 2 if self.loss.shift_invariant else 0.0
         reach = float(np.linalg.norm(A, axis=1).max() * lengths.max() + abs(b - shared).max())
         terms = min(self.d, _LONGEST_SUM) + self.d / 256 + 8
         data = min(loss, max(0.0, loss - self.penalty(A, B, b)) + _ROUNDING * loss)
         summed = len(B) + self.K / 8 + (A.size + B.size) / 1024 + 256
-        return self.loss.change(data, _UNIT / 2 * terms * reach, self.K) + _UNIT / 2 * summed * loss
+        labels, weight = self.rows.labels is not None, float(self.weights.sum())
+        moved = self.loss.change(data, _UNIT / 2 * terms * reach, self.K, weight, labels)
+        return moved + _UNIT / 2 * summed * loss
 
-    def square(self, X: NDArray[np.float64]) -> float:
+    def square(self, X: Array) -> float:
         """Return the squared norm of a contiguous array, on threads that do not keep spinning as those of BLAS do."""
         flat = X.reshape(-1)
         return float(core.inner_products([flat], [flat], self.workers)[0, 0])
 
-    def curvature(self, G: NDArray[np.float64]) -> Curvature:
+    def curvature(self, G: Array) -> Curvature:
         """Return sums of the diagonal second derivatives of the data term at a gradient matrix."""
         return Curvature(*core.curvature_sums(self.core, G, self.workers))
 
-    def probabilities(self, G: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Recover the softmax rows from a gradient matrix of the cross-entropy."""
-        return G * (self.root / self.weights)[:, None] + self.targets
+    def curvature_along(self, G: Array, dZ: Array) -> float:
+        """Return the second derivative of the data term at the gradient matrix G along scores dZ."""
+        d = dZ / self.root[:, None]
+        if not self.loss.saturates:
+            return float(self.weights @ (d * d).sum(1))
+        P = G * (self.root / self.weights)[:, None] + self.targets
+        return float(self.weights @ ((P * d**2).sum(1) - (P * d).sum(1) ** 2))
 
-    def best_bias(self, Z: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Return the bias that minimises F at fixed scores Z (K, K).
+    def best_bias(self, Z: Array, b: Array) -> Array:
+        """Return the bias that minimises F at fixed scores Z (M, K).
 
-        Squared error has a closed form. Cross-entropy takes damped Newton steps from b, each a few products of a K x K
-        matrix with a vector; without decay the bias is determined up to a constant and comes back with mean zero.
+        By the loss's formula, if it has one. Otherwise by damped Newton steps from b, each a few products of an M x K
+        matrix with a vector; without decay the bias of a shift-invariant loss is determined up to a constant and comes
+        back with mean zero.
         """
         if not self.bias:
             return np.zeros(self.K)
-        if self.loss.name == "mse":
-            residual: NDArray[np.float64] = self.weights @ (self.targets - Z / self.root[:, None])
-            return residual / (1 + self.lambda_b)
-        free = self.lambda_b == 0
+        if self.loss.has_best_bias:
+            return self.loss.best_bias(Z / self.root[:, None], self.targets, self.weights, self.lambda_b)
+        free = self.lambda_b == 0 and self.loss.shift_invariant
         if free:
             b = b - b.mean()
         value, G, gradient = self._ridged_data_term(Z, b)
@@ -183,13 +244,32 @@ class ClassProblem:
             b, value, G, gradient = trial, trial_value, trial_G, trial_gradient
         return b
 
-    def _ridged_data_term(self, Z: NDArray[Any], b: NDArray[Any]) -> tuple[float, NDArray[Any], NDArray[Any]]:
+    def polish(self, A: Array, B: Array, b: Array) -> tuple[Array, Array]:
+        """Move the bias and the part of the features that acts as one; returns (B, b), at no higher loss.
+
+        The bias becomes optimal; then B - root x^T, b + A x, which have the same logits, with the x of least penalty;
+        then the bias again. For lambda_b = 0 this removes from B what b does for free.
+        Cost O(K d^2) where the bias has a decay, else O(K d).
+        """
+        if not self.bias:
+            return B, b
+        b = self.best_bias(product(B, A.T, self.workers), b)
+        x = B.T @ self.root / self.samples
+        if not self.bias_is_free:
+            matrix, ridge = gram(A, self.workers), self.tau / self.lambda_b * self.samples
+            # more than the ridge proper where that drowns in rounding: a shorter step, which does not raise the loss
+            matrix += (ridge + _SINGULAR * np.trace(matrix)) * np.eye(A.shape[1])
+            x = scipy.linalg.solve(matrix, ridge * x - A.T @ b, assume_a="pos")
+        B = B - np.outer(self.root, x)
+        return B, self.best_bias(product(B, A.T, self.workers), b + A @ x)
+
+    def _ridged_data_term(self, Z: Array, b: Array) -> tuple[float, Array, Array]:
         value, G, gradient = self.data_term(Z, b)
         if self.lambda_b == 0:  # b may be so large that its square overflows
             return value, G, gradient
         return value + 0.5 * self.lambda_b * (b @ b), G, gradient + self.lambda_b * b
 
-    def _solve_bias_hessian(self, G: NDArray[np.float64], right: NDArray[np.float64]) -> NDArray[np.float64]:
+    def _solve_bias_hessian(self, G: Array, right: Array) -> Array:
         """Solve, to 1e-3, with the Hessian in b by conjugate gradients.
 
         It is the Laplacian of a dense graph, so its diagonal preconditions it well: two or three passes over G.

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from scipy.sparse.linalg import LinearOperator
 
 from .._runtime.arguments import real_array, refuse_masked, whole_number
@@ -12,10 +14,10 @@ from .._runtime.arguments import real_array, refuse_masked, whole_number
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from .model import UFM, Point
+    from .packing import Layout
 
 
-def _free_memory() -> int:
+def free_memory() -> int:
     """Bytes of unused physical memory, or 4 GiB where the system does not say."""
     try:
         return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
@@ -29,13 +31,20 @@ class HessianOperator(LinearOperator):  # type: ignore[misc]  # SciPy is untyped
     Vectors of real numbers of any dtype and layout are converted to the model's dtype, in which the products are.
     """
 
-    def __init__(self, ufm: UFM, p: Point, memory: int | None) -> None:
-        super().__init__(ufm.dtype, (ufm.size, ufm.size))
-        self._ufm = ufm
-        self._x = ufm.pack(p)
-        budget = _free_memory() // 4 if memory is None else whole_number(memory, "memory", 0)
-        affordable = ufm.M * ufm.K * ufm.dtype.itemsize <= budget
-        self._kept = ufm._run(ufm._problem.keep, *ufm.unpack(self._x)) if affordable else None
+    def __init__(
+        self,
+        dtype: np.dtype[Any],
+        layout: Layout,
+        problem: Any,
+        run: Callable[..., Any],
+        x: NDArray[Any],
+        memory: int | None,
+    ) -> None:
+        super().__init__(dtype, (layout.size, layout.size))
+        self._problem, self._run, self._x = problem, run, x
+        budget = free_memory() // 4 if memory is None else whole_number(memory, "memory", 0)
+        affordable = layout.M * layout.K * dtype.itemsize <= budget
+        self._kept = run(problem.keep, *layout.unpack(x)) if affordable else None
 
     def dot(self, x: Any) -> Any:
         """Multiply by a vector, a block of them or another operator; SciPy's own drops masks."""
@@ -49,7 +58,7 @@ class HessianOperator(LinearOperator):  # type: ignore[misc]  # SciPy is untyped
         V = real_array(V, "v", self.dtype)
         if not (V.flags.forc and V.flags.aligned):
             V = V.copy()
-        products: NDArray[Any] = self._ufm._run(self._ufm._problem.flat_hvps, self._x, V, self._kept)
+        products: NDArray[Any] = self._run(self._problem.flat_hvps, self._x, V, self._kept)
         return products.T
 
     def _adjoint(self) -> HessianOperator:

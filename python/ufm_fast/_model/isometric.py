@@ -1,4 +1,4 @@
-"""The model in isometric coordinates (W, sqrt(n_k) h_k, b), with eigenvalues of the full-sample Hessian.
+"""The model in isometric coordinates (W, sqrt(ridge_i) h_i, b), with eigenvalues of the full-sample Hessian.
 
 And the two operators at a point of it whose lowest eigenpairs are asked for.
 """
@@ -9,64 +9,50 @@ from typing import Any
 
 import numpy as np
 
-from .._numerics.newton import Array
 from .._runtime import core
+from .._runtime.arrays import Array
 from .._runtime.blas import single_threaded_blas
 from .._runtime.threads import get_num_threads
-from .hessian import _free_memory
+from .hessian import free_memory
 from .model import UFM, Point
+from .packing import Layout
 
 
 class IsometricProblem:
-    """A model's problem on feature rows scaled by sqrt(samples per row), at any feature dimension, in float64."""
+    """A model's problem on features scaled by the square roots of the rows' ridges, at any width, in float64."""
 
     def __init__(self, ufm: UFM) -> None:
         self.ufm, self.K, self.M, self.bias = ufm, ufm.K, ufm.M, ufm.bias
-        self.samples: Array = ufm._samples
+        self.root: Array = np.sqrt(ufm.data.ridges)
         self.threads = ufm.threads or get_num_threads()
-        self.keeps = _free_memory() // 4 >= 8 * ufm.M * ufm.K
+        self.keeps = free_memory() // 4 >= 8 * ufm.M * ufm.K
 
     def coordinates(self, p: Point) -> Point:
-        """Return W, sqrt(n) h and b in float64."""
-        return Point(p.W.astype(float), p.H.astype(float) * np.sqrt(self.samples)[:, None], p.b.astype(float))
+        """Return W, sqrt(ridge_i) h_i and b in float64."""
+        return Point(p.W.astype(float), p.H.astype(float) * self.root[:, None], p.b.astype(float))
 
     def plain(self, v: Point) -> Point:
         """Undo `coordinates`, in the model's dtype."""
         dtype = self.ufm.dtype
-        H = v.H / np.sqrt(self.samples)[:, None]
-        return Point(v.W.astype(dtype), H.astype(dtype), v.b.astype(dtype))
+        return Point(v.W.astype(dtype), (v.H / self.root[:, None]).astype(dtype), v.b.astype(dtype))
 
     def compiled(self, columns: int) -> Any:
         """Return the problem with this many feature dimensions, for the compiled core."""
         ufm = self.ufm
-        return core.Problem64(
+        return ufm.data.compiled(
+            ufm.loss_function,
             ufm.K,
             columns,
-            labels=ufm._labels,
-            weights=self.samples / ufm.N,
-            scales=1 / np.sqrt(self.samples),
+            scales=1 / self.root,
             ridges=np.full(ufm.M, ufm.lambda_H),
-            loss=ufm.loss_function.name,
-            label_smoothing=ufm.loss_function.label_smoothing,
             lambda_W=ufm.lambda_W,
             lambda_b=ufm.lambda_b,
             bias=ufm.bias,
         )
 
-    def size(self, columns: int) -> int:
-        """Length of a flat vector with this many feature dimensions."""
-        return (self.K + self.M) * columns + self.K * self.bias
-
-    def pack(self, v: Point) -> Array:
-        """Undo `unpack`."""
-        parts = [v.W.ravel(), v.H.ravel(), v.b] if self.bias else [v.W.ravel(), v.H.ravel()]
-        return np.concatenate(parts)
-
-    def unpack(self, x: Array, columns: int) -> Point:
-        """Return the parts of a flat vector; zeros for b without a bias."""
-        end_W, end_H = self.K * columns, (self.K + self.M) * columns
-        b = x[end_H:] if self.bias else np.zeros(self.K)
-        return Point(x[:end_W].reshape(self.K, columns), x[end_W:end_H].reshape(self.M, columns), b)
+    def layout(self, columns: int) -> Layout:
+        """Return the layout of a flat vector with this many feature dimensions."""
+        return Layout(self.K, self.M, columns, self.bias)
 
     def run(self, function: Any, *arguments: Any, **options: Any) -> Any:
         """Call the compiled core with this model's threads, BLAS held to one thread for each of them."""
@@ -84,7 +70,8 @@ class HessianAt:
         self.problem, self.p, self.deflate = problem, p, deflate
         self.columns = p.W.shape[1]
         self.compiled = problem.compiled(self.columns)
-        ends = [0, problem.K * self.columns, (problem.K + problem.M) * self.columns, problem.size(self.columns)]
+        layout = problem.layout(self.columns)
+        ends = [0, layout.end_W, layout.end_H, layout.size]
         self.kinds = [slice(*ends[i : i + 2]) for i in range(2 + problem.bias)]
         self.squares = (p.W**2).sum(axis=0) + (p.H**2).sum(axis=0)
         i, j = np.triu_indices(self.columns if deflate else 0, 1)
@@ -93,7 +80,7 @@ class HessianAt:
         self.dimension = ends[-1] - int(present.sum())
 
     def matrix(self) -> Array:
-        x, identity = self.problem.pack(self.p), np.eye(self.kinds[-1].stop)
+        x, identity = self.problem.layout(self.columns).pack(*self.p), np.eye(self.kinds[-1].stop)
         H: Array = self.problem.run(self.compiled.flat_hvps, x, identity, None)
         H = (H + H.T) / 2
         return _without(H, self._rotations()) if self.deflate else H

@@ -14,6 +14,8 @@ from .._runtime import core
 from .._runtime.blas import single_threaded_blas
 from .._runtime.threads import checked_threads, get_num_threads
 from .losses import Loss, as_loss
+from .packing import Layout
+from .rows import Rows, class_rows, sample_rows
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, DTypeLike, NDArray
@@ -74,8 +76,8 @@ class UFM:
     K, d, N, M : int
     counts : ndarray of int64, shape (K,)
         Samples per class.
-    tau : float
-        ``sqrt(lambda_W lambda_H)``.
+    tau, rho : float
+        ``sqrt(lambda_W lambda_H)`` and ``(lambda_H / lambda_W)^(1/4)``.
     size : int
         Length of a packed point.
     dtype : numpy.dtype
@@ -96,6 +98,9 @@ class UFM:
     Numbers may be Python's or NumPy's, but no booleans or strings.
     """
 
+    counts: Any  # None in a model of rows that are neither classes nor samples
+    N: Any  # an int, but for such rows
+
     def __init__(
         self,
         K: int,
@@ -111,41 +116,55 @@ class UFM:
         dtype: DTypeLike = "float64",
         threads: int | None = None,
     ) -> None:
+        self._set_options(K, d, loss, (lambda_W, lambda_H, lambda_b), bias, dtype, threads)
+        self.collapse_classes = check.flag(collapse, "collapse")
+        self.counts = check.class_counts(n, self.K)
+        N = int(self.counts.sum())
+        self._check_size(self.K if self.collapse_classes else N)
+        self._set_rows(class_rows(self.counts) if self.collapse_classes else sample_rows(self.counts), N)
+
+    def _set_options(
+        self,
+        K: int,
+        d: int,
+        loss: str | Loss,
+        decays: tuple[float, float, float],
+        bias: bool,
+        dtype: DTypeLike,
+        threads: int | None,
+    ) -> None:
         self.K = check.whole_number(K, "K", 2)
         self.d = check.whole_number(d, "d", 1)
         self.dtype = check.float_type(dtype, "dtype")
         self.bias = check.flag(bias, "bias")
-        self.collapse_classes = check.flag(collapse, "collapse")
         self.loss_function = as_loss(loss)
+        lambda_W, lambda_H, lambda_b = decays
         self.lambda_W = self._decay(lambda_W, "lambda_W", above=0)
         self.lambda_H = self._decay(lambda_H, "lambda_H", above=0)
         self.lambda_b = self._decay(lambda_b, "lambda_b", least=0)
         self.tau = math.sqrt(self.lambda_W) * math.sqrt(self.lambda_H)
+        self.rho = math.sqrt(math.sqrt(self.lambda_H / self.lambda_W))
         self.threads = None if threads is None else checked_threads(threads, "threads")
         check.addressable(2 * self.K * self.d, self.dtype, f"K = {self.K} and d = {self.d}")
-        self.counts = check.class_counts(n, self.K)
-        self.N = int(self.counts.sum())
-        self.M = self.K if self.collapse_classes else self.N
-        self.size = (self.K + self.M) * self.d + (self.K if self.bias else 0)
-        check.addressable(self.size, self.dtype, f"K = {self.K}, d = {self.d} and M = {self.M}")
 
-        classes = np.arange(self.K, dtype=np.int64)
-        self._labels = classes if self.collapse_classes else np.repeat(classes, self.counts)
-        self._samples = self.counts.astype(np.float64) if self.collapse_classes else np.ones(self.N)  # of a row of H
-        samples_per_row = self._samples.astype(self.dtype)
-        problem = core.Problem64 if self.dtype == np.float64 else core.Problem32
-        self._problem = problem(
+    def _check_size(self, M: int) -> None:
+        size = (self.K + M) * self.d + self.K * self.bias
+        check.addressable(size, self.dtype, f"K = {self.K}, d = {self.d} and M = {M}")
+
+    def _set_rows(self, rows: Rows, N: float) -> None:
+        self.data, self.N, self.M = rows, N, rows.M
+        self.layout = Layout(self.K, self.M, self.d, self.bias)
+        self.size = self.layout.size
+        self._problem = rows.compiled(
+            self.loss_function,
             self.K,
             self.d,
-            labels=self._labels,
-            weights=samples_per_row / self.N,
-            scales=np.ones(self.M, self.dtype),
-            ridges=samples_per_row * self.lambda_H,
-            loss=self.loss_function.name,
-            label_smoothing=self.loss_function.label_smoothing,
+            scales=np.ones(self.M),
+            ridges=rows.ridges * self.lambda_H,
             lambda_W=self.lambda_W,
             lambda_b=self.lambda_b,
             bias=self.bias,
+            dtype=self.dtype,
         )
         self._inline = self.K * self.d * self.M <= core.small_product
 
@@ -160,13 +179,15 @@ class UFM:
     def __reduce__(self) -> tuple[Any, ...]:
         options: dict[str, Any] = {
             "loss": self.loss_function, "lambda_W": self.lambda_W, "lambda_H": self.lambda_H,
-            "lambda_b": self.lambda_b, "bias": self.bias, "collapse": self.collapse_classes,
-            "dtype": self.dtype.name, "threads": self.threads,
+            "lambda_b": self.lambda_b, "bias": self.bias, "dtype": self.dtype.name, "threads": self.threads,
         }  # fmt: skip
-        return partial(UFM, **options), (self.K, self.d, self.counts)
+        if self.counts is None:
+            return partial(rows_model, **options), (self.K, self.d, self.data)
+        return partial(UFM, **options, collapse=self.collapse_classes), (self.K, self.d, self.counts)
 
     def __repr__(self) -> str:
-        least, most = self.counts.min(), self.counts.max()
+        samples = self.data.ridges if self.counts is None else self.counts
+        least, most = samples.min(), samples.max()
         n = f"{least}" if least == most else f"{least}..{most}"
         return (
             f"UFM(K={self.K}, d={self.d}, n={n}, loss={self.loss_function}, lambda_W={self.lambda_W:g}, "
@@ -256,7 +277,8 @@ class UFM:
         """
         from .hessian import HessianOperator
 
-        return HessianOperator(self, p, memory)
+        x = self.pack(p)
+        return HessianOperator(self.dtype, self.layout, self._problem, self._run, x, memory)
 
     def fun(self, x: ArrayLike) -> float:
         """Evaluate f at the packed point x, as scipy.optimize wants it.
@@ -298,21 +320,14 @@ class UFM:
 
     def pack(self, p: Point) -> NDArray[Any]:
         """Copy a point into one vector of length `size`: W, H and, where there is a bias, b, in C order."""
-        W, H, b = self._checked(p, self.M)
-        return np.concatenate([W.ravel(), H.ravel(), b] if self.bias else [W.ravel(), H.ravel()])
+        return self.layout.pack(*checked_point(self, p, self.M))
 
     def unpack(self, x: ArrayLike) -> Point:
         """Return the point whose arrays are views of the packed x (b is a new array of zeros without bias).
 
         They are views of a copy where x is not a contiguous array of the model's dtype; errors as in `fun`.
         """
-        x = self._packed(x, "x")
-        end_W, end_H = self.K * self.d, (self.K + self.M) * self.d
-        return Point(
-            x[:end_W].reshape(self.K, self.d),
-            x[end_W:end_H].reshape(self.M, self.d),
-            x[end_H:] if self.bias else np.zeros(self.K, self.dtype),
-        )
+        return Point(*self.layout.unpack(self._packed(x, "x")))
 
     def random_point(self, seed: int | np.random.Generator = 0, scale: float | None = None) -> Point:
         """Draw a point with independent normal entries.
@@ -335,10 +350,9 @@ class UFM:
         generator = np.random.default_rng(seed)
         W, H, b = (generator.standard_normal(shape) for shape in ((self.K, self.d), (self.M, self.d), self.K))
         if scale is None:
-            rho = (self.lambda_H / self.lambda_W) ** 0.25
-            root = np.sqrt(self.counts if self.collapse_classes else np.repeat(self.counts, self.counts))
+            root = np.sqrt(self.data.ridges if self.collapse_classes else np.repeat(self.counts, self.counts))
             spread = 0.3 / math.sqrt(self.K)
-            W, H, b = spread * rho * W, spread / rho * H / root[:, None], spread * b
+            W, H, b = spread * self.rho * W, spread / self.rho * H / root[:, None], spread * b
         else:
             spread = check.real_number(scale, "scale", least=0, below=float(np.finfo(self.dtype).max))
             with np.errstate(over="ignore"):
@@ -362,36 +376,76 @@ class UFM:
         Point
             With K rows in H.
         """
-        W, H, b = self._checked(p, self.N)
+        W, H, b = checked_point(self, p, self.N)
         starts = np.concatenate([[0], np.cumsum(self.counts)[:-1]])
         means = np.add.reduceat(H, starts, axis=0, dtype=np.float64) / self.counts[:, None]
         return Point(W, means.astype(self.dtype), b)
 
     def expand(self, p: Point) -> Point:
         """Give every sample its class's feature: K rows in H become N, class by class; f does not change."""
-        W, H, b = self._checked(p, self.K)
+        W, H, b = checked_point(self, p, self.K)
         return Point(W, np.repeat(H, self.counts, axis=0), b)
 
-    def _in_double(self, *, collapse: bool, d: int | None = None) -> UFM:
-        """Return the same model in float64, on class means or with a row a sample; with d features, if given."""
-        return UFM(
-            self.K, self.d if d is None else d, self.counts, loss=self.loss_function, lambda_W=self.lambda_W,
-            lambda_H=self.lambda_H, lambda_b=self.lambda_b, bias=self.bias, collapse=collapse, threads=self.threads,
-        )  # fmt: skip
 
-    def _checked(self, p: Point, rows: int) -> Point:
-        """Return p if it is a point of the model's dtype with so many features, otherwise raise."""
-        if len(p) != 3:
-            raise ValueError(f"a point has three parts (W, H, b), not {len(p)}")
-        for name, array, shape in zip("WHb", p, ((self.K, self.d), (rows, self.d), (self.K,)), strict=True):
-            check.refuse_masked(array, name)
-            if not isinstance(array, np.ndarray) or array.dtype != self.dtype:
-                kind = f"dtype {array.dtype}" if isinstance(array, np.ndarray) else type(array).__name__
-                raise TypeError(f"{name} must be a {self.dtype} array, not {kind}")
-            if array.shape != shape:
-                raise ValueError(f"{name} must have shape {shape}, not {array.shape}")
-            if not np.isfinite(array).all():
-                raise ValueError(f"{name} must be finite, but holds a NaN or an infinity")
-        if not self.bias and p[2].any():
-            raise ValueError("b must be zeros in a model without bias")
-        return Point(*map(np.asarray, p))
+def rows_model(
+    K: int,
+    d: int,
+    rows: Rows,
+    *,
+    loss: str | Loss = "cross_entropy",
+    lambda_W: float,
+    lambda_H: float,
+    lambda_b: float = 0.0,
+    bias: bool = True,
+    dtype: DTypeLike = "float64",
+    threads: int | None = None,
+) -> UFM:
+    """Return a model of rows of any kind; it has no class counts, and N is the sum of the rows' ridges."""
+    ufm = UFM.__new__(UFM)
+    ufm._set_options(K, d, loss, (lambda_W, lambda_H, lambda_b), bias, dtype, threads)
+    ufm.collapse_classes, ufm.counts = True, None
+    ufm._check_size(rows.M)
+    ufm._set_rows(rows, float(rows.ridges.sum()))
+    return ufm
+
+
+def in_double(ufm: UFM, *, collapse: bool, d: int | None = None) -> UFM:
+    """Return the same model in float64, on class means or with a row a sample; with d features, if given."""
+    options: dict[str, Any] = {
+        "loss": ufm.loss_function, "lambda_W": ufm.lambda_W, "lambda_H": ufm.lambda_H, "lambda_b": ufm.lambda_b,
+        "bias": ufm.bias, "threads": ufm.threads,
+    }  # fmt: skip
+    d = ufm.d if d is None else d
+    if ufm.counts is None:
+        return rows_model(ufm.K, d, ufm.data, **options)
+    return UFM(ufm.K, d, ufm.counts, **options, collapse=collapse)
+
+
+def checked_point(ufm: UFM, p: Point, rows: int) -> Point:
+    """Return p if it is a point of the model's dtype with so many features, otherwise raise."""
+    if len(p) != 3:
+        raise ValueError(f"a point has three parts (W, H, b), not {len(p)}")
+    for name, array, shape in zip("WHb", p, ((ufm.K, ufm.d), (rows, ufm.d), (ufm.K,)), strict=True):
+        check.refuse_masked(array, name)
+        if not isinstance(array, np.ndarray) or array.dtype != ufm.dtype:
+            kind = f"dtype {array.dtype}" if isinstance(array, np.ndarray) else type(array).__name__
+            raise TypeError(f"{name} must be a {ufm.dtype} array, not {kind}")
+        if array.shape != shape:
+            raise ValueError(f"{name} must have shape {shape}, not {array.shape}")
+        if not np.isfinite(array).all():
+            raise ValueError(f"{name} must be finite, but holds a NaN or an infinity")
+    if not ufm.bias and p[2].any():
+        raise ValueError("b must be zeros in a model without bias")
+    return Point(*map(np.asarray, p))
+
+
+def gradient_gram(ufm: UFM, p: Point) -> NDArray[Any]:
+    """Return G^T G (K, K) of the gradient matrix G (M, K), without forming G."""
+    gram: NDArray[Any] = ufm._run(ufm._problem.gradient_gram, *p)
+    return gram
+
+
+def gradient_product(ufm: UFM, p: Point, X: NDArray[Any]) -> NDArray[Any]:
+    """Return G X for a C-contiguous X (K, columns), without forming G."""
+    product: NDArray[Any] = ufm._run(ufm._problem.gradient_product, *p, X)
+    return product

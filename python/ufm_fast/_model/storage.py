@@ -12,8 +12,8 @@ import numpy as np
 
 from .._io.files import read_archive, reading, write_file
 from .._runtime.threads import checked_threads
-from .losses import CrossEntropy
-from .model import UFM, Point
+from .losses import describe_loss, described_loss
+from .model import UFM, Point, checked_point
 
 
 def describe_ufm(ufm: UFM) -> dict[str, Any]:
@@ -22,8 +22,7 @@ def describe_ufm(ufm: UFM) -> dict[str, Any]:
         "K": ufm.K,
         "d": ufm.d,
         "n": ufm.counts.tolist(),
-        "loss": ufm.loss_function.name,
-        "label_smoothing": ufm.loss_function.label_smoothing,
+        **describe_loss(ufm.loss_function),
         "lambda_W": ufm.lambda_W,
         "lambda_H": ufm.lambda_H,
         "lambda_b": ufm.lambda_b,
@@ -41,14 +40,12 @@ def described_ufm(description: Mapping[str, Any], *, threads: int | None = None)
     ValueError, TypeError
         If a key is missing, or the model rejects a value.
     """
-    keys = "K", "d", "n", "loss", "label_smoothing", "lambda_W", "lambda_H", "lambda_b", "bias", "collapse", "dtype"
+    keys = "K", "d", "n", "loss", "lambda_W", "lambda_H", "lambda_b", "bias", "collapse", "dtype"
     missing = [key for key in keys if key not in description]
     if missing:
         raise ValueError(f"the description of the model lacks {', '.join(missing)}")
     values = {key: description[key] for key in keys}
-    smoothing = values.pop("label_smoothing")
-    if values["loss"] == CrossEntropy.name:
-        values["loss"] = CrossEntropy(smoothing)
+    values["loss"] = described_loss(description)
     return UFM(**values, threads=threads)
 
 
@@ -71,7 +68,7 @@ def save_point(path: str | os.PathLike[str], ufm: UFM, p: Point) -> None:
     OSError
         If the file cannot be written.
     """
-    arrays = ufm._checked(p, ufm.M)._asdict()
+    arrays = checked_point(ufm, p, ufm.M)._asdict()
     config = json.dumps(describe_ufm(ufm))
     write_file(Path(path), lambda stream: np.savez_compressed(stream, **arrays, counts=ufm.counts, config=config))
 
@@ -103,4 +100,4 @@ def load_point(path: str | os.PathLike[str], *, threads: int | None = None) -> t
     with reading(path):
         config = json.loads(str(arrays["config"]))
         ufm = described_ufm(config if isinstance(config, dict) else {}, threads=threads)
-        return ufm, ufm._checked(Point(*(np.ascontiguousarray(arrays[name]) for name in "WHb")), ufm.M)
+        return ufm, checked_point(ufm, Point(*(np.ascontiguousarray(arrays[name]) for name in "WHb")), ufm.M)

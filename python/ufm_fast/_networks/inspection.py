@@ -15,8 +15,8 @@ from .._certify.certificate import certify
 from .._curvature.critical import CriticalPoint, classify
 from .._model.losses import Loss, as_loss
 from .._model.model import UFM, Point
+from .._model.rows import Rows
 from .._optimize.global_minimum import global_minimum
-from .._runtime import core
 from .._runtime.arguments import choice, flag, real_number
 from .._runtime.blas import single_threaded_blas
 from .._runtime.threads import get_num_threads
@@ -286,11 +286,9 @@ class _Gradient:
         if not len(H):
             return
         ones = np.ones(len(H))
-        problem = core.Problem64(
-            self.W.shape[0], self.W.shape[1], labels=rows, weights=ones / self.N, scales=ones, ridges=0 * ones,
-            loss=self._loss.name, label_smoothing=self._loss.label_smoothing, lambda_W=0.0, lambda_b=0.0,
-            bias=self.has_bias,
-        )  # fmt: skip
+        problem = Rows(rows, ones / self.N, ones).compiled(
+            self._loss, *self.W.shape, scales=ones, ridges=0 * ones, lambda_W=0.0, lambda_b=0.0, bias=self.has_bias
+        )
         with single_threaded_blas():
             value, to_W, to_H, to_b = problem.loss_and_grad(self._classifier, H, self.b, self.threads)
             self.gram += problem.gradient_gram(self._classifier, H, self.b, self.threads)

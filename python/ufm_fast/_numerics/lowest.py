@@ -7,7 +7,7 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from .newton import Array
+from .._runtime.arrays import Array
 
 _DENSE = 400  # coordinates up to which a dense decomposition takes no longer than a search for one pair
 _CHECK = 5  # the products of a search over those of a check

@@ -8,14 +8,12 @@ from __future__ import annotations
 
 import math
 from functools import partial
-from typing import Protocol, TypeAlias
+from typing import Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
+from .._runtime.arrays import Array
 from .quasi_newton import Memory, line_search
-
-Array: TypeAlias = NDArray[np.float64]
 
 _ROUNDING = 10 * float(np.finfo(float).eps)
 _INNER_STEPS = 500

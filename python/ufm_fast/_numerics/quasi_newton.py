@@ -6,11 +6,10 @@ from collections.abc import Callable
 from typing import TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 
 from .._runtime import core
+from .._runtime.arrays import Array
 
-Array = NDArray[np.float64]
 _T = TypeVar("_T")
 
 _TRIALS = 40
@@ -79,15 +78,15 @@ class Memory:
         self._s_y[:, count] = products[: count + 1, 1]
         self._s_y = self._s_y[first:, first:]
 
-    def carried(self) -> dict[str, Array]:
-        """The pairs and their inner products, as arrays by name, to `restore` at the same point."""
+    def saved(self) -> dict[str, Array]:
+        """Return the pairs and their inner products, as arrays by name, to `restore` at the same point."""
         pairs = {f"{name}{i}": v for name, vectors in (("s", self.s), ("y", self.y)) for i, v in enumerate(vectors)}
         return {**pairs, "s_gradient": self._s_gradient, "s_y": self._s_y}
 
-    def restore(self, carried: dict[str, Array]) -> None:
-        """Undo `carried`."""
-        self._s_gradient, self._s_y = carried["s_gradient"], carried["s_y"]
-        self.s, self.y = ([carried[f"{name}{i}"] for i in range(len(self._s_y))] for name in "sy")
+    def restore(self, saved: dict[str, Array]) -> None:
+        """Undo `saved`."""
+        self._s_gradient, self._s_y = saved["s_gradient"], saved["s_y"]
+        self.s, self.y = ([saved[f"{name}{i}"] for i in range(len(self._s_y))] for name in "sy")
 
     def direction(self, apply: Callable[[Array], Array]) -> tuple[Array, float]:
         """Return minus the inverse Hessian times the gradient, and its inner product with the gradient.

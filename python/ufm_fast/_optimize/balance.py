@@ -18,23 +18,23 @@ def rebalance(objective: Objective, state: State, least: float, aligned: bool) -
     very slowly where tau is small beside the curvature of the loss. The factors are turned so as to stay near the old
     ones or, aligned (which takes K columns), so that column k belongs to class k: A and B as near symmetric as may be.
     """
-    q = objective.q
-    if objective.run.exhausted:
+    problem = objective.problem
+    if objective.work.exhausted:
         return None
-    times = partial(product, threads=q.workers)
-    (QA, RA), (QB, RB) = concurrently([partial(np.linalg.qr, X) for X in (state.A, state.B)], min(2, q.workers))
+    times = partial(product, threads=problem.workers)
+    (QA, RA), (QB, RB) = concurrently([partial(np.linalg.qr, X) for X in (state.A, state.B)], min(2, problem.workers))
     U, s, Vt = np.linalg.svd(times(RB, RA.T))
     rank = s.size
-    objective.run.charge(24 * (rank / q.K) ** 2, rank)
-    penalty = 0.5 * q.tau * (q.square(state.A) + q.square(state.B))
-    if penalty - q.tau * s.sum() <= least:
+    objective.work.charge(24 * (rank / problem.K) ** 2, rank)
+    penalty = 0.5 * problem.tau * (problem.square(state.A) + problem.square(state.B))
+    if penalty - problem.tau * s.sum() <= least:
         return None
     U, Vt, root = times(QB, U), times(Vt, QA.T), np.sqrt(s)[:, None]
     if aligned:
-        toward = np.pad(U.T + Vt, ((0, 0), (0, objective.columns - q.K)))
+        toward = np.pad(U.T + Vt, ((0, 0), (0, objective.columns - problem.K)))
     else:
         toward = root * (times(Vt, state.A) + times(U.T, state.B))
     left, _, right = np.linalg.svd(toward, full_matrices=False)
     turned = root * times(left, right)
-    objective.run.charge(22 * (rank / q.K) ** 2, rank)
+    objective.work.charge(22 * (rank / problem.K) ** 2, rank)
     return objective.at(times(Vt.T, turned), times(U, turned), state.b)

@@ -2,36 +2,42 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from .._certify.certificate import certified_gap
-from .._certify.dual import Dual
-from .._model.canonical import ClassProblem
+from .._certify.duals import dual_of
+from .._model.canonical import CanonicalProblem
 from .objective import Objective, State
-from .run import Run
+
+_SAVED: dict[str, type] = {"threshold": float, "proximal": bool, "gap": float, "lower_bound": float}
 
 
 class Bounds:
     """The best certified lower bound so far, computed when it may certify the tolerance.
 
     The predicted decrease of a quasi-Newton step tracks the certified gap, so the first bound waits until it is below
-    `first` (relative to the loss), and a miss moves the threshold down in proportion. For cross-entropy the
+    `first` (relative to the loss), and a miss moves the threshold down in proportion. Where the dual is one for it, the
     Newton-Schulz bound (two products) is used until it falls behind, which it does where the optimum is rank deficient;
-    from then on, and for the other losses, the proximal bound (one eigendecomposition).
+    from then on, and for the other losses, the proximal bound (one eigendecomposition). `known` is a bound from before.
     """
 
-    def __init__(self, q: ClassProblem, tol: float, run: Run, first: float) -> None:
-        self.tol, self.run, self.first = tol, run, first
-        self.dual = Dual(q)
+    def __init__(self, problem: CanonicalProblem, tol: float, known: float, first: float) -> None:
+        self.tol, self.first = tol, first
+        self.lower_bound = known
+        self.dual = dual_of(problem)
         self.threshold = first
-        self.proximal = q.loss.name != "cross_entropy" or q.loss.label_smoothing > 0
+        self.proximal = not self.dual.follows_newton_schulz
         self.gap = np.inf  # relative, at the last check
 
     @property
     def certified(self) -> bool:
+        """Whether the last check certified the tolerance."""
         return bool(self.gap <= self.tol)
 
     def due(self, state: State, decrease: float) -> bool:
+        """Whether it is time for a bound, with the decrease that the local model promises."""
         return decrease <= self.threshold * abs(state.loss)
 
     def restart(self) -> None:
@@ -46,9 +52,9 @@ class Bounds:
         """Polish the state, which never raises its loss; bound the minimum there; choose when to look again."""
         dual, relative = self.dual, decrease / abs(state.loss)
         before = dual.products
-        state = objective.polished(state, dual)
-        rounding = objective.q.rounding(state.A, state.B, state.b, state.loss)
-        self._raise(self.run.lower_bound, state.loss, rounding)
+        state = objective.polished(state)
+        rounding = objective.problem.rounding(state.A, state.B, state.b, state.loss)
+        self._raise(self.lower_bound, state.loss, rounding)
         if not (self.certified or self.proximal):
             self._raise(dual.newton_schulz_bound(state.G), state.loss, rounding)
             self.proximal = relative <= self.tol and self.gap > max(self.tol, 10 * relative)
@@ -56,9 +62,18 @@ class Bounds:
             self._raise(dual.prox_bound(state.Z, state.G), state.loss, rounding)
         if not self.certified:
             self.threshold = relative * min(0.5, max(0.1, 1.5 * self.tol / self.gap))
-        self.run.charge(dual.products - before, objective.q.K)
+        objective.work.charge(dual.products - before, objective.problem.K)
         return state
 
+    def saved(self) -> dict[str, Any]:
+        """Return what a checkpoint holds."""
+        return {name: getattr(self, name) for name in _SAVED}
+
+    def restore(self, saved: dict[str, Any]) -> None:
+        """Undo `saved`."""
+        for name, kind in _SAVED.items():
+            setattr(self, name, kind(saved[name]))
+
     def _raise(self, bound: float, loss: float, rounding: float) -> None:
-        self.run.lower_bound = max(self.run.lower_bound, bound)
-        self.gap = certified_gap(loss, rounding, self.run.lower_bound) / loss
+        self.lower_bound = max(self.lower_bound, bound)
+        self.gap = certified_gap(loss, rounding, self.lower_bound) / loss

@@ -7,7 +7,9 @@ import warnings
 import numpy as np
 
 from .._curvature.eigenpairs import lowest_eigenpairs
-from .._model.canonical import ClassProblem
+from .._model.canonical import CanonicalProblem
+from .._model.facts import curvature_unit
+from .._model.model import in_double
 from .._runtime.warnings import ConvergenceWarning
 from .objective import Objective, State
 
@@ -22,24 +24,23 @@ def escape_by_curvature(objective: Objective, state: State) -> State | None:
     For widths at which the theory leaves strict saddles of full rank and local minima. The direction is the lowest
     eigenvector of the Hessian, or what the eigen-solver has on the way to it: any negative Ritz value will do.
     """
-    q, run = objective.q, objective.run
-    ufm = q.ufm._in_double(collapse=True)
-    means = ClassProblem(ufm)
+    problem, work = objective.problem, objective.work
+    ufm = in_double(problem.ufm, collapse=True)
+    means = CanonicalProblem(ufm)
     p = means.point(state.A, state.B, state.b)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
         found = lowest_eigenpairs(ufm, p, tol=1e-5, deflate=True, max_products=_PRODUCTS)
-    run.charge(6 * found.products, objective.columns)
+    work.charge(6 * found.products, objective.columns)
     curvature, v = float(found.eigenvalues[0]), found.vectors[0]
-    unit = 2 * ufm.lambda_W * ufm.lambda_H / (ufm.lambda_W + ufm.lambda_H)
-    if curvature >= -_NEGATIVE * unit:
+    if curvature >= -_NEGATIVE * curvature_unit(ufm):
         return None
     VA, VB, vb = means.coordinates(v)
     best = None
     for sign in (1.0, -1.0):
         step = sign * max(1.0, float(np.sqrt(np.sum(state.A**2) + np.sum(state.B**2))))
         for _ in range(_HALVINGS):
-            if run.exhausted:
+            if work.exhausted:
                 break
             new = objective.at(state.A + step * VA, state.B + step * VB, state.b + step * vb)
             if new.loss <= state.loss + 0.25 * curvature * step**2:
@@ -47,5 +48,5 @@ def escape_by_curvature(objective: Objective, state: State) -> State | None:
                 break
             step /= 2
     if best is not None:
-        run.escapes += 1
+        work.escapes += 1
     return best

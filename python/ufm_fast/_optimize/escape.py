@@ -4,10 +4,10 @@ Let a be a common null vector of A and B and (u, v) singular vectors of the grad
 Moving B by -sqrt(r) u a^T and A by +sqrt(r) v a^T changes Z = B A^T by exactly -r u v^T and the penalty by exactly
 tau r, so the loss along r is convex with slope tau - sigma at 0. Orthonormal null vectors serve several pairs at once.
 
-How much of each? Squared error curves equally in all directions, so in proportion to the excess sigma - tau.
-Cross-entropy saturates, so that the logits Z_k / sqrt(n_k) change by the same size with each pair. The excess can be
-1000 times smaller for classes that the saddle already tells apart, but in the wrong geometry (as opposite vectors,
-say), and a pair left with little is where the descent then stays.
+How much of each? Squared error curves equally in all directions, so in proportion to the excess sigma - tau. Where
+the loss saturates, as cross-entropy does, so that the logits Z_k / sqrt(n_k) change by the same size with each pair.
+The excess can be 1000 times smaller for classes that the saddle already tells apart, but in the wrong geometry (as
+opposite vectors, say), and a pair left with little is where the descent then stays.
 """
 
 from __future__ import annotations
@@ -15,9 +15,10 @@ from __future__ import annotations
 import numpy as np
 
 from .._certify.dual import EIGH_PRODUCTS
-from .._model.canonical import ClassProblem
+from .._model.canonical import CanonicalProblem
+from .._runtime.arrays import Array
 from .._runtime.blas import gram, product
-from .objective import Array, Objective, State
+from .objective import Objective, State
 
 _ROUNDING = 1e-6  # of the largest excess: at a saddle of rank r, r singular values of G are tau
 _EMPTY = 1e-4  # of what an escape puts into a direction
@@ -29,36 +30,28 @@ def null_basis(A: Array, B: Array, content: float, threads: int) -> Array:
     return vectors[:, squares <= content]
 
 
-def descent_pairs(q: ClassProblem, G: Array) -> tuple[Array, Array, Array]:
+def descent_pairs(problem: CanonicalProblem, G: Array) -> tuple[Array, Array, Array]:
     """Singular vectors (columns of U and V) of G with singular values sigma above tau, and sigma - tau, descending.
 
     From the eigenvectors of G^T G: an error of a few u |G|^2 in the squares is nothing beside the least excess that
     counts.
     """
-    squares, V = np.linalg.eigh(gram(G, q.workers))
+    squares, V = np.linalg.eigh(gram(G, problem.workers))
     sigma = np.sqrt(np.maximum(squares[::-1], 0))
-    excess = sigma - q.tau
+    excess = sigma - problem.tau
     count = int((excess > max(0.0, _ROUNDING * excess[0])).sum())
     V = np.ascontiguousarray(V[:, ::-1][:, :count])
-    return product(G, V, q.workers) / sigma[:count], V, excess[:count]
+    return product(G, V, problem.workers) / sigma[:count], V, excess[:count]
 
 
-def curvature_along(q: ClassProblem, G: Array, dZ: Array) -> float:
-    """Second derivative of the data term at the gradient matrix G along dZ."""
-    if q.loss.name == "mse":
-        return float(np.vdot(dZ, dZ)) / q.N
-    P = q.probabilities(G)
-    return float(((P * dZ**2).sum(1) - (P * dZ).sum(1) ** 2).sum()) / q.N
-
-
-def convex_step(q: ClassProblem, Z: Array, b: Array, dZ: Array, slope: float) -> float:
+def convex_step(problem: CanonicalProblem, Z: Array, b: Array, dZ: Array, slope: float) -> float:
     """argmin over r >= 0 of data term(Z + r dZ, b) + slope r: safeguarded Newton, elementwise work only."""
     r, low, high = 0.0, 0.0, np.inf
     for _ in range(60):
-        _, G, _ = q.data_term(Z + r * dZ, b)
+        _, G, _ = problem.data_term(Z + r * dZ, b)
         derivative = float(np.vdot(G, dZ)) + slope
         low, high = (r, high) if derivative < 0 else (low, r)
-        curvature = curvature_along(q, G, dZ)
+        curvature = problem.curvature_along(G, dZ)
         new = r - derivative / curvature if curvature > 0 else np.inf
         if not low < new < high:
             new = 0.5 * (low + high) if np.isfinite(high) else max(2 * low, 1e-300)
@@ -75,30 +68,30 @@ def escape(objective: Objective, state: State, decrease: float) -> State | None:
     `decrease` is what the local quadratic model promises. Directions of the feature space whose content is negligible
     beside what the escape puts there count as null, and are emptied first.
     """
-    q, run = objective.q, objective.run
-    U, V, excess = descent_pairs(q, state.G)
-    run.charge(EIGH_PRODUCTS + 2, q.K)
+    problem, work = objective.problem, objective.work
+    U, V, excess = descent_pairs(problem, state.G)
+    work.charge(EIGH_PRODUCTS + 2, problem.K)
     if excess.size == 0:
         return None
-    shares = excess if q.loss.name == "mse" else np.linalg.norm(q.root[:, None] * U, axis=0)
-    ceiling = curvature_along(q, state.G, product(U * shares, V.T, q.workers))
-    reach = excess @ shares / ceiling if ceiling > 0 else q.N
-    null = null_basis(state.A, state.B, _EMPTY * reach * shares.max(), q.workers)
-    run.charge(8 * objective.columns / q.K, objective.columns)
+    shares = np.linalg.norm(problem.root[:, None] * U, axis=0) if problem.loss.saturates else excess
+    ceiling = problem.curvature_along(state.G, product(U * shares, V.T, problem.workers))
+    reach = excess @ shares / ceiling if ceiling > 0 else 1 / problem.largest_ratio
+    null = null_basis(state.A, state.B, _EMPTY * reach * shares.max(), problem.workers)
+    work.charge(8 * objective.columns / problem.K, objective.columns)
     count = min(excess.size, null.shape[1])
     if count == 0:
         return None
     null, U, V = (np.ascontiguousarray(X[:, :count]) for X in (null, U, V))
     shares = shares[:count]
-    A, B = (X - product(product(X, null, q.workers), null.T, q.workers) for X in (state.A, state.B))
-    Z, dZ = product(B, A.T, q.workers), product(U * -shares, V.T, q.workers)
-    r = convex_step(q, Z, state.b, dZ, q.tau * shares.sum())
-    run.charge(1, objective.columns)
+    A, B = (X - product(product(X, null, problem.workers), null.T, problem.workers) for X in (state.A, state.B))
+    Z, dZ = product(B, A.T, problem.workers), product(U * -shares, V.T, problem.workers)
+    r = convex_step(problem, Z, state.b, dZ, problem.tau * shares.sum())
+    work.charge(1, objective.columns)
     content = np.sqrt(r * shares)
-    A += product(V * content, null.T, q.workers)
-    B -= product(U * content, null.T, q.workers)
+    A += product(V * content, null.T, problem.workers)
+    B -= product(U * content, null.T, problem.workers)
     new = objective.at(A, B, state.b)
     if new.loss >= state.loss - 10 * decrease - 1e-14 * abs(state.loss):
         return None
-    run.escapes += 1
+    work.escapes += 1
     return new

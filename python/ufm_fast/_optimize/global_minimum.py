@@ -8,7 +8,7 @@ from functools import cached_property
 from .._certify.certificate import Certificate, certify
 from .._exact.closed_form import closed_form
 from .._exact.symmetry import SymmetricPoint, symmetric_minimum
-from .._model.canonical import ClassProblem
+from .._model.canonical import CanonicalProblem
 from .._model.model import UFM, Point
 from .._runtime.blas import single_threaded_blas
 from .minimize import minimize
@@ -79,7 +79,7 @@ def global_minimum(ufm: UFM) -> Solution:
         return Solution(certificate.loss, "closed_form" if explicit else "symmetry_reduction", certificate, symmetric)
     exact = closed_form(ufm)
     if exact is not None:
-        point = ClassProblem(ufm).point(exact.A, exact.B, exact.b)
+        point = CanonicalProblem(ufm).point(exact.A, exact.B, exact.b)
         return Solution(exact.value, "closed_form", certify(ufm, point), point)
     result = minimize(ufm, tol=1e-10)
     return Solution(result.fun, "optimizer", result.certificate, result.point)

@@ -16,31 +16,32 @@ from numpy.typing import NDArray
 from scipy.interpolate import PchipInterpolator
 
 from .._exact.symmetric_problem import SymmetricProblem, Types, aligned_factors
-from .._model.canonical import ClassProblem
+from .._model.canonical import CanonicalProblem
 from .._numerics.newton import newton
+from .._runtime.arrays import Array
 from .._runtime.threads import concurrently
-from .objective import Array
 
 GROUPS = 32
 _TOLERANCE, _STEPS = 1e-6, 50  # of Newton's method
 
 
-def grouped_factors(q: ClassProblem) -> tuple[Array, Array, Array, float]:
+def grouped_factors(problem: CanonicalProblem) -> tuple[Array, Array, Array, float]:
     """Return A and B (K, K) in the class-aligned gauge, b, and the cost in products of K x K matrices."""
-    samples, kind = np.unique(q.counts, return_inverse=True)
+    counts = problem.rows.ridges
+    samples, kind = np.unique(counts, return_inverse=True)
     group = _groups(samples, np.bincount(kind))[kind]
     M = np.bincount(group).astype(float)
-    mean = np.bincount(group, q.counts) / M
-    problem = SymmetricProblem(
+    mean = np.bincount(group, counts) / M
+    reduced = SymmetricProblem(
         Types(mean, M, np.ones_like(M)),
-        tau=q.tau,
-        smoothing=q.loss.label_smoothing,
-        lambda_b=q.lambda_b,
-        bias=q.bias,
+        tau=problem.tau,
+        smoothing=problem.loss.parameters["label_smoothing"],
+        lambda_b=problem.lambda_b,
+        bias=problem.bias,
     )
-    x, _ = newton(problem, problem.start(), _TOLERANCE, _STEPS)
-    a, *factors, b = problem.split(x)
-    contrast = np.sqrt(problem.contrasts(a))
+    x, _ = newton(reduced, reduced.start(), _TOLERANCE, _STEPS)
+    a, *factors, b = reduced.split(x)
+    contrast = np.sqrt(reduced.contrasts(a))
 
     def to_classes(values: Array) -> Array:
         return _interpolated(np.log(mean), values, np.log(samples))[kind]
@@ -50,12 +51,12 @@ def grouped_factors(q: ClassProblem) -> tuple[Array, Array, Array, float]:
         own = others.diagonal() + contrast * (1 - 1 / M)
         np.fill_diagonal(others, np.where(M > 1, others.diagonal() - contrast / M, _beside_diagonal(others)))
         full = to_classes(np.ascontiguousarray(to_classes(others).T)).T.copy()
-        full[np.diag_indices(q.K)] += to_classes(own - others.diagonal())
+        full[np.diag_indices(problem.K)] += to_classes(own - others.diagonal())
         return full
 
     parts = aligned_factors(factors[1] @ factors[0].T)
-    A, B = concurrently([partial(expanded, part) for part in parts], min(2, q.workers))
-    cost = problem.products * (problem.m / q.K) ** 3
+    A, B = concurrently([partial(expanded, part) for part in parts], min(2, problem.workers))
+    cost = reduced.products * (reduced.m / problem.K) ** 3
     return A, B, to_classes(b / np.sqrt(M)), cost
 
 

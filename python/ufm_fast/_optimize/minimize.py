@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 import os
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,17 +13,21 @@ from numpy.typing import ArrayLike
 from scipy.optimize import OptimizeResult
 
 from .._certify.certificate import Certificate, certificate_of, certify
-from .._certify.dual import Dual
-from .._model.canonical import ClassProblem
-from .._model.model import UFM, Point
+from .._certify.dual import NORM_PRODUCTS
+from .._certify.duals import require_dual
+from .._certify.linearization import leading_singular_pair
+from .._model.canonical import CanonicalProblem
+from .._model.model import UFM, Point, checked_point
 from .._runtime.arguments import real_number, whole_number
 from .._runtime.blas import product, single_threaded_blas
-from .._runtime.warnings import ConvergenceWarning
+from .._runtime.warnings import warn
 from .checkpoint import Checkpoint, describe_run
-from .descend import descend_from
 from .lbfgs import CERTIFIED, LIMIT, STALLED
-from .run import Callback, End, Run
-from .solve import solve
+from .own_start import minimize_near_minimum
+from .record import Callback, Run
+from .stages import stages_of
+from .start import has_start
+from .work import Work
 
 CALLBACK = 3
 
@@ -111,30 +114,37 @@ def minimize(
     -----
     Memory: a few K x K and about 30 K x d arrays of double precision. Each evaluation takes three products.
     """
-    tol = checked_tolerance(tol, ufm.K)
+    tol = checked_tolerance(tol, max(ufm.K, ufm.data.M if ufm.counts is None else 0))
     max_evaluations = 10_000 if max_evaluations is None else whole_number(max_evaluations, "max_evaluations", 1)
     seed, restarts = whole_number(seed, "seed", 0), whole_number(restarts, "restarts", 0)
-    start = None if x0 is None else ufm._checked(x0 if isinstance(x0, Point) else ufm.unpack(x0), ufm.M)
+    require_dual(ufm)
+    start = None if x0 is None else checked_point(ufm, x0 if isinstance(x0, Point) else ufm.unpack(x0), ufm.M)
     file = None
     if checkpoint is not None:
         file = Checkpoint(Path(checkpoint), describe_run(ufm, start, tol=tol, seed=seed, restarts=restarts))
-    q = ClassProblem(ufm)
-    run = Run(q, _adapted(ufm, callback), max_evaluations, file)
+    problem = CanonicalProblem(ufm)
+    run = Run(problem, tol, Work(ufm.K, ufm.d, max_evaluations), _adapted(ufm, callback), file)
+    stages, status = stages_of(problem, start, seed, restarts), STALLED
     try:
-        status = _descend(ufm, q, start, tol, seed, restarts, run)
+        while run.stage < len(stages) and status == STALLED:
+            status = stages[run.stage].descend(problem, run)
+            run.stage += 1
     except StopIteration:
-        assert run.state is not None
+        assert run.last is not None
         status = CALLBACK
-        run.finish(run.state)
+        run.finish(run.last())
     finally:
         if file is not None:
             file.write()
-    if status == STALLED and q.d < q.K - 1:
-        reference = Run(q, None, max_evaluations)
-        solve(q, tol, reference)
+    if status == STALLED and ufm.d < ufm.K - 1 and has_start(problem):
+        reference = Run(problem, tol, Work(ufm.K, ufm.d, max_evaluations))
+        minimize_near_minimum(problem, reference)
         run.lower_bound = max(run.lower_bound, reference.lower_bound)
-        run.products += reference.products
-    return _result(ufm, q, run, status, tol)
+        run.work.products += reference.work.products
+    result = _result(ufm, problem, run, status)
+    if not result.success:
+        warn(result.message)
+    return result
 
 
 def checked_tolerance(tol: float, K: int) -> float:
@@ -158,53 +168,15 @@ def _adapted(ufm: UFM, callback: Callable[..., Any] | None) -> Callback | None:
     return lambda result: callback(ufm.pack(result.point))
 
 
-def _descend(ufm: UFM, q: ClassProblem, start: Point | None, tol: float, seed: int, restarts: int, run: Run) -> int:
-    """Go through the stages of a run that are left, and return how the last one ended."""
-    first = ["own", "fit"] if start is None and q.d >= q.K - 1 else ["given"]
-    status = STALLED
-    while run.stage < len(first) + restarts and status == STALLED:
-        kind = first[run.stage] if run.stage < len(first) else "random"
-        if kind == "own":
-            state, status = solve(q, tol, run)
-            if status == STALLED or (status == CERTIFIED and q.d < q.K):
-                run.charge(20, q.K)  # the singular value decomposition that fits the columns
-                run.best = End(*run.columns(state), state.b, np.inf)
-                run.stage, status = run.stage + 1, STALLED
-                continue
-        elif kind == "fit":
-            assert run.best is not None
-            state, status = descend_from(q, run.best.A, run.best.B, run.best.b, tol, run)
-        else:
-            p = start if kind == "given" and start is not None else ufm.random_point(seed + run.stage - len(first) + 1)
-            state, status = descend_from(q, *q.coordinates(p), tol, run)
-        run.finish(state)
-        run.stage += 1
-    return status
-
-
-def _result(ufm: UFM, q: ClassProblem, run: Run, status: int, tol: float) -> OptimizeResult:
+def _result(ufm: UFM, problem: CanonicalProblem, run: Run, status: int) -> OptimizeResult:
     assert run.best is not None
-    point = q.point(run.best.A, run.best.B, run.best.b)
-    if status == CERTIFIED:
-        A, B, b = q.coordinates(point)
-        value, G, _ = q.data_term(product(B, A.T, q.workers), b)
-        dual = Dual(q)
-        loss = value + q.penalty(A, B, b)
-        certificate = certificate_of(loss, q.rounding(A, B, b, loss), run.lower_bound, dual.norm(G), q.tau)
-        run.charge(1, q.d)
-        run.charge(dual.products, q.K)
-    else:
-        here = certify(ufm, point)
-        bound = max(run.lower_bound, here.lower_bound)
-        certificate = certificate_of(here.loss, here.rounding, bound, here.spectral_norm, q.tau)
-    success = certificate.is_global(tol)
+    point = problem.point(run.best.A, run.best.B, run.best.b)
+    certificate = _certificate(ufm, problem, run, point, status)
+    success = certificate.is_global(run.tol)
     if success:
         status = CERTIFIED
     elif status == CERTIFIED:  # lost in rounding to float32
         status = STALLED
-    message = _message(q, run, certificate, status, tol)
-    if not success:
-        warnings.warn(message, ConvergenceWarning, stacklevel=4)
     return OptimizeResult(
         point=point,
         x=ufm.pack(point),
@@ -212,28 +184,43 @@ def _result(ufm: UFM, q: ClassProblem, run: Run, status: int, tol: float) -> Opt
         certificate=certificate,
         success=success,
         status=status,
-        message=message,
-        nfev=run.evaluations,
+        message=_message(ufm, run, certificate, status),
+        nfev=run.work.evaluations,
         nhev=0,
         nit=max(0, len(run.rows) - 1),
-        escapes=run.escapes,
-        products=run.products,
+        escapes=run.work.escapes,
+        products=run.work.products,
         seconds=run.seconds,
         history=run.history(),
         ends=np.array(run.ends),
     )
 
 
-def _message(q: ClassProblem, run: Run, certificate: Certificate, status: int, tol: float) -> str:
+def _certificate(ufm: UFM, problem: CanonicalProblem, run: Run, point: Point, status: int) -> Certificate:
+    """Certify the end of a run with the best bound of the run; with those at the point too, if that was not enough."""
+    if status != CERTIFIED:
+        here = certify(ufm, point)
+        bound = max(run.lower_bound, here.lower_bound)
+        return certificate_of(here.loss, here.rounding, bound, here.spectral_norm, problem.tau)
+    A, B, b = problem.coordinates(point)
+    value, G, _ = problem.data_term(product(B, A.T, problem.workers), b)
+    loss = value + problem.penalty(A, B, b)
+    norm, _ = leading_singular_pair(G, problem.workers)
+    run.work.charge(1, ufm.d)
+    run.work.charge(NORM_PRODUCTS, ufm.K)
+    return certificate_of(loss, problem.rounding(A, B, b, loss), run.lower_bound, norm, problem.tau)
+
+
+def _message(ufm: UFM, run: Run, certificate: Certificate, status: int) -> str:
     gap = f"certified relative gap {certificate.relative_gap:.2e}"
     if status == CERTIFIED:
-        return f"global minimum: {gap} <= {tol:g}"
+        return f"global minimum: {gap} <= {run.tol:g}"
     if status == LIMIT:
-        reason = f"all {run.evaluations} evaluations used"
+        reason = f"all {run.work.evaluations} evaluations used"
     elif status == CALLBACK:
         reason = "stopped by the callback"
-    elif q.d < q.K:
+    elif ufm.d < ufm.K:
         reason = "stationary, but the global minimum over all d, which the bound is for, may have a rank above d"
     else:
         reason = "no further descent in double precision"
-    return f"not certified: {reason}; {gap} > {tol:g}"
+    return f"not certified: {reason}; {gap} > {run.tol:g}"

@@ -1,18 +1,16 @@
-"""The collapsed problem in canonical coordinates as a smooth function of one flat vector."""
+"""The canonical problem as a smooth function of one flat vector."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import NDArray
 
-from .._certify.dual import Dual
-from .._model.canonical import ClassProblem
+from .._model.canonical import CanonicalProblem
+from .._model.packing import Layout
+from .._runtime.arrays import Array
 from .._runtime.blas import product
-from .run import Run
-
-Array = NDArray[np.float64]
+from .work import Work
 
 
 @dataclass(frozen=True)
@@ -30,59 +28,58 @@ class State:
 
 
 class Objective:
-    """F(A, B, b) with A and B of shape (K, columns), and its gradient, as a function of one flat vector.
+    """F(A, B, b) with A (K, columns) and B (M, columns), and its gradient, as a function of one flat vector.
 
     A bias with little decay beside the curvature that the loss gives it (at most about 1/K) makes a narrow valley with
-    the common part of the features, so it is not a variable but eliminated exactly in each evaluation. So it is for
-    squared error, where that costs nothing.
+    the common part of the features, so it is not a variable but eliminated exactly in each evaluation. So it is where a
+    formula gives the best bias.
     """
 
-    def __init__(self, q: ClassProblem, columns: int, run: Run) -> None:
-        self.q, self.columns, self.run = q, columns, run
-        self.bias_is_free = q.bias and q.lambda_b * q.K >= 1 and q.loss.name == "cross_entropy"
+    def __init__(self, problem: CanonicalProblem, columns: int, work: Work) -> None:
+        self.problem, self.columns, self.work = problem, columns, work
+        variable = problem.bias and problem.lambda_b * problem.K >= 1 and not problem.loss.has_best_bias
+        self.layout = Layout(problem.K, problem.M, columns, variable)
 
     def split(self, x: Array) -> tuple[Array, Array, Array | None]:
-        """A, B and b as views of x (b None where it is not a variable)."""
-        K, half = self.q.K, self.q.K * self.columns
-        A, B = x[:half].reshape(K, self.columns), x[half : 2 * half].reshape(K, self.columns)
-        return A, B, x[2 * half :] if self.bias_is_free else None
-
-    def join(self, A: Array, B: Array, b: Array) -> Array:
-        return np.concatenate([A.ravel(), B.ravel(), b] if self.bias_is_free else [A.ravel(), B.ravel()])
+        """Return A, B and b as views of x (b None where it is not a variable)."""
+        A, B, b = self.layout.unpack(x)
+        return A, B, b if self.layout.bias else None
 
     def evaluate(self, x: Array, b: Array) -> State:
         """Loss and gradient: three products. b is the first guess where the bias is eliminated, else it is in x."""
-        q = self.q
-        A, B, free = self.split(x)
-        Z = product(B, A.T, q.workers)
-        b = q.best_bias(Z, b) if free is None else free
-        loss, G, gradient = q.evaluate(A, B, b, Z)
-        self.run.evaluations += 1
-        self.run.charge(3, self.columns)
+        problem = self.problem
+        A, B, variable = self.split(x)
+        Z = product(B, A.T, problem.workers)
+        b = problem.best_bias(Z, b) if variable is None else variable
+        loss, G, gradient = problem.evaluate(A, B, b, Z)
+        self.work.evaluations += 1
+        self.work.charge(3, self.columns)
         return State(x, A, B, b, Z, loss, G, gradient[: x.size])
 
     def at(self, A: Array, B: Array, b: Array) -> State:
-        return self.evaluate(self.join(A, B, b), b)
+        """Evaluate at factors and a bias (a first guess where that is eliminated)."""
+        return self.evaluate(self.layout.pack(A, B, b), b)
 
-    def polished(self, state: State, dual: Dual) -> State:
-        """The state with the bias and, if its decay is small, what of the features acts as one, at their best.
+    def polished(self, state: State) -> State:
+        """Return the state with the bias and, if its decay is small, what of the features acts as one, at their best.
 
         The gradient is not updated.
         """
-        if not self.q.bias:
+        problem, B, Z = self.problem, state.B, state.Z
+        if not problem.bias:
             return state
-        q, B, Z = self.q, state.B, state.Z
-        if q.lambda_b < q.tau:
-            B, b = dual.polish(state.A, B, state.b)
-            Z = product(B, state.A.T, q.workers)
-            self.run.charge(2, self.columns)
+        if problem.lambda_b < problem.tau:
+            B, b = problem.polish(state.A, B, state.b)
+            Z = product(B, state.A.T, problem.workers)
+            self.work.charge(2, self.columns)
         else:
-            b = q.best_bias(Z, state.b)
-        value, G, _ = q.data_term(Z, b)
-        return replace(state, B=B, b=b, Z=Z, G=G, loss=value + q.penalty(state.A, B, b))
+            b = problem.best_bias(Z, state.b)
+        value, G, _ = problem.data_term(Z, b)
+        return replace(state, B=B, b=b, Z=Z, G=G, loss=value + problem.penalty(state.A, B, b))
 
     def gradient_norm(self, state: State) -> float:
-        """Norm of the gradient in the plain, full-sample isometric coordinates (W, sqrt(n_k) h_k, b)."""
+        """Norm of the gradient in the plain, full-sample isometric coordinates (W, sqrt(ridge_i) h_i, b)."""
+        problem, rho = self.problem, self.problem.ufm.rho
         gA, gB, gb = self.split(state.gradient)
-        square = self.q.square(gA) / self.q.rho**2 + self.q.square(gB) * self.q.rho**2
+        square = problem.square(gA) / rho**2 + problem.square(gB) * rho**2
         return float(np.sqrt(square + (0.0 if gb is None else gb @ gb)))

@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from .._model.model import UFM
-
 _PARAMETERS = {"dgemm": 13, "sgemm": 13, "dsyrk": 10, "ssyrk": 10}  # of the functions that the core calls
 _WITHOUT_AVX512 = {"Haswell", "Zen", "Excavator", "Steamroller", "Bulldozer", "Sandybridge", "Nehalem", "Prescott"}
 _SMALL_K = 256  # up to here K x K work loses more by waking threads than it gains
@@ -109,9 +107,9 @@ def single_threaded_blas() -> Iterator[None]:
                 _open_limits_to_all_threads()
 
 
-def fitting_threads(ufm: UFM) -> int:
-    """Return how many threads work on K x K arrays of a model is worth."""
-    return 1 if ufm.K <= _SMALL_K else ufm.threads or get_num_threads()
+def fitting_threads(K: int, threads: int | None) -> int:
+    """Return how many of these threads (by default, `get_num_threads`) work on K x K arrays is worth."""
+    return 1 if K <= _SMALL_K else threads or get_num_threads()
 
 
 def product(

@@ -1,0 +1,55 @@
+"""A point in canonical coordinates, with what certificate and classification both need there."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from .._model.canonical import CanonicalProblem
+from .._model.model import UFM, Point
+from .._numerics.gram_spectra import leading_pair
+from .._runtime.arrays import Array
+from .._runtime.blas import gram, product
+
+
+class Linearization(NamedTuple):
+    """A (K, d), B (M, d) and b, the loss with a bound on its rounding error, and the gradient matrix G (M, K).
+
+    `norm` is |G|_2 and `right` its right singular vector. Loss and rounding are those of the point that was given;
+    where that has a row a sample, all else belongs to its class means.
+    """
+
+    problem: CanonicalProblem
+    A: Array
+    B: Array
+    b: Array
+    loss: float
+    rounding: float
+    G: Array
+    norm: float
+    right: Array
+
+
+def linearized(ufm: UFM, p: Point) -> Linearization:
+    """Evaluate a model in float64 at a point of it."""
+    problem = CanonicalProblem(ufm)
+    A, B, b = problem.coordinates(p)
+    loss = ufm.loss(p)
+    _, G, _ = problem.data_term(product(B, A.T, problem.workers), b)
+    norm, right = leading_singular_pair(G, problem.workers)
+    return Linearization(problem, A, B, b, loss, rounding_at(problem, p, A, B, b, loss), G, norm, right)
+
+
+def rounding_at(problem: CanonicalProblem, p: Point, A: Array, B: Array, b: Array, loss: float) -> float:
+    """Bound the rounding error of the loss of p, which has the canonical coordinates A, B, b."""
+    if problem.ufm.collapse_classes:
+        return problem.rounding(A, B, b, loss)
+    return problem.rounding(A, p.H * problem.ufm.rho, b, loss, root=1.0)
+
+
+def leading_singular_pair(G: Array, threads: int) -> tuple[float, Array]:
+    """Return |G|_2 and the unit vector that G lengthens by it."""
+    size = float(abs(G).max())
+    if size == 0:
+        return 0.0, leading_pair(gram(G, threads), threads)[1]
+    square, right = leading_pair(gram(G / size, threads), threads)
+    return size * float(square**0.5), right

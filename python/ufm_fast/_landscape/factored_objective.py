@@ -1,0 +1,66 @@
+"""The canonical problem as a smooth function of factors with any number of columns, for Newton's method."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from .._model.canonical import CanonicalProblem
+from .._model.model import UFM, in_double
+from .._model.packing import Layout
+from .._runtime.arrays import Array
+from .._runtime.blas import gram, product
+
+
+class FactoredObjective:
+    """F(A, B, b) of `CanonicalProblem` with A and B of this many columns, on the flat vector (A, B, b).
+
+    The preconditioner inverts (w B^T B + tau I) x I for A and (w A^T A + tau I) x I for B, with w the mean curvature of
+    the data term (scaled gradient descent, Tong, Ma and Chi, arXiv:2005.08898, with the ridge added).
+    """
+
+    def __init__(self, ufm: UFM, columns: int) -> None:
+        self.problem = CanonicalProblem(in_double(ufm, collapse=True, d=columns))
+        self.layout = Layout(self.problem.K, self.problem.M, columns, self.problem.bias)
+        self._evaluated: tuple[Array | None, Array] = None, np.empty(0)
+        self._at: tuple[Array, Any, tuple[Array, Array, Array]]
+
+    def scale(self, x: Array) -> float:
+        """tau |(A, B)|, the size of either of the two terms that cancel in the gradient."""
+        return self.problem.tau * float(np.linalg.norm(x[: self.layout.end_H]))
+
+    def value_and_gradient(self, x: Array) -> tuple[float, Array]:
+        """Three K x columns x M products."""
+        problem = self.problem
+        A, B, b = self.layout.unpack(x)
+        value, G, gradient = problem.evaluate(A, B, b, product(B, A.T, problem.workers))
+        self._evaluated = x, G
+        return value, gradient[: x.size]
+
+    def linearize(self, x: Array) -> None:
+        """Keep what Hessian products at x need, and the preconditioner."""
+        problem = self.problem
+        A, B, b = self.layout.unpack(x)
+        last, G = self._evaluated
+        if last is not x:
+            _, G, _ = problem.data_term(product(B, A.T, problem.workers), b)
+        curvature = problem.curvature(G)
+        weight, ridge = curvature.total / (problem.K * problem.M), problem.tau * np.eye(self.layout.columns)
+        for_A, for_B = (np.asarray(np.linalg.inv(weight * gram(X, problem.workers) + ridge)) for X in (B, A))
+        kept = problem.core.keep(A, B, b, problem.workers)
+        self._at = x, kept, (for_A, for_B, curvature.bias + max(problem.lambda_b, 1e-12))
+
+    def product(self, v: Array) -> Array:
+        """Hessian times v: six products."""
+        x, kept, _ = self._at
+        products: Array = self.problem.core.flat_hvps(x, v[:, None], kept, self.problem.workers)
+        return products[0]
+
+    def precondition(self, gradient: Array) -> Array:
+        """Two products of a matrix of this many columns with a square one."""
+        _, _, (for_A, for_B, for_b) = self._at
+        gA, gB, gb = self.layout.unpack(gradient)
+        workers = self.problem.workers
+        step: Array = self.layout.pack(product(gA, for_A, workers), product(gB, for_B, workers), gb / for_b)
+        return step

@@ -1,0 +1,42 @@
+"""Facts about a model that several rooms need, each in one place."""
+
+from __future__ import annotations
+
+import math
+
+from .model import UFM
+
+
+def is_balanced(ufm: UFM) -> bool:
+    """Whether the model has classes, all with as many samples."""
+    return ufm.counts is not None and bool((ufm.counts == ufm.counts[0]).all())
+
+
+def curvature_unit(ufm: UFM) -> float:
+    """Return the harmonic mean of lambda_W and lambda_H, the unit in which curvatures count."""
+    return 2 * ufm.lambda_W * ufm.lambda_H / (ufm.lambda_W + ufm.lambda_H)
+
+
+def lower_branch(ufm: UFM, s: float) -> float:
+    """Return the lower eigenvalue of [[lambda_W, s], [s, lambda_H]], without cancellation."""
+    mean, half = (ufm.lambda_W + ufm.lambda_H) / 2, (ufm.lambda_W - ufm.lambda_H) / 2
+    return (ufm.tau - s) * (ufm.tau + s) / (mean + math.hypot(half, s))
+
+
+def largest_rank(ufm: UFM) -> int:
+    """Return the largest rank that W and H can have at a critical point of a wide model.
+
+    K - 1 where the columns of the gradient matrix have a common null vector, because the loss does not feel common
+    shifts of the logits, or its rows do, because the bias has no decay; otherwise K.
+    """
+    centred = ufm.loss_function.shift_invariant or (ufm.bias and ufm.lambda_b == 0)
+    return ufm.K - 1 if centred else ufm.K
+
+
+def covered(ufm: UFM) -> bool:
+    """Whether every critical point of a model is known to be a global minimum or a strict saddle.
+
+    So it is for a convex loss with d >= K, or d >= K - 1 where the rank of a critical point cannot exceed K - 1 (Gu and
+    Shen 2024, arXiv:2407.10702, for d = K).
+    """
+    return ufm.loss_function.convex and ufm.d >= largest_rank(ufm)

@@ -1,0 +1,125 @@
+"""What a model is fitted to: rows with a target, a weight in the loss and a weight in the ridge on the features."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .._runtime import core
+from .._runtime.arrays import Array
+from .losses import Loss
+
+#: Of M rows: their labels (M,), int64; or their targets (M, K); or these in CSR form, (indptr, indices, values).
+Targets: TypeAlias = "NDArray[np.int64] | Array | tuple[NDArray[np.int64], NDArray[np.int64], Array]"
+
+
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """M rows, each with a target, a loss weight and a ridge weight.
+
+    Row i has one feature h_i, and with its logits ``z_i = W h_i + b`` a model has the terms
+
+        weights_i loss(z_i; targets_i) + lambda_H/2 ridges_i |h_i|^2.
+
+    The mean of a class with n_k of N samples is a row with the weight n_k / N and the ridge n_k.
+
+    Attributes
+    ----------
+    targets : Targets
+    weights, ridges : ndarray, shape (M,)
+        Positive.
+    """
+
+    targets: Targets
+    weights: Array
+    ridges: Array
+
+    @property
+    def M(self) -> int:
+        """Number of rows."""
+        return len(self.weights)
+
+    @property
+    def labels(self) -> NDArray[np.int64] | None:
+        """The labels, where every target is one."""
+        return self.targets if isinstance(self.targets, np.ndarray) and self.targets.ndim == 1 else None
+
+    def are_classes(self, K: int) -> bool:
+        """Whether row k is class k."""
+        return self.labels is not None and np.array_equal(self.labels, np.arange(K))
+
+    def target_matrix(self, K: int) -> Array:
+        """Return the targets as (M, K), before any label smoothing."""
+        if isinstance(self.targets, tuple):
+            indptr, indices, values = self.targets
+            matrix = np.zeros((self.M, K))
+            matrix[np.repeat(np.arange(self.M), np.diff(indptr)), indices] = values
+            return matrix
+        if self.labels is None:
+            return self.targets
+        matrix = np.zeros((self.M, K))
+        matrix[np.arange(self.M), self.labels] = 1
+        return matrix
+
+    def anchors(self) -> NDArray[np.int64]:
+        """Return the label of each row or, for other targets, the first of its largest entries, (M,)."""
+        if self.labels is not None:
+            return self.labels
+        if isinstance(self.targets, tuple):
+            indptr, indices, values = self.targets
+            row = np.repeat(np.arange(self.M), np.diff(indptr))
+            order = np.lexsort((indices, -values, row))
+            return indices[order[indptr[:-1]]]
+        anchors: NDArray[np.int64] = self.targets.argmax(axis=1)
+        return anchors
+
+    def compiled(
+        self,
+        loss: Loss,
+        K: int,
+        d: int,
+        *,
+        scales: Array,
+        ridges: Array,
+        lambda_W: float,
+        lambda_b: float,
+        bias: bool,
+        dtype: np.dtype[Any] | type = np.float64,
+    ) -> Any:
+        """Return the problem for the compiled core.
+
+        In its coordinates, the scales and ridges of which are given, it is
+
+            sum_i weights_i loss(scales_i W h_i + b; targets_i) + lambda_W/2 |W|^2 + sum_i ridges_i/2 |h_i|^2
+            + lambda_b/2 |b|^2.
+        """
+        problem = core.Problem64 if dtype == np.float64 else core.Problem32
+        return problem(
+            K,
+            d,
+            labels=self.targets,
+            weights=self.weights.astype(dtype),
+            scales=scales.astype(dtype),
+            ridges=ridges.astype(dtype),
+            loss=loss.name,
+            label_smoothing=loss.parameters.get("label_smoothing", 0.0),
+            lambda_W=lambda_W,
+            lambda_b=lambda_b,
+            bias=bias,
+        )
+
+
+def class_rows(counts: NDArray[np.int64]) -> Rows:
+    """Return one row a class, for the means of so many samples."""
+    samples = counts.astype(np.float64)
+    return Rows(np.arange(len(counts), dtype=np.int64), samples / samples.sum(), samples)
+
+
+def sample_rows(counts: NDArray[np.int64]) -> Rows:
+    """Return one row a sample, class by class."""
+    N = int(counts.sum())
+    labels = np.repeat(np.arange(len(counts), dtype=np.int64), counts)
+    return Rows(labels, np.full(N, 1 / N), np.ones(N))

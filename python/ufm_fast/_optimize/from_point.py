@@ -1,0 +1,91 @@
+"""Minimise from a given point: analytic escapes, balancing, certificates on a schedule."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from .._model.canonical import CanonicalProblem
+from .._model.facts import covered
+from .._runtime.arrays import Array
+from .._runtime.blas import product
+from .balance import rebalance
+from .bounds import Bounds
+from .curvature_escape import escape_by_curvature
+from .escape import escape
+from .lbfgs import STALLED, Descent
+from .metrics import RENEWAL, KroneckerMetric, Metric, PairMetric
+from .objective import Objective, State
+from .record import End, Run, ToModel
+
+ALIGNED = 0.7  # share of the diagonal in |A|^2 from which the pair metric serves
+
+
+def minimize_from_point(problem: CanonicalProblem, A: Array, B: Array, b: Array, run: Run) -> tuple[End, int]:
+    """Minimise from factors with d columns; where theory allows other stationary points, by curvature out of these."""
+    A, B, to_model = _narrowed(problem, A, B)
+    objective = Objective(problem, A.shape[1], run.work)
+    bounds = Bounds(problem, run.tol, run.lower_bound, first=1e-3)
+    descent = Descent(objective, bounds, run, to_model, Relocation(objective, run).relocate)
+    state, status = descent.iterate(objective.at(A, B, b), KroneckerMetric(objective))
+    while status == STALLED and not covered(problem.ufm):
+        escaped = escape_by_curvature(objective, state)
+        if escaped is None:
+            break
+        bounds.restart()
+        state, status = descent.iterate(escaped, KroneckerMetric(objective))
+    return End(*to_model(state), state.b, state.loss), status
+
+
+def _narrowed(problem: CanonicalProblem, A: Array, B: Array) -> tuple[Array, Array, ToModel]:
+    """Return factors with no more columns than a descent can use, and the way back.
+
+    All iterates stay in the span of the start's rows and of what escapes add, at most K more dimensions.
+    """
+    K, M, d = problem.K, problem.M, problem.d
+    if d <= 2 * K + M:
+        return A, B, lambda state: (state.A, state.B)
+    basis = np.linalg.qr(np.hstack([A.T, B.T, np.eye(d, K)]))[0]
+
+    def times(X: Array, Y: Array) -> Array:
+        return product(X, Y, problem.workers)
+
+    return times(A, basis), times(B, basis), lambda state: (times(state.A, basis.T), times(state.B, basis.T))
+
+
+class Relocation:
+    """Other ways down than a step: an escape, and a balancing of the factors; and the metric to go on with.
+
+    A descent begins with the Kronecker metric, which is good anywhere. Now and then under this metric, and after an
+    escape, the factors are balanced. Where the loss has its classes aligned and d >= K they are also turned into the
+    class-aligned gauge then, and if they are nearly diagonal there, the pair metric serves: it costs no products and is
+    better near the minimum. (With label smoothing or squared error and small decays it is not.)
+    """
+
+    def __init__(self, objective: Objective, run: Run) -> None:
+        problem = objective.problem
+        self.objective, self.run = objective, run
+        self.alignable = problem.has_classes and problem.d >= problem.K and problem.loss.aligns
+
+    def relocate(self, state: State, decrease: float, stuck: bool, metric: Metric) -> tuple[State, Metric] | None:
+        """Return a state further down than the promised decrease, if there is one, and its metric."""
+        escaped = escape(self.objective, state, decrease) if stuck else None
+        if escaped is None and not self._balancing_is_due(metric):
+            return None
+        new = rebalance(self.objective, escaped or state, self._least_gain(state, decrease), self.alignable) or escaped
+        return None if new is None else (new, self._metric_at(new))
+
+    def _balancing_is_due(self, metric: Metric) -> bool:
+        return len(self.run.rows) % RENEWAL == 0 and not isinstance(metric, PairMetric)
+
+    def _least_gain(self, state: State, decrease: float) -> float:
+        """What a balancing must gain; anything, where it also aligns."""
+        return -np.inf if self.alignable else max(decrease, 1e-13 * abs(state.loss))
+
+    def _metric_at(self, state: State) -> Metric:
+        aligned = self.alignable and diagonal_share(state.A) >= ALIGNED
+        return (PairMetric if aligned else KroneckerMetric)(self.objective)
+
+
+def diagonal_share(A: Array) -> float:
+    """Share of the squared norm that is on the diagonal."""
+    return float(np.sum(np.diag(A) ** 2)) / max(float(np.vdot(A, A)), np.finfo(float).tiny)

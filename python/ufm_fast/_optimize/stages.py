@@ -1,0 +1,85 @@
+"""The stages of a run: what each starts from, and how it descends."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from .._model.canonical import CanonicalProblem
+from .._model.model import Point
+from .._runtime.arrays import Array
+from .from_point import minimize_from_point
+from .lbfgs import CERTIFIED, STALLED
+from .own_start import minimize_near_minimum
+from .record import Run
+from .start import has_start
+
+
+class Stage(Protocol):
+    """One descent. Returns CERTIFIED, LIMIT or STALLED; after STALLED the next stage follows."""
+
+    def descend(self, problem: CanonicalProblem, run: Run) -> int: ...
+
+
+@dataclass(frozen=True)
+class NearMinimum:
+    """From a start near the minimum over all widths, over square factors.
+
+    Where it stalls, or the columns of the model do not hold its end, that is no end but what `Refined` starts from.
+    """
+
+    def descend(self, problem: CanonicalProblem, run: Run) -> int:
+        end, status = minimize_near_minimum(problem, run)
+        if status == STALLED or (status == CERTIFIED and problem.d < problem.K):
+            run.work.charge(20, problem.K)  # the singular value decomposition that fits the columns
+            run.best = end._replace(loss=np.inf)
+            return STALLED
+        run.finish(end)
+        return status
+
+
+@dataclass(frozen=True)
+class Refined:
+    """From where `NearMinimum` ended, with the columns of the model."""
+
+    def descend(self, problem: CanonicalProblem, run: Run) -> int:
+        assert run.best is not None
+        return _from_factors(problem, run.best.A, run.best.B, run.best.b, run)
+
+
+@dataclass(frozen=True, eq=False)
+class Given:
+    """From the user's point."""
+
+    point: Point
+
+    def descend(self, problem: CanonicalProblem, run: Run) -> int:
+        return _from_factors(problem, *problem.coordinates(self.point), run)
+
+
+@dataclass(frozen=True)
+class Random:
+    """From a random point."""
+
+    seed: int
+
+    def descend(self, problem: CanonicalProblem, run: Run) -> int:
+        return _from_factors(problem, *problem.coordinates(problem.ufm.random_point(self.seed)), run)
+
+
+def _from_factors(problem: CanonicalProblem, A: Array, B: Array, b: Array, run: Run) -> int:
+    end, status = minimize_from_point(problem, A, B, b, run)
+    run.finish(end)
+    return status
+
+
+def stages_of(problem: CanonicalProblem, given: Point | None, seed: int, restarts: int) -> list[Stage]:
+    """Return the stages of a run in order; later ones follow only while nothing is certified."""
+    further = [Random(seed + i) for i in range(1, restarts + 1)]
+    if given is not None:
+        return [Given(given), *further]
+    if has_start(problem) and problem.d >= problem.K - 1:
+        return [NearMinimum(), Refined(), *further]
+    return [Random(seed), *further]
