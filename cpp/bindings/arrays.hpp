@@ -78,7 +78,7 @@ const T* array_argument(py::handle argument, const char* name, std::initializer_
 }
 
 template <class T>
-Matrix<const T> matrix_argument(py::handle argument, const char* name, Index rows, Index cols) {
+MatrixView<const T> matrix_argument(py::handle argument, const char* name, Index rows, Index cols) {
   return {array_argument<T>(argument, name, {rows, cols}), rows, cols};
 }
 

@@ -14,17 +14,11 @@ namespace ufm_fast::bindings {
 
 namespace {
 
-using Bound = BoundProblem<double>;
+using DoubleBinding = ProblemBinding<double>;
 using Array = py::array_t<double>;
 
 Array copied(const std::vector<double>& numbers) {
   return Array(static_cast<py::ssize_t>(numbers.size()), numbers.data());
-}
-
-/// The length of a flat array.
-Index length(py::handle vector, const char* name) {
-  if (!py::isinstance<py::array>(vector)) refuse_array<double>(vector, name, {0});
-  return static_cast<Index>(py::len(vector));
 }
 
 std::vector<const double*> vectors_of(const py::sequence& list, const char* name, Index n) {
@@ -35,10 +29,10 @@ std::vector<const double*> vectors_of(const py::sequence& list, const char* name
 
 Array inner_products_of(const py::sequence& X, const py::sequence& Y, int threads) {
   if (py::len(X) == 0 || py::len(Y) == 0) throw py::value_error("X and Y must hold at least one vector each");
-  const Index n = length(py::object(X[0]), "X");
+  const Index n = row_count<double>(py::object(X[0]), "X");
   const auto x = vectors_of(X, "X", n), y = vectors_of(Y, "Y", n);
   const std::vector<double> values =
-      Bound::run_released(threads, [&](const Execution& e) { return inner_products<double>(x, y, n, e); });
+      DoubleBinding::run_released(threads, [&](const Execution& e) { return inner_products<double>(x, y, n, e); });
   Array out = new_array<double>({static_cast<py::ssize_t>(x.size()), static_cast<py::ssize_t>(y.size())});
   std::copy(values.begin(), values.end(), out.mutable_data());
   return out;
@@ -48,11 +42,11 @@ Array combination(const std::vector<double>& coefficients, const py::sequence& X
   if (py::len(X) == 0 || py::len(X) != coefficients.size()) {
     throw py::value_error("X must hold at least one vector, and as many as there are coefficients");
   }
-  const Index n = length(py::object(X[0]), "X");
+  const Index n = row_count<double>(py::object(X[0]), "X");
   const auto x = vectors_of(X, "X", n);
   Array out = new_array<double>({n});
   double* data = out.mutable_data();
-  Bound::run_released(threads, [&](const Execution& e) {
+  DoubleBinding::run_released(threads, [&](const Execution& e) {
     combine<double>(coefficients, x, n, data, e);
     return 0;
   });
@@ -62,7 +56,7 @@ Array combination(const std::vector<double>& coefficients, const py::sequence& X
 /// A matrix, or one whose transpose is given, as a factor of a product.
 struct Factor {
   Op op;
-  Matrix<const double> matrix;
+  MatrixView<const double> matrix;
 
   Factor(const py::array& array, const char* name) : Factor(array, name, transposed(array)) {}
 
@@ -76,14 +70,14 @@ struct Factor {
   static bool transposed(const py::array& array) {
     return (array.flags() & py::array::f_style) != 0 && (array.flags() & py::array::c_style) == 0;
   }
-  static Matrix<const double> of(const py::array& array, const char* name) {
+  static MatrixView<const double> of(const py::array& array, const char* name) {
     if (array.ndim() != 2) throw py::value_error(std::string(name) + " must be a matrix");
     return matrix_argument<double>(array, name, array.shape(0), array.shape(1));
   }
 };
 
 /// X Y, in `out` if that is an array.
-Array product(const py::array& X, const py::array& Y, int threads, const py::object& out) {
+Array matrix_product(const py::array& X, const py::array& Y, int threads, const py::object& out) {
   const Factor x(X, "X"), y(Y, "Y");
   if (x.cols() != y.rows()) throw py::value_error("X must have as many columns as Y has rows");
   Array result;
@@ -93,8 +87,8 @@ Array product(const py::array& X, const py::array& Y, int threads, const py::obj
     array_argument<double>(out, "out", {x.rows(), y.cols()});
     result = py::reinterpret_borrow<Array>(out);
   }
-  const Matrix<double> matrix(result.mutable_data(), x.rows(), y.cols());
-  Bound::run_released(threads, [&](const Execution& e) {
+  const MatrixView<double> matrix(result.mutable_data(), x.rows(), y.cols());
+  DoubleBinding::run_released(threads, [&](const Execution& e) {
     parallel_gemm<double>(x.op, y.op, 1, x.matrix, y.matrix, 0, matrix, e);
     return 0;
   });
@@ -102,42 +96,42 @@ Array product(const py::array& X, const py::array& Y, int threads, const py::obj
 }
 
 Array gram_of(const py::array& X, int threads) {
-  const Matrix<const double> x =
+  const MatrixView<const double> x =
       matrix_argument<double>(X, "X", X.ndim() == 2 ? X.shape(0) : 0, X.ndim() == 2 ? X.shape(1) : 0);
   Array out = new_array<double>({x.cols, x.cols});
-  const Matrix<double> matrix(out.mutable_data(), x.cols, x.cols);
-  Bound::run_released(threads, [&](const Execution& e) {
+  const MatrixView<double> matrix(out.mutable_data(), x.cols, x.cols);
+  DoubleBinding::run_released(threads, [&](const Execution& e) {
     parallel_gram<double>(x, matrix, e);
     return 0;
   });
   return out;
 }
 
-Matrix<const double> square(const Bound& bound, py::handle matrix, const char* name) {
-  return matrix_argument<double>(matrix, name, bound.problem().K, bound.problem().K);
+MatrixView<const double> square(const DoubleBinding& binding, py::handle matrix, const char* name) {
+  return matrix_argument<double>(matrix, name, binding.problem().K, binding.problem().K);
 }
 
 void require_a_sample_a_class(const Problem<double>& problem) {
   bool each = problem.M == problem.K;
-  for (Index m = 0; each && m < problem.M; ++m) each = problem.labels[m] == m;
+  for (Index m = 0; each && m < problem.M; ++m) each = problem.targets->anchor(m) == m;
   if (!each) throw py::value_error("problem must have one sample a class, in order");
 }
 
-py::tuple curvature_sums_of(const Bound& bound, py::handle G, int threads) {
-  const Problem<double>& problem = bound.problem();
-  const Matrix<const double> matrix = matrix_argument<double>(G, "G", problem.M, problem.K);
-  const auto sums =
-      Bound::run_released(threads, [&](const Execution& e) { return curvature_sums<double>(problem, matrix, e); });
-  return py::make_tuple(sums.total, sums.at_labels, sums.largest, copied(sums.bias));
+py::tuple curvature_sums_of(const DoubleBinding& binding, py::handle G, int threads) {
+  const Problem<double>& problem = binding.problem();
+  const MatrixView<const double> matrix = matrix_argument<double>(G, "G", problem.M, problem.K);
+  const auto sums = DoubleBinding::run_released(
+      threads, [&](const Execution& e) { return curvature_sums<double>(problem, matrix, e); });
+  return py::make_tuple(sums.total, sums.at_anchors, sums.largest, copied(sums.bias));
 }
 
-Array bias_curvature_product_of(const Bound& bound, py::handle G, py::handle v, int threads) {
-  const Problem<double>& problem = bound.problem();
-  const Matrix<const double> matrix = matrix_argument<double>(G, "G", problem.M, problem.K);
+Array bias_curvature_product_of(const DoubleBinding& binding, py::handle G, py::handle v, int threads) {
+  const Problem<double>& problem = binding.problem();
+  const MatrixView<const double> matrix = matrix_argument<double>(G, "G", problem.M, problem.K);
   const double* direction = array_argument<double>(v, "v", {problem.K});
   Array out = new_array<double>({problem.K});
   double* data = out.mutable_data();
-  Bound::run_released(threads, [&](const Execution& e) {
+  DoubleBinding::run_released(threads, [&](const Execution& e) {
     bias_curvature_product<double>(problem, matrix, direction, data, e);
     return 0;
   });
@@ -146,15 +140,15 @@ Array bias_curvature_product_of(const Bound& bound, py::handle G, py::handle v, 
 
 /// A, B at which the metric is, X, Y that it is applied to, and the results are the halves of `point`, of `gradient`
 /// and of what is returned, (K, columns) each; that is zero beyond the K-th column and beyond the halves.
-Array pair_metric(const Bound& bound, py::handle G, py::handle point, py::handle e, py::handle o,
+Array pair_metric(const DoubleBinding& binding, py::handle G, py::handle point, py::handle e, py::handle o,
                   double least_curvature, py::handle gradient, Index columns, int threads) {
-  const Problem<double>& problem = bound.problem();
+  const Problem<double>& problem = binding.problem();
   require_a_sample_a_class(problem);
-  const Index K = problem.K, n = length(gradient, "gradient");
+  const Index K = problem.K, n = row_count<double>(gradient, "gradient");
   if (columns < K || columns > n / (2 * K)) {
     throw py::value_error("gradient must hold two matrices of at least K columns");
   }
-  const Matrix<const double> matrix = square(bound, G, "G");
+  const MatrixView<const double> matrix = square(binding, G, "G");
   const Index half = K * columns;
   const double* at = array_argument<double>(point, "point", {n});
   const double* in = array_argument<double>(gradient, "gradient", {n});
@@ -163,7 +157,7 @@ Array pair_metric(const Bound& bound, py::handle G, py::handle point, py::handle
   Array out = new_array<double>({n});
   double* data = out.mutable_data();
   std::fill(data + (columns > K ? 0 : 2 * half), data + n, 0.0);
-  Bound::run_released(threads, [&](const Execution& execution) {
+  DoubleBinding::run_released(threads, [&](const Execution& execution) {
     std::vector<double> norms(static_cast<std::size_t>(2 * K));
     row_norms<double>({at, 2 * K, columns}, norms.data(), execution);
     const PairMetric<double> metric{norms.data(), norms.data() + K, e_data, o_data, least_curvature};
@@ -174,16 +168,26 @@ Array pair_metric(const Bound& bound, py::handle G, py::handle point, py::handle
   return out;
 }
 
-py::tuple dual_sums_of(const Bound& bound, py::handle Y, int threads) {
-  const Problem<double>& problem = bound.problem();
-  require_a_sample_a_class(problem);
-  if (!std::holds_alternative<CrossEntropy<double>>(problem.loss)) {
-    throw py::value_error("problem must have the cross-entropy loss");
-  }
-  const Matrix<const double> matrix = square(bound, Y, "Y");
-  const DualSums sums = Bound::run_released(threads, [&](const Execution& e) { return dual_sums(problem, matrix, e); });
-  return py::make_tuple(copied(sums.rows), copied(sums.absolute_rows), copied(sums.received), copied(sums.doubt),
-                        copied(sums.least), copied(sums.wrong), copied(sums.entropy), copied(sums.logarithms));
+/// (rows, absolute_rows, least, least_above_margin, wrong, entropy, target_logarithms, own_target) with a number a row,
+/// (received, absolute_received) with a number a class.
+py::tuple dual_sums_of(const DoubleBinding& binding, py::handle Y, double margin, int threads) {
+  const Problem<double>& problem = binding.problem();
+  const MatrixView<const double> matrix = matrix_argument<double>(Y, "Y", problem.M, problem.K);
+  const DualSums sums =
+      DoubleBinding::run_released(threads, [&](const Execution& e) { return dual_sums(problem, matrix, margin, e); });
+  return py::make_tuple(copied(sums.rows), copied(sums.absolute_rows), copied(sums.least),
+                        copied(sums.least_above_margin), copied(sums.wrong), copied(sums.entropy),
+                        copied(sums.target_logarithms), copied(sums.own_target), copied(sums.received),
+                        copied(sums.absolute_received));
+}
+
+/// (M, K): what the logits of each row are compared with.
+Array targets_of(const DoubleBinding& binding) {
+  const Problem<double>& problem = binding.problem();
+  Array out = new_array<double>({problem.M, problem.K});
+  double* data = out.mutable_data();
+  for (Index m = 0; m < problem.M; ++m) problem.loss->write_target(*problem.targets, m, data + m * problem.K);
+  return out;
 }
 
 }  // namespace
@@ -191,14 +195,15 @@ py::tuple dual_sums_of(const Bound& bound, py::handle Y, int threads) {
 void bind_passes(py::module_& module) {
   using py::arg;
   module.def("inner_products", &inner_products_of, arg("X"), arg("Y"), arg("threads"));
-  module.def("product", &product, arg("X"), arg("Y"), arg("threads"), arg("out") = py::none());
+  module.def("matrix_product", &matrix_product, arg("X"), arg("Y"), arg("threads"), arg("out") = py::none());
   module.def("gram", &gram_of, arg("X"), arg("threads"));
   module.def("combination", &combination, arg("coefficients"), arg("X"), arg("threads"));
   module.def("curvature_sums", &curvature_sums_of, arg("problem"), arg("G"), arg("threads"));
   module.def("bias_curvature_product", &bias_curvature_product_of, arg("problem"), arg("G"), arg("v"), arg("threads"));
   module.def("pair_metric", &pair_metric, arg("problem"), arg("G"), arg("point"), arg("e"), arg("o"),
              arg("least_curvature"), arg("gradient"), arg("columns"), arg("threads"));
-  module.def("dual_sums", &dual_sums_of, arg("problem"), arg("Y"), arg("threads"));
+  module.def("dual_sums", &dual_sums_of, arg("problem"), arg("Y"), arg("margin"), arg("threads"));
+  module.def("targets", &targets_of, arg("problem"));
 }
 
 }  // namespace ufm_fast::bindings

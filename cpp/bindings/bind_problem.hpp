@@ -1,51 +1,37 @@
 #pragma once
 
 #include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
 
 #include <cmath>
 #include <ufm_fast/blas/transpose.hpp>
 #include <ufm_fast/ufm_fast.hpp>
 
 #include "arrays.hpp"
+#include "targets.hpp"
 
 namespace ufm_fast::bindings {
 
 /// A Problem and the checks that stand between Python's arrays and the core: everything is checked before the GIL is
 /// released, and a result that is not finite becomes an exception.
 template <class T>
-class BoundProblem {
+class ProblemBinding {
  public:
-  BoundProblem(Index K, Index d, py::handle labels, py::handle weights, py::handle scales, py::handle ridges,
-               const std::string& loss, T smoothing, T lambda_W, T lambda_b, bool bias)
+  ProblemBinding(Index K, Index d, py::handle targets, py::handle weights, py::handle scales, py::handle ridges,
+                 const std::string& loss, const LossParameters& parameters, T lambda_W, T lambda_b, bool bias)
       : K_(positive(K, "K")),
         d_(positive(d, "d")),
-        problem_{K, d, 0, {}, {}, {}, {}, SquaredError<T>{K}, lambda_W, lambda_b, bias} {
-    if (!py::isinstance<py::array>(labels)) refuse_array<Index>(labels, "labels", {0});
-    const Index M = positive(static_cast<Index>(py::len(labels)), "the number of labels");
-    problem_.M = M;
+        problem_{K, d, 0, nullptr, {}, {}, {}, make_loss<T>(loss, K, parameters), lambda_W, lambda_b, bias} {
     array_size<T>({K, d});
+    Targets<T> rows = targets_argument<T>(targets, K);
+    const Index M = problem_.M = positive(rows.rows(), "the number of targets");
     array_size<T>({M, d});
     array_size<T>({K * d + M * d + K});  // a packed point: no sum of its parts' sizes wraps from here on
-    auto copy = [M](py::handle argument, const char* name) {
-      const T* data = array_argument<T>(argument, name, {M});
-      if (!ufm_fast::all_finite(data, M)) throw py::value_error(std::string(name) + " must be finite");
-      return std::vector<T>(data, data + M);
-    };
-    const Index* label = array_argument<Index>(labels, "labels", {M});
-    problem_.labels.assign(label, label + M);
-    for (Index m = 0; m < M; ++m) {
-      if (label[m] < 0 || label[m] >= K) {
-        throw py::value_error("labels must lie in [0, " + std::to_string(K) + "), not " + std::to_string(label[m]));
-      }
-    }
-    problem_.weights = copy(weights, "weights");
-    problem_.scales = copy(scales, "scales");
-    problem_.ridges = copy(ridges, "ridges");
-    if (loss == "cross_entropy") {
-      problem_.loss = CrossEntropy<T>{K, smoothing};
-    } else if (loss != "mse") {
-      throw py::value_error("loss must be 'cross_entropy' or 'mse', not '" + loss + "'");
-    }
+    problem_.loss->prepare(rows);
+    problem_.targets = std::make_shared<const Targets<T>>(std::move(rows));
+    problem_.weights = finite_numbers(weights, "weights", M);
+    problem_.scales = finite_numbers(scales, "scales", M);
+    problem_.ridges = finite_numbers(ridges, "ridges", M);
   }
 
   double loss(py::handle W, py::handle H, py::handle b, int threads) const {
@@ -85,33 +71,33 @@ class BoundProblem {
   }
 
   /// V (size, count), contiguous in either order: a flat direction a column. The products are rows.
-  py::array_t<T> flat_hvps(py::handle x, const py::array& V, const py::object& kept, int threads) const {
+  py::array_t<T> flat_hvps(py::handle x, const py::array& V, const py::object& states, int threads) const {
     const Index count = V.ndim() == 2 ? V.shape(1) : 1;
-    const T* kept_data = kept.is_none() ? nullptr : array_argument<T>(kept, "kept", {problem_.M, K_});
+    const T* states_data = states.is_none() ? nullptr : array_argument<T>(states, "states", {problem_.M, K_});
     py::array_t<T> out = new_array<T>({count, size()});
     if ((V.flags() & py::array::f_style) != 0) {
       const T* directions = array_argument<T>(V.attr("T"), "the transpose of V", {count, size()});
-      flat_products_at(x, directions, count, kept_data, out.mutable_data(), threads);
+      flat_products_at(x, directions, count, states_data, out.mutable_data(), threads);
     } else {
-      const Matrix<const T> columns = matrix_argument<T>(V, "V", size(), count);
+      const MatrixView<const T> columns = matrix_argument<T>(V, "V", size(), count);
       const Workspace<T> rows(count * size());
       released(threads, [&](const Execution& e) { parallel_transpose<T>(columns, {rows.data(), count, size()}, e); });
-      flat_products_at(x, rows.data(), count, kept_data, out.mutable_data(), threads);
+      flat_products_at(x, rows.data(), count, states_data, out.mutable_data(), threads);
     }
     return out;
   }
 
-  py::array_t<T> keep(py::handle W, py::handle H, py::handle b, int threads) const {
-    py::array_t<T> kept = new_array<T>({problem_.M, K_});
-    const Matrix<T> matrix(kept.mutable_data(), problem_.M, K_);
+  py::array_t<T> row_states(py::handle W, py::handle H, py::handle b, int threads) const {
+    py::array_t<T> states = new_array<T>({problem_.M, K_});
+    const MatrixView<T> matrix(states.mutable_data(), problem_.M, K_);
     const auto p = point(W, H, b);
-    released(threads, [&](const Execution& e) { ufm_fast::keep(problem_, p, matrix, e); });
-    return kept;
+    released(threads, [&](const Execution& e) { ufm_fast::row_states(problem_, p, matrix, e); });
+    return states;
   }
 
   py::array_t<T> gradient_matrix(py::handle W, py::handle H, py::handle b, int threads) const {
     py::array_t<T> G = new_array<T>({problem_.M, K_});
-    const Matrix<T> matrix(G.mutable_data(), problem_.M, K_);
+    const MatrixView<T> matrix(G.mutable_data(), problem_.M, K_);
     const auto p = point(W, H, b);
     released(threads, [&](const Execution& e) { ufm_fast::gradient_matrix(problem_, p, matrix, e); });
     return G;
@@ -119,7 +105,7 @@ class BoundProblem {
 
   py::array_t<T> gradient_gram(py::handle W, py::handle H, py::handle b, int threads) const {
     py::array_t<T> gram = new_array<T>({K_, K_});
-    const Matrix<T> matrix(gram.mutable_data(), K_, K_);
+    const MatrixView<T> matrix(gram.mutable_data(), K_, K_);
     const auto p = point(W, H, b);
     released(threads, [&](const Execution& e) { ufm_fast::gradient_gram(problem_, p, matrix, e); });
     return gram;
@@ -127,19 +113,19 @@ class BoundProblem {
 
   py::array_t<T> gradient_product(py::handle W, py::handle H, py::handle b, const py::array& X, int threads) const {
     const Index columns = X.ndim() == 2 ? X.shape(1) : 1;
-    const Matrix<const T> right = matrix_argument<T>(X, "X", K_, columns);
+    const MatrixView<const T> right = matrix_argument<T>(X, "X", K_, columns);
     py::array_t<T> out = new_array<T>({problem_.M, columns});
-    const Matrix<T> matrix(out.mutable_data(), problem_.M, columns);
+    const MatrixView<T> matrix(out.mutable_data(), problem_.M, columns);
     const auto p = point(W, H, b);
     released(threads, [&](const Execution& e) { ufm_fast::gradient_product(problem_, p, right, matrix, e); });
     return out;
   }
 
   py::tuple data_term(py::handle Z, py::handle b, int threads) const {
-    const Matrix<const T> scores = matrix_argument<T>(Z, "Z", problem_.M, K_);
+    const MatrixView<const T> scores = matrix_argument<T>(Z, "Z", problem_.M, K_);
     const T* bias = bias_argument(b, "b");
     py::array_t<T> G = new_array<T>({problem_.M, K_}), grad_b = new_array<T>({K_});
-    const Matrix<T> matrix(G.mutable_data(), problem_.M, K_);
+    const MatrixView<T> matrix(G.mutable_data(), problem_.M, K_);
     T* sum = grad_b.mutable_data();
     const double value = released(
         threads, [&](const Execution& e) { return ufm_fast::data_term(problem_, scores, bias, matrix, sum, e); });
@@ -158,9 +144,9 @@ class BoundProblem {
     problem.d = columns;
     const PointView<const T> p{matrix_argument<T>(W, "W", K_, columns), matrix_argument<T>(H, "H", M, columns),
                                bias_argument(b, "b")};
-    const Matrix<const T> scores = matrix_argument<T>(Z, "Z", M, K_);
+    const MatrixView<const T> scores = matrix_argument<T>(Z, "Z", M, K_);
     py::array_t<T> G = new_array<T>({M, K_}), gradient = new_array<T>({(K_ + M) * columns + K_});
-    const Matrix<T> matrix(G.mutable_data(), M, K_);
+    const MatrixView<T> matrix(G.mutable_data(), M, K_);
     T* const out = gradient.mutable_data();
     const PointView<T> view{{out, K_, columns}, {out + K_ * columns, M, columns}, out + (K_ + M) * columns};
     const double value = released(
@@ -203,6 +189,12 @@ class BoundProblem {
   Index K_, d_;
   Problem<T> problem_;
 
+  static std::vector<T> finite_numbers(py::handle argument, const char* name, Index size) {
+    const T* data = array_argument<T>(argument, name, {size});
+    if (!ufm_fast::all_finite(data, size)) throw py::value_error(std::string(name) + " must be finite");
+    return std::vector<T>(data, data + size);
+  }
+
   Index size_W() const { return K_ * d_; }
   Index size_H() const { return problem_.M * d_; }
   Index bias_size() const { return problem_.bias ? K_ : 0; }
@@ -215,7 +207,7 @@ class BoundProblem {
 
   /// A new point of this problem in one allocation, always with a b.
   struct Output {
-    explicit Output(const BoundProblem& owner)
+    explicit Output(const ProblemBinding& owner)
         : owner(owner), array(new_array<T>({owner.size_W() + owner.size_H() + owner.K_})) {}
 
     PointView<T> view() {
@@ -228,7 +220,7 @@ class BoundProblem {
     py::array_t<T> H() { return part(owner.size_W(), {owner.problem_.M, owner.d_}); }
     py::array_t<T> b() { return part(owner.size_W() + owner.size_H(), {owner.K_}); }
 
-    const BoundProblem& owner;
+    const ProblemBinding& owner;
     py::array_t<T> array;
 
    private:
@@ -301,7 +293,7 @@ class BoundProblem {
         p, [&](const Execution& e, auto point) { return loss_and_gradient(problem_, point, gradient, e); }, threads);
   }
 
-  void flat_products_at(py::handle x, const T* directions, Index count, const T* kept, T* out, int threads) const {
+  void flat_products_at(py::handle x, const T* directions, Index count, const T* states, T* out, int threads) const {
     std::vector<T> no_bias(problem_.bias ? 0 : K_);
     std::vector<PointView<const T>> from;
     std::vector<PointView<T>> to;
@@ -309,13 +301,14 @@ class BoundProblem {
       from.push_back(view<const T>(directions + i * size(), nullptr));
       to.push_back(view(out + i * size(), no_bias.data()));
     }
-    products_at(flat_point(x, "x"), from, kept, to, threads);
+    products_at(flat_point(x, "x"), from, states, to, threads);
   }
 
-  void products_at(PointView<const T> p, const std::vector<PointView<const T>>& v, const T* kept,
+  void products_at(PointView<const T> p, const std::vector<PointView<const T>>& v, const T* states,
                    const std::vector<PointView<T>>& out, int threads) const {
-    const Matrix<const T> kept_matrix(kept, problem_.M, K_);
-    if (released(threads, [&](const Execution& e) { return hessian_products(problem_, p, v, kept_matrix, out, e); })) {
+    const MatrixView<const T> states_matrix(states, problem_.M, K_);
+    if (released(threads,
+                 [&](const Execution& e) { return hessian_products(problem_, p, v, states_matrix, out, e); })) {
       return;
     }
     refuse_infinite(p);
@@ -330,25 +323,26 @@ class BoundProblem {
 
 template <class T>
 void bind_problem(py::module_& module, const char* name) {
-  using Bound = BoundProblem<T>;
+  using Binding = ProblemBinding<T>;
   using py::arg;
-  py::class_<Bound>(module, name, py::module_local())
-      .def(py::init<Index, Index, py::handle, py::handle, py::handle, py::handle, const std::string&, T, T, T, bool>(),
-           arg("K"), arg("d"), arg("labels"), arg("weights"), arg("scales"), arg("ridges"), arg("loss"),
-           arg("label_smoothing"), arg("lambda_W"), arg("lambda_b"), arg("bias"))
-      .def("loss", &Bound::loss, arg("W"), arg("H"), arg("b"), arg("threads"))
-      .def("flat_loss", &Bound::flat_loss, arg("x"), arg("threads"))
-      .def("loss_and_grad", &Bound::loss_and_grad, arg("W"), arg("H"), arg("b"), arg("threads"))
-      .def("flat_loss_and_grad", &Bound::flat_loss_and_grad, arg("x"), arg("threads"))
-      .def("hvp", &Bound::hvp, arg("W"), arg("H"), arg("b"), arg("V_W"), arg("V_H"), arg("V_b"), arg("threads"))
-      .def("flat_hvp", &Bound::flat_hvp, arg("x"), arg("v"), arg("threads"))
-      .def("flat_hvps", &Bound::flat_hvps, arg("x"), arg("V"), arg("kept"), arg("threads"))
-      .def("keep", &Bound::keep, arg("W"), arg("H"), arg("b"), arg("threads"))
-      .def("gradient_matrix", &Bound::gradient_matrix, arg("W"), arg("H"), arg("b"), arg("threads"))
-      .def("gradient_gram", &Bound::gradient_gram, arg("W"), arg("H"), arg("b"), arg("threads"))
-      .def("gradient_product", &Bound::gradient_product, arg("W"), arg("H"), arg("b"), arg("X"), arg("threads"))
-      .def("data_term", &Bound::data_term, arg("Z"), arg("b"), arg("threads"))
-      .def("gradient_at_scores", &Bound::gradient_at_scores, arg("W"), arg("H"), arg("b"), arg("Z"), arg("threads"));
+  py::class_<Binding>(module, name, py::module_local())
+      .def(py::init<Index, Index, py::handle, py::handle, py::handle, py::handle, const std::string&,
+                    const LossParameters&, T, T, bool>(),
+           arg("K"), arg("d"), arg("targets"), arg("weights"), arg("scales"), arg("ridges"), arg("loss"),
+           arg("parameters"), arg("lambda_W"), arg("lambda_b"), arg("bias"))
+      .def("loss", &Binding::loss, arg("W"), arg("H"), arg("b"), arg("threads"))
+      .def("flat_loss", &Binding::flat_loss, arg("x"), arg("threads"))
+      .def("loss_and_grad", &Binding::loss_and_grad, arg("W"), arg("H"), arg("b"), arg("threads"))
+      .def("flat_loss_and_grad", &Binding::flat_loss_and_grad, arg("x"), arg("threads"))
+      .def("hvp", &Binding::hvp, arg("W"), arg("H"), arg("b"), arg("V_W"), arg("V_H"), arg("V_b"), arg("threads"))
+      .def("flat_hvp", &Binding::flat_hvp, arg("x"), arg("v"), arg("threads"))
+      .def("flat_hvps", &Binding::flat_hvps, arg("x"), arg("V"), arg("states"), arg("threads"))
+      .def("row_states", &Binding::row_states, arg("W"), arg("H"), arg("b"), arg("threads"))
+      .def("gradient_matrix", &Binding::gradient_matrix, arg("W"), arg("H"), arg("b"), arg("threads"))
+      .def("gradient_gram", &Binding::gradient_gram, arg("W"), arg("H"), arg("b"), arg("threads"))
+      .def("gradient_product", &Binding::gradient_product, arg("W"), arg("H"), arg("b"), arg("X"), arg("threads"))
+      .def("data_term", &Binding::data_term, arg("Z"), arg("b"), arg("threads"))
+      .def("gradient_at_scores", &Binding::gradient_at_scores, arg("W"), arg("H"), arg("b"), arg("Z"), arg("threads"));
 }
 
 }  // namespace ufm_fast::bindings

@@ -1,5 +1,7 @@
 #include "bind_spectra.hpp"
 
+#include <functional>
+#include <memory>
 #include <ufm_fast/spectral/davidson.hpp>
 #include <ufm_fast/spectral/gradient_operator.hpp>
 #include <ufm_fast/spectral/hessian_operator.hpp>
@@ -12,7 +14,7 @@ namespace ufm_fast::bindings {
 
 namespace {
 
-using Bound = BoundProblem<double>;
+using DoubleBinding = ProblemBinding<double>;
 
 py::array_t<double> copied(const std::vector<double>& numbers) {
   return py::array_t<double>(static_cast<py::ssize_t>(numbers.size()), numbers.data());
@@ -25,19 +27,17 @@ std::vector<double> start_vectors(py::handle start, Index rows, Index size) {
   return {data, data + rows * size};
 }
 
-Index row_count(py::handle matrix) {
-  if (!py::isinstance<py::array>(matrix)) throw py::type_error("vectors must be given as an array");
-  return static_cast<Index>(py::len(matrix));
-}
-
 struct Solution {
   EigenResult result;
   py::array_t<double> vectors;
 };
 
-template <class MakeOperator>
-Solution solve(Index size, py::handle start, EigenOptions options, int threads, MakeOperator&& make) {
-  const Index rows = row_count(start);
+/// Makes the operator once the GIL is released.
+using MakeOperator = std::function<std::unique_ptr<LinearOperator<double>>(const Execution&)>;
+
+Solution lowest_eigenpairs_of(const MakeOperator& make, Index size, py::handle start, EigenOptions options,
+                              int threads) {
+  const Index rows = row_count<double>(start, "start");
   std::vector<double> vectors_in = start_vectors(start, rows, size);
   if (options.count < 1 || options.guards < 0 || rows < options.count) {
     throw py::value_error("count must be positive, guards not negative, and start have at least count rows");
@@ -47,10 +47,9 @@ Solution solve(Index size, py::handle start, EigenOptions options, int threads, 
   }
   array_size<double>({3, options.basis, size});  // the search space, its image and the residuals
   py::array_t<double> vectors = new_array<double>({options.count, size});
-  const Matrix<double> out(vectors.mutable_data(), options.count, size);
-  EigenResult result = Bound::run_released(threads, [&](const Execution& e) {
-    const auto op = make(e);
-    return lowest_eigenpairs<double>(op, Matrix<double>(vectors_in.data(), rows, size), out, options, e);
+  const MatrixView<double> out(vectors.mutable_data(), options.count, size);
+  EigenResult result = DoubleBinding::run_released(threads, [&](const Execution& e) {
+    return lowest_eigenpairs<double>(*make(e), {vectors_in.data(), rows, size}, out, options, e);
   });
   return {std::move(result), vectors};
 }
@@ -61,46 +60,53 @@ py::tuple searched(const Solution& solution) {
   return py::make_tuple(copied(result.values), solution.vectors, result.products, result.norm, result.finished);
 }
 
-py::tuple hessian_eigenpairs(const Bound& bound, py::handle W, py::handle H, py::handle b, py::handle start,
-                             Index count, Index guards, Index basis, double tolerance, Index max_products, bool keep,
+py::tuple hessian_eigenpairs(const DoubleBinding& binding, py::handle W, py::handle H, py::handle b, py::handle start,
+                             Index count, Index guards, Index basis, double tolerance, Index max_products, bool store,
                              bool deflate, int threads) {
-  const auto p = bound.finite_point(W, H, b);
-  const auto make = [&](const Execution& e) { return HessianOperator<double>(bound.problem(), p, keep, deflate, e); };
-  return searched(solve(bound.size(), start, {count, basis, tolerance, max_products, guards}, threads, make));
+  const auto p = binding.finite_point(W, H, b);
+  const auto make = [&](const Execution& e) {
+    return std::make_unique<HessianOperator<double>>(binding.problem(), p, store, deflate, e);
+  };
+  return searched(
+      lowest_eigenpairs_of(make, binding.size(), start, {count, basis, tolerance, max_products, guards}, threads));
 }
 
 /// Of -G^T G across the rows of `deflated`.
-py::tuple gradient_eigenpairs(const Bound& bound, py::handle W, py::handle H, py::handle b, py::handle deflated,
-                              py::handle start, Index count, Index guards, Index basis, double tolerance,
-                              Index max_products, bool keep, int threads) {
-  const auto p = bound.finite_point(W, H, b);
-  const Problem<double>& problem = bound.problem();
-  const Matrix<const double> without = matrix_argument<double>(deflated, "deflated", row_count(deflated), problem.K);
-  const auto make = [&](const Execution& e) { return GradientOperator<double>(problem, p, keep, without, e); };
-  return searched(solve(problem.K, start, {count, basis, tolerance, max_products, guards}, threads, make));
+py::tuple gradient_eigenpairs(const DoubleBinding& binding, py::handle W, py::handle H, py::handle b,
+                              py::handle deflated, py::handle start, Index count, Index guards, Index basis,
+                              double tolerance, Index max_products, bool store, int threads) {
+  const auto p = binding.finite_point(W, H, b);
+  const Problem<double>& problem = binding.problem();
+  const MatrixView<const double> without =
+      matrix_argument<double>(deflated, "deflated", row_count<double>(deflated, "deflated"), problem.K);
+  const auto make = [&](const Execution& e) {
+    return std::make_unique<GradientOperator<double>>(problem, p, store, without, e);
+  };
+  return searched(
+      lowest_eigenpairs_of(make, problem.K, start, {count, basis, tolerance, max_products, guards}, threads));
 }
 
 py::tuple leading_eigenpairs(py::handle matrix, py::handle start, Index count, Index basis, double tolerance,
                              Index max_products, int threads) {
-  const Index n = row_count(matrix);
-  const Matrix<const double> S = matrix_argument<double>(matrix, "matrix", n, n);
-  const auto [result, vectors] = solve(n, start, {count, basis, tolerance, max_products}, threads,
-                                       [&](const Execution&) { return NegatedSymmetric<double>(S); });
+  const Index n = row_count<double>(matrix, "matrix");
+  const MatrixView<const double> S = matrix_argument<double>(matrix, "matrix", n, n);
+  const auto make = [&](const Execution&) { return std::make_unique<NegatedSymmetric<double>>(S); };
+  const auto [result, vectors] = lowest_eigenpairs_of(make, n, start, {count, basis, tolerance, max_products}, threads);
   return py::make_tuple(copied(result.values), vectors, copied(result.residuals), result.products, result.norm);
 }
 
-py::tuple hessian_lanczos(const Bound& bound, py::handle W, py::handle H, py::handle b, py::handle start, Index steps,
-                          bool keep, bool features_only, int threads) {
-  const auto p = bound.finite_point(W, H, b);
-  const Problem<double>& problem = bound.problem();
-  const Index n = bound.size(), begin = problem.K * problem.d, end = begin + problem.M * problem.d;
+py::tuple hessian_lanczos(const DoubleBinding& binding, py::handle W, py::handle H, py::handle b, py::handle start,
+                          Index steps, bool store, bool features_only, int threads) {
+  const auto p = binding.finite_point(W, H, b);
+  const Problem<double>& problem = binding.problem();
+  const Index n = binding.size(), begin = problem.K * problem.d, end = begin + problem.M * problem.d;
   const double* data = array_argument<double>(start, "start", {n});
   std::vector<double> vector(data, data + n), diagonal, off_diagonal;
-  Bound::run_released(threads, [&](const Execution& e) {
-    const HessianOperator<double> op(problem, p, keep, false, e);
+  DoubleBinding::run_released(threads, [&](const Execution& e) {
+    const HessianOperator<double> op(problem, p, store, false, e);
     lanczos<double>(
         [&](const double* x, double* y) {
-          op.apply(Matrix<const double>(x, 1, n), Matrix<double>(y, 1, n), e);
+          op.apply(MatrixView<const double>(x, 1, n), MatrixView<double>(y, 1, n), e);
           if (!features_only) return;
           std::fill(y, y + begin, 0.0);
           std::fill(y + end, y + n, 0.0);
@@ -116,15 +122,15 @@ py::tuple hessian_lanczos(const Bound& bound, py::handle W, py::handle H, py::ha
 void bind_spectra(py::module_& module) {
   using py::arg;
   module.def("hessian_eigenpairs", &hessian_eigenpairs, arg("problem"), arg("W"), arg("H"), arg("b"), arg("start"),
-             arg("count"), arg("guards"), arg("basis"), arg("tolerance"), arg("max_products"), arg("keep"),
+             arg("count"), arg("guards"), arg("basis"), arg("tolerance"), arg("max_products"), arg("store"),
              arg("deflate"), arg("threads"));
   module.def("gradient_eigenpairs", &gradient_eigenpairs, arg("problem"), arg("W"), arg("H"), arg("b"), arg("deflated"),
              arg("start"), arg("count"), arg("guards"), arg("basis"), arg("tolerance"), arg("max_products"),
-             arg("keep"), arg("threads"));
+             arg("store"), arg("threads"));
   module.def("leading_eigenpairs", &leading_eigenpairs, arg("matrix"), arg("start"), arg("count"), arg("basis"),
              arg("tolerance"), arg("max_products"), arg("threads"));
   module.def("hessian_lanczos", &hessian_lanczos, arg("problem"), arg("W"), arg("H"), arg("b"), arg("start"),
-             arg("steps"), arg("keep"), arg("features_only"), arg("threads"));
+             arg("steps"), arg("store"), arg("features_only"), arg("threads"));
 }
 
 }  // namespace ufm_fast::bindings

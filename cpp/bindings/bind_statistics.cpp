@@ -10,13 +10,13 @@ namespace ufm_fast::bindings {
 
 namespace {
 
-using Bound = BoundProblem<double>;
+using DoubleBinding = ProblemBinding<double>;
 
 /// ClassStatistics behind the checks of its arguments. After features that are not finite, or an update or a merge cut
 /// short, it is of no use any more and says so. The caller sees to it that no two threads use one at the same time.
-class BoundStatistics {
+class StatisticsBinding {
  public:
-  BoundStatistics(Index K, Index d) : statistics_(classes(K, d), d) {}
+  StatisticsBinding(Index K, Index d) : statistics_(classes(K, d), d) {}
 
   void update(const py::array& H, py::handle labels, int threads) {
     check();
@@ -28,7 +28,7 @@ class BoundStatistics {
     }
   }
 
-  void merge(BoundStatistics& other, int threads) {
+  void merge(StatisticsBinding& other, int threads) {
     check();
     other.check();
     if (&other == this) throw py::value_error("other must be another object");
@@ -36,7 +36,8 @@ class BoundStatistics {
       throw py::value_error("other must have the same K and d");
     }
     usable_ = other.usable_ = false;
-    Bound::run_released(threads, [&](const Execution& execution) { statistics_.merge(other.statistics_, execution); });
+    DoubleBinding::run_released(threads,
+                                [&](const Execution& execution) { statistics_.merge(other.statistics_, execution); });
     usable_ = other.usable_ = true;
   }
 
@@ -47,10 +48,10 @@ class BoundStatistics {
     const Index K = statistics_.K(), d = statistics_.d();
     auto means = new_array<double>({K, d}), scatter = new_array<double>({d, d});
     auto roundings = new_array<double>({K}), squares = new_array<double>({K});
-    const Matrix<double> means_out(means.mutable_data(), K, d), scatter_out(scatter.mutable_data(), d, d);
+    const MatrixView<double> means_out(means.mutable_data(), K, d), scatter_out(scatter.mutable_data(), d, d);
     double *roundings_out = roundings.mutable_data(), *squares_out = squares.mutable_data();
     usable_ = false;
-    Bound::run_released(threads, [&](const Execution& execution) {
+    DoubleBinding::run_released(threads, [&](const Execution& execution) {
       statistics_.read(means_out, roundings_out, squares_out, scatter_out, execution);
     });
     usable_ = true;
@@ -76,7 +77,7 @@ class BoundStatistics {
   template <class T>
   void add(const py::array& H, py::handle labels, int threads) {
     const Index rows = H.shape(0);
-    const Matrix<const T> features = matrix_argument<T>(H, "H", rows, statistics_.d());
+    const MatrixView<const T> features = matrix_argument<T>(H, "H", rows, statistics_.d());
     const Index* label = array_argument<Index>(labels, "labels", {rows});
     for (Index i = 0; i < rows; ++i) {
       if (label[i] < 0 || label[i] >= statistics_.K()) {
@@ -85,13 +86,13 @@ class BoundStatistics {
       }
     }
     usable_ = false;
-    usable_ = Bound::run_released(
+    usable_ = DoubleBinding::run_released(
         threads, [&](const Execution& execution) { return statistics_.update(features, label, execution); });
     if (!usable_) refuse(features);
   }
 
   template <class T>
-  [[noreturn]] static void refuse(Matrix<const T> H) {
+  [[noreturn]] static void refuse(MatrixView<const T> H) {
     Index i = 0;
     while (i < H.rows * H.cols && std::isfinite(H.data[i])) ++i;
     if (i == H.rows * H.cols) throw py::value_error("H must be smaller: the squares of its entries overflow");
@@ -104,12 +105,12 @@ class BoundStatistics {
 
 void bind_statistics(py::module_& module) {
   using py::arg;
-  py::class_<BoundStatistics>(module, "ClassStatistics", py::module_local())
+  py::class_<StatisticsBinding>(module, "ClassStatistics", py::module_local())
       .def(py::init<Index, Index>(), arg("K"), arg("d"))
-      .def("update", &BoundStatistics::update, arg("H"), arg("labels"), arg("threads"))
-      .def("merge", &BoundStatistics::merge, arg("other"), arg("threads"))
-      .def("counts", &BoundStatistics::counts)
-      .def("read", &BoundStatistics::read, arg("threads"));
+      .def("update", &StatisticsBinding::update, arg("H"), arg("labels"), arg("threads"))
+      .def("merge", &StatisticsBinding::merge, arg("other"), arg("threads"))
+      .def("counts", &StatisticsBinding::counts)
+      .def("read", &StatisticsBinding::read, arg("threads"));
 }
 
 }  // namespace ufm_fast::bindings

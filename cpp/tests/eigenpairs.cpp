@@ -10,8 +10,8 @@ namespace {
 using namespace ufm_fast;
 using namespace ufm_fast::tests;
 
-template <class T, class Operator>
-void compare(const Operator& op, const Wide& dense, double tolerance, const char* what) {
+template <class T>
+void compare(const LinearOperator<T>& op, const Wide& dense, double tolerance, const char* what) {
   const Index size = op.size(), count = std::min<Index>(3, size);
   const Execution execution{2, {}};
   Dense<T> start = Dense<T>::Random(count, size), vectors(count, size);
@@ -28,7 +28,7 @@ void compare(const Operator& op, const Wide& dense, double tolerance, const char
 
 template <class T>
 Wide dense_hessian(const Model<T>& model, const Arrays<T>& p) {
-  const Plain plain(model, p);
+  const Plain plain(model, p, {false, 0});
   const Index K = model.problem.K, d = model.problem.d, M = model.problem.M;
   Wide hessian(0, (K + M) * d + K);
   for (Index i = 0; i < hessian.cols(); ++i) {
@@ -46,7 +46,7 @@ Wide dense_hessian(const Model<T>& model, const Arrays<T>& p) {
 
 template <class T>
 void compare_all(double tolerance) {
-  Model<T> model({5, 4, 7}, CrossEntropy<T>{5, T(0)}, true);
+  Model<T> model({5, 4, 7}, loss_of(CrossEntropy<T>{5, T(0)}), true);
   model.problem.ridges.assign(7, T(0.02));  // the preconditioner takes them for equal
   Arrays<T> p = model.random_point(3);
   const Execution execution{2, {}};

@@ -2,6 +2,7 @@
 
 #include <Eigen/Core>
 #include <random>
+#include <ufm_fast/losses/registry.hpp>
 #include <ufm_fast/model/problem.hpp>
 
 #include "checks.hpp"
@@ -37,15 +38,26 @@ void check_close(const Arrays<T>& found, const Arrays<double>& expected, double 
   if (largest(expected.b) > 0) check_part(found.b, expected.b);
 }
 
-/// A model with uneven weights, scales and ridges, and labels that skip some classes.
+/// Labels that skip some classes.
+template <class T>
+Targets<T> some_labels(const Shape& shape) {
+  std::vector<Index> labels;
+  for (Index m = 0; m < shape.M; ++m) labels.push_back(7 * m % shape.K);
+  return Targets<T>::of_labels(shape.K, labels);
+}
+
+/// A model with uneven weights, scales and ridges.
 template <class T>
 struct Model {
   Problem<T> problem;
 
-  Model(const Shape& shape, const Loss<T>& loss, bool bias)
-      : problem{shape.K, shape.d, shape.M, {}, {}, {}, {}, loss, T(0.02), T(0.03), bias} {
+  Model(const Shape& shape, LossPointer<T> loss, bool bias) : Model(shape, loss, bias, some_labels<T>(shape)) {}
+
+  Model(const Shape& shape, LossPointer<T> loss, bool bias, Targets<T> targets)
+      : problem{shape.K, shape.d, shape.M, nullptr, {}, {}, {}, loss, T(0.02), T(0.03), bias} {
+    loss->prepare(targets);
+    problem.targets = std::make_shared<const Targets<T>>(std::move(targets));
     for (Index m = 0; m < shape.M; ++m) {
-      problem.labels.push_back(7 * m % shape.K);
       problem.weights.push_back(T(double(1 + m % 3) / double(2 * shape.M)));
       problem.scales.push_back(T(1 + 0.25 * double(m % 2)));
       problem.ridges.push_back(T(0.01 * double(1 + m % 4)));
@@ -70,13 +82,19 @@ struct Model {
   }
 };
 
+/// What the plain algebra is of: squared error, or cross-entropy with this label smoothing.
+struct PlainLoss {
+  bool squares;
+  double smoothing;
+};
+
 /// The same model in plain algebra, in double.
 class Plain {
  public:
   template <class T>
-  Plain(const Model<T>& model, const Arrays<T>& p)
+  Plain(const Model<T>& model, const Arrays<T>& p, PlainLoss loss)
       : K_(model.problem.K),
-        squares_(std::holds_alternative<SquaredError<T>>(model.problem.loss)),
+        squares_(loss.squares),
         bias_(model.problem.bias),
         lambda_W_(double(model.problem.lambda_W)),
         lambda_b_(double(model.problem.lambda_b)),
@@ -89,14 +107,17 @@ class Plain {
     weights_ = column(model.problem.weights);
     scales_ = column(model.problem.scales);
     ridges_ = column(model.problem.ridges);
-    const auto* entropy = std::get_if<CrossEntropy<T>>(&model.problem.loss);
-    const double smoothing = entropy == nullptr ? 0.0 : double(entropy->smoothing);
-    targets_ = Wide::Constant(H_.rows(), K_, smoothing / double(K_));
-    for (Index m = 0; m < H_.rows(); ++m) targets_(m, model.problem.labels[std::size_t(m)]) += 1 - smoothing;
+    Dense<T> targets(H_.rows(), K_);
+    for (Index m = 0; m < H_.rows(); ++m) model.problem.targets->write_row(m, targets.row(m).data());
+    targets_ = (1 - loss.smoothing) * targets.template cast<double>().array() + loss.smoothing / double(K_);
     Z_ = logits(H_ * W_.transpose(), b_);
     P_ = squares_ ? Z_ : softmax(Z_);
     G_ = weights_.asDiagonal() * (P_ - targets_);
   }
+
+  const Wide& targets() const { return targets_; }
+  const Wide& weights() const { return weights_; }
+  const Wide& scales() const { return scales_; }
 
   double loss() const {
     double data = 0;

@@ -1,6 +1,7 @@
 #pragma once
 
 #include "ufm_fast/blas/blas.hpp"
+#include "ufm_fast/losses/registry.hpp"
 #include "ufm_fast/model/at_scores.hpp"
 #include "ufm_fast/model/curvature.hpp"
 #include "ufm_fast/model/dual_sums.hpp"

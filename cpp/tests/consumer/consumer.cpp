@@ -9,11 +9,11 @@ int main() {
   const Problem<double> problem{K,
                                 d,
                                 M,
-                                {0, 1, 2, 3, 6},
+                                std::make_shared<const Targets<double>>(Targets<double>::of_labels(K, {0, 1, 2, 3, 6})),
                                 std::vector<double>(M, 0.2),
                                 std::vector<double>(M, 1.0),
                                 std::vector<double>(M, 1e-3),
-                                CrossEntropy<double>{K, 0.0},
+                                make_loss<double>("cross_entropy", K, {{"label_smoothing", 0.0}}),
                                 1e-3,
                                 0.0,
                                 false};

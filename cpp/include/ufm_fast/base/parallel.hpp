@@ -10,7 +10,7 @@
 #include <thread>
 #include <vector>
 
-#include "ufm_fast/base/matrix.hpp"
+#include "ufm_fast/base/matrix_view.hpp"
 
 namespace ufm_fast {
 

@@ -2,7 +2,7 @@
 
 #include <memory>
 
-#include "ufm_fast/base/matrix.hpp"
+#include "ufm_fast/base/matrix_view.hpp"
 #include "ufm_fast/base/spare_memory.hpp"
 
 namespace ufm_fast {

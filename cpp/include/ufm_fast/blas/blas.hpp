@@ -2,7 +2,7 @@
 
 #include <Eigen/Core>
 
-#include "ufm_fast/base/matrix.hpp"
+#include "ufm_fast/base/matrix_view.hpp"
 
 namespace ufm_fast {
 
@@ -34,7 +34,8 @@ inline constexpr Index small_product = Index{1} << 16;
 namespace detail {
 
 template <class Integer, class T>
-void call_gemm(void* function, Op op_a, Op op_b, T alpha, Matrix<const T> a, Matrix<const T> b, T beta, Matrix<T> c) {
+void call_gemm(void* function, Op op_a, Op op_b, T alpha, MatrixView<const T> a, MatrixView<const T> b, T beta,
+               MatrixView<T> c) {
   using Gemm = void (*)(const char*, const char*, const Integer*, const Integer*, const Integer*, const T*, const T*,
                         const Integer*, const T*, const Integer*, const T*, T*, const Integer*);
   // Row-major C = op(A) op(B) is column-major C^T = op(B)^T op(A)^T.
@@ -49,7 +50,7 @@ void call_gemm(void* function, Op op_a, Op op_b, T alpha, Matrix<const T> a, Mat
 }
 
 template <class Integer, class T>
-void call_syrk(void* function, Matrix<const T> x, T beta, Matrix<T> c) {
+void call_syrk(void* function, MatrixView<const T> x, T beta, MatrixView<T> c) {
   using Syrk = void (*)(const char*, const char*, const Integer*, const Integer*, const T*, const T*, const Integer*,
                         const T*, T*, const Integer*);
   // The lower triangle of the column-major matrix is the upper one of the row-major matrix.
@@ -60,7 +61,7 @@ void call_syrk(void* function, Matrix<const T> x, T beta, Matrix<T> c) {
 }
 
 template <class T>
-void eigen_gemm(Op op_a, Op op_b, T alpha, Matrix<const T> a, Matrix<const T> b, T beta, Matrix<T> c) {
+void eigen_gemm(Op op_a, Op op_b, T alpha, MatrixView<const T> a, MatrixView<const T> b, T beta, MatrixView<T> c) {
   using RowMajor = Eigen::Matrix<T, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
   using Stride = Eigen::OuterStride<>;
   const Eigen::Map<const RowMajor, 0, Stride> A(a.data, a.rows, a.cols, Stride(a.stride));
@@ -86,7 +87,7 @@ void eigen_gemm(Op op_a, Op op_b, T alpha, Matrix<const T> a, Matrix<const T> b,
 
 /// C = alpha op(A) op(B) + beta C, single-threaded. C is (c.rows, c.cols); the inner size follows from A.
 template <class T>
-void gemm(Op op_a, Op op_b, T alpha, Matrix<const T> a, Matrix<const T> b, T beta, Matrix<T> c) {
+void gemm(Op op_a, Op op_b, T alpha, MatrixView<const T> a, MatrixView<const T> b, T beta, MatrixView<T> c) {
   const Index inner = op_a == Op::none ? a.cols : a.rows;
   const BlasFunction& blas = gemm_function<T>();
   if (blas.function == nullptr || c.rows * c.cols * inner <= small_product) {
@@ -100,7 +101,7 @@ void gemm(Op op_a, Op op_b, T alpha, Matrix<const T> a, Matrix<const T> b, T bet
 
 /// The diagonal and what lies above it of C = X^T X + beta C, single-threaded; what lies below is left undefined.
 template <class T>
-void gram(Matrix<const T> x, T beta, Matrix<T> c) {
+void gram(MatrixView<const T> x, T beta, MatrixView<T> c) {
   const BlasFunction& blas = syrk_function<T>();
   if (blas.function == nullptr || c.rows * c.cols * x.rows <= small_product) {
     gemm<T>(Op::transpose, Op::none, 1, x, x, beta, c);

@@ -12,17 +12,17 @@ namespace ufm_fast {
 
 /// Columns [first, last) of a matrix.
 template <class T>
-Matrix<T> columns(Matrix<T> a, Index first, Index last) {
+MatrixView<T> columns(MatrixView<T> a, Index first, Index last) {
   return {a.data + first, a.rows, last - first, a.stride};
 }
 
 /// C = alpha op(A) op(B) + beta C, the rows of C split over threads.
 template <class T>
-void parallel_gemm(Op op_a, Op op_b, T alpha, Matrix<const T> a, Matrix<const T> b, T beta, Matrix<T> c,
+void parallel_gemm(Op op_a, Op op_b, T alpha, MatrixView<const T> a, MatrixView<const T> b, T beta, MatrixView<T> c,
                    const Execution& execution) {
   const int workers = worker_count((c.rows + 15) / 16, execution.threads);
   parallel_ranges(c.rows, workers, execution.poll, [&](int, Index first, Index last, Interruption&) {
-    const Matrix<const T> part = op_a == Op::none ? a.block(first, last - first) : columns(a, first, last);
+    const MatrixView<const T> part = op_a == Op::none ? a.block(first, last - first) : columns(a, first, last);
     gemm<T>(op_a, op_b, alpha, part, b, beta, c.block(first, last - first));
   });
 }
@@ -30,7 +30,7 @@ void parallel_gemm(Op op_a, Op op_b, T alpha, Matrix<const T> a, Matrix<const T>
 /// C = X^T X: blocks on and above the diagonal, each then copied to its mirror image. The bits do not depend on the
 /// number of threads.
 template <class T>
-void parallel_gram(Matrix<const T> x, Matrix<T> c, const Execution& execution) {
+void parallel_gram(MatrixView<const T> x, MatrixView<T> c, const Execution& execution) {
   constexpr Index edge = 256;
   std::vector<std::pair<Index, Index>> blocks;
   for (Index i = 0; i < c.rows; i += edge) {
@@ -42,8 +42,8 @@ void parallel_gram(Matrix<const T> x, Matrix<T> c, const Execution& execution) {
     for (Index block = first; block < last; ++block) {
       const auto [i, j] = blocks[block];
       const Index rows = std::min(edge, c.rows - i), cols = std::min(edge, c.rows - j);
-      const Matrix<const T> left = columns(x, i, i + rows), right = columns(x, j, j + cols);
-      const Matrix<T> upper(c.row(i) + j, rows, cols, c.stride), lower(c.row(j) + i, cols, rows, c.stride);
+      const MatrixView<const T> left = columns(x, i, i + rows), right = columns(x, j, j + cols);
+      const MatrixView<T> upper(c.row(i) + j, rows, cols, c.stride), lower(c.row(j) + i, cols, rows, c.stride);
       if (i < j) {
         gemm<T>(Op::transpose, Op::none, 1, left, right, 0, upper);
         transpose<T>(upper, lower);

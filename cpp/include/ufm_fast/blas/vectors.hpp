@@ -18,13 +18,13 @@ inline int column_workers(Index size, const Execution& execution) {
 
 /// X Y^T (x, y) for X (x, n) and Y (y, n): all inner products. The same thread count gives the same bits.
 template <class T>
-std::vector<T> inner_products(Matrix<const T> X, Matrix<const T> Y, const Execution& execution) {
+std::vector<T> inner_products(MatrixView<const T> X, MatrixView<const T> Y, const Execution& execution) {
   const int workers = detail::column_workers(X.cols, execution);
   const Index size = X.rows * Y.rows;
   std::vector<T> parts(static_cast<std::size_t>(workers * size));
   parallel_ranges(X.cols, workers, execution.poll, [&](int worker, Index first, Index last, Interruption&) {
     gemm<T>(Op::none, Op::transpose, 1, columns(X, first, last), columns(Y, first, last), 0,
-            Matrix<T>(parts.data() + worker * size, X.rows, Y.rows));
+            MatrixView<T>(parts.data() + worker * size, X.rows, Y.rows));
   });
   for (int worker = 1; worker < workers; ++worker) {
     Vector<T>(parts.data(), size) += ConstVector<T>(parts.data() + worker * size, size);
@@ -35,7 +35,8 @@ std::vector<T> inner_products(Matrix<const T> X, Matrix<const T> Y, const Execut
 
 /// out (c, n) = alpha C X + beta out for C (c, x) and X (x, n).
 template <class T>
-void combine(T alpha, Matrix<const T> C, Matrix<const T> X, T beta, Matrix<T> out, const Execution& execution) {
+void combine(T alpha, MatrixView<const T> C, MatrixView<const T> X, T beta, MatrixView<T> out,
+             const Execution& execution) {
   const int workers = detail::column_workers(X.cols, execution);
   parallel_ranges(X.cols, workers, execution.poll, [&](int, Index first, Index last, Interruption&) {
     gemm<T>(Op::none, Op::none, alpha, C, columns(X, first, last), beta, columns(out, first, last));
@@ -44,15 +45,15 @@ void combine(T alpha, Matrix<const T> C, Matrix<const T> X, T beta, Matrix<T> ou
 
 /// The first rows of X become C X, for C (c, x) with c <= x. Memory: c rows of 2048 numbers per thread.
 template <class T>
-void combine_in_place(Matrix<const T> C, Matrix<T> X, const Execution& execution) {
+void combine_in_place(MatrixView<const T> C, MatrixView<T> X, const Execution& execution) {
   const int workers = detail::column_workers(X.cols, execution);
   parallel_ranges(X.cols, workers, execution.poll, [&](int, Index first, Index last, Interruption&) {
     constexpr Index width = 2048;
     std::vector<T> buffer(static_cast<std::size_t>(C.rows * width));
     for (Index begin = first; begin < last; begin += width) {
       const Index end = std::min(last, begin + width);
-      const Matrix<T> result(buffer.data(), C.rows, end - begin);
-      const Matrix<T> part = columns(X, begin, end);
+      const MatrixView<T> result(buffer.data(), C.rows, end - begin);
+      const MatrixView<T> part = columns(X, begin, end);
       gemm<T>(Op::none, Op::none, 1, C, part, 0, result);
       for (Index i = 0; i < C.rows; ++i) Vector<T>(part.row(i), end - begin) = Vector<T>(result.row(i), end - begin);
     }

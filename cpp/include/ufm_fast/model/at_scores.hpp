@@ -9,7 +9,7 @@ namespace ufm_fast {
 /// The data term at explicit scores Z (M, K), logits scales[m] Z_m + b: its value; G = its gradient with respect to Z
 /// (M, K); and its gradient with respect to b (K,), zero without bias. No products.
 template <class T>
-double data_term(const Problem<T>& problem, Matrix<const T> Z, const T* b, Matrix<T> G, T* grad_b,
+double data_term(const Problem<T>& problem, MatrixView<const T> Z, const T* b, MatrixView<T> G, T* grad_b,
                  const Execution& execution) {
   const int workers = row_workers(problem, execution);
   const LogitBias<T> logit_bias(problem, b);
@@ -17,7 +17,7 @@ double data_term(const Problem<T>& problem, Matrix<const T> Z, const T* b, Matri
   std::vector<double> sums(static_cast<std::size_t>(workers * problem.K), 0.0);
   parallel_ranges(problem.M, workers, execution.poll, [&](int worker, Index first, Index last, Interruption& stop) {
     for_each_tile(problem, first, last, worker, stop, [&](Index begin, Index count) {
-      const Matrix<T> tile = G.block(begin, count);
+      const MatrixView<T> tile = G.block(begin, count);
       copy<T>(Z.block(begin, count), tile);
       values[worker] += residual_rows(problem, begin, logit_bias, tile, sums.data() + worker * problem.K);
     });
@@ -32,12 +32,12 @@ double data_term(const Problem<T>& problem, Matrix<const T> Z, const T* b, Matri
 /// f and its gradient at p, whose scores are Z, and G = the gradient of the data term with respect to Z (M, K): two
 /// products. Returns infinity if the gradient overflows. Memory: as for `loss_and_gradient`, but for the logits.
 template <class T>
-double gradient_at_scores(const Problem<T>& problem, PointView<const T> p, Matrix<const T> Z, Matrix<T> G,
+double gradient_at_scores(const Problem<T>& problem, PointView<const T> p, MatrixView<const T> Z, MatrixView<T> G,
                           PointView<T> gradient, const Execution& execution) {
   const LogitBias<T> b(problem, p.b);
   return detail::gradient_from_tiles(problem, p, gradient, row_workers(problem, execution), execution,
-                                     [&](int, Index begin, Matrix<const T> H, double* bias_sum, double& value) {
-                                       const Matrix<T> tile = G.block(begin, H.rows);
+                                     [&](int, Index begin, MatrixView<const T> H, double* bias_sum, double& value) {
+                                       const MatrixView<T> tile = G.block(begin, H.rows);
                                        copy<T>(Z.block(begin, H.rows), tile);
                                        value += residual_rows(problem, begin, b, tile, bias_sum);
                                        return tile;

@@ -8,67 +8,112 @@
 
 namespace ufm_fast {
 
-/// Sums over the off-diagonal entries of a dual point Y (K, K) of cross-entropy with a sample a class, one a row or one
-/// a column. Q = smoothing / K + Y / (weights scales) are the probabilities of the wrong classes.
+/// Sums over a dual point Y (M, K) without the entries at the labels or anchors of its rows, for a loss whose dual
+/// points are Q = t + Y / (weights scales) row by row, with t the targets that the logits are compared with.
 struct DualSums {
-  std::vector<double> rows, absolute_rows;  ///< of Y_k and |Y_k|
-  std::vector<double> received, doubt;      ///< columns of Y / scales and |Y| / scales
-  std::vector<double> least, wrong;         ///< least entry of Q_k and the sum of all
-  std::vector<double> entropy, logarithms;  ///< sums of -Q log Q and log Q, with Q at least the least normal number
+  // one number a row
+  std::vector<double> rows, absolute_rows;  ///< of Y and |Y|
+  std::vector<double> least;                ///< least entry of Q ...
+  std::vector<double> least_above_margin;   ///< ... and of Q - margin t
+  std::vector<double> wrong;                ///< of Q
+  std::vector<double> entropy;              ///< of -Q log Q, with Q at least the least normal number
+  std::vector<double> target_logarithms;    ///< of t (1 - log Q), likewise
+  std::vector<double> own_target;           ///< t at the anchor itself
+  // one number a class
+  std::vector<double> received, absolute_received;  ///< columns of Y / scales and |Y| / scales
 
-  explicit DualSums(Index K) {
-    for (auto* sums : {&rows, &absolute_rows, &received, &doubt, &wrong, &entropy, &logarithms}) {
-      sums->assign(static_cast<std::size_t>(K), 0.0);
+  DualSums(Index M, Index K) {
+    for (auto* sums : {&rows, &absolute_rows, &wrong, &entropy, &target_logarithms, &own_target}) {
+      sums->assign(static_cast<std::size_t>(M), 0.0);
     }
-    least.assign(static_cast<std::size_t>(K), std::numeric_limits<double>::infinity());
+    for (auto* sums : {&least, &least_above_margin}) {
+      sums->assign(static_cast<std::size_t>(M), std::numeric_limits<double>::infinity());
+    }
+    for (auto* sums : {&received, &absolute_received}) sums->assign(static_cast<std::size_t>(K), 0.0);
   }
 };
 
+namespace detail {
+
+/// The dual sums of a worker's rows; `received` and `absolute_received` are gathered in blocks of rows.
+class DualRows {
+ public:
+  static constexpr Index block = 32;
+
+  DualRows(const Problem<double>& problem, MatrixView<const double> Y, double margin, DualSums& sums)
+      : problem_(problem), Y_(Y), margin_(margin), sums_(sums), stride_((problem.K + 7) / 8 * 8), space_(6 * stride_) {}
+
+  void add_block(Index first, Index last, Vector<double> received, Vector<double> absolute_received) {
+    Vector<double> recent = part(0), absolute_recent = part(1);
+    recent.setZero();
+    absolute_recent.setZero();
+    for (Index m = first; m < last; ++m) {
+      Vector<double> target = part(5);
+      problem_.loss->write_target(*problem_.targets, m, target.data());
+      const Index anchor = problem_.targets->anchor(m);
+      sums_.own_target[m] = target[anchor];
+      add(m, 0, anchor);
+      add(m, anchor + 1, problem_.K - anchor - 1);
+    }
+    received += recent;
+    absolute_received += absolute_recent;
+  }
+
+ private:
+  const Problem<double>& problem_;
+  MatrixView<const double> Y_;
+  double margin_;
+  DualSums& sums_;
+  Index stride_;  ///< between parts of the space, which start aligned: the order in which Eigen adds up depends on it
+  Workspace<double> space_;
+
+  Vector<double> part(Index i) const { return {space_.data() + i * stride_, problem_.K}; }
+
+  /// Entries [start, start + size) of row m.
+  void add(Index m, Index start, Index size) {
+    if (size == 0) return;
+    Vector<double> y(part(2).data(), size), Q(part(3).data(), size), log_Q(part(4).data(), size);
+    const ConstVector<double> t(part(5).data() + start, size);
+    const double factor = 1 / (problem_.weights[m] * problem_.scales[m]), root = 1 / problem_.scales[m];
+    y = ConstVector<double>(Y_.row(m) + start, size);
+    Q = factor * y + t;
+    log_Q = Q.max(std::numeric_limits<double>::min()).log();
+    sums_.rows[m] += y.sum();
+    sums_.absolute_rows[m] += y.abs().sum();
+    part(0).segment(start, size) += root * y;
+    part(1).segment(start, size) += root * y.abs();
+    sums_.least[m] = std::min(sums_.least[m], Q.minCoeff());
+    sums_.wrong[m] += Q.sum();
+    sums_.entropy[m] -= (Q * log_Q).sum();
+    y = t;
+    sums_.least_above_margin[m] = std::min(sums_.least_above_margin[m], (Q - margin_ * y).minCoeff());
+    sums_.target_logarithms[m] += (y * (1 - log_Q)).sum();
+  }
+};
+
+}  // namespace detail
+
 /// One pass over Y. A sum of K terms is accurate to K/8 + 20 units of 2^-52 of the sum of their sizes: rows are added
 /// up in two chains of packets, of two numbers at least, and columns in blocks of 32.
-inline DualSums dual_sums(const Problem<double>& problem, Matrix<const double> Y, const Execution& execution) {
-  constexpr Index block = 32;
+inline DualSums dual_sums(const Problem<double>& problem, MatrixView<const double> Y, double margin,
+                          const Execution& execution) {
+  constexpr Index block = detail::DualRows::block;
   const Index K = problem.K;
   const int workers = row_workers(problem, execution);
-  DualSums sums(K);
-  const double base = std::get<CrossEntropy<double>>(problem.loss).smoothing / double(K);
-  std::vector<std::vector<double>> received(workers), doubt(workers);
-  parallel_ranges(K, workers, execution.poll, [&](int worker, Index first, Index last, Interruption&) {
-    const Workspace<double> copy(K), q(K), logs(K), recent(2 * K);
-    std::vector<double> total_received(static_cast<std::size_t>(K), 0.0), total_doubt(total_received);
-    Vector<double> recent_received(recent.data(), K), recent_doubt(recent.data() + K, K);
+  DualSums sums(problem.M, K);
+  std::vector<std::vector<double>> received(workers), absolute_received(workers);
+  parallel_ranges(problem.M, workers, execution.poll, [&](int worker, Index first, Index last, Interruption&) {
+    detail::DualRows rows(problem, Y, margin, sums);
+    std::vector<double> columns(static_cast<std::size_t>(K), 0.0), absolute_columns(columns);
     for (Index begin = first; begin < last; begin += block) {
-      recent_received.setZero();
-      recent_doubt.setZero();
-      for (Index k = begin; k < std::min(last, begin + block); ++k) {
-        const double factor = 1 / (problem.weights[k] * problem.scales[k]), root = 1 / problem.scales[k];
-        for (const auto& [start, size] : {std::pair<Index, Index>{0, k}, {k + 1, K - k - 1}}) {
-          if (size == 0) continue;
-          Vector<double> y(copy.data(), size), Q(q.data(), size), log_Q(logs.data(), size);
-          y = ConstVector<double>(Y.row(k) + start, size);  // the order in which Eigen adds up depends on the address
-          Q = factor * y + base;
-          log_Q = Q.max(std::numeric_limits<double>::min()).log();
-          sums.rows[k] += y.sum();
-          sums.absolute_rows[k] += y.abs().sum();
-          recent_received.segment(start, size) += root * y;
-          recent_doubt.segment(start, size) += root * y.abs();
-          sums.least[k] = std::min(sums.least[k], Q.minCoeff());
-          sums.wrong[k] += Q.sum();
-          sums.entropy[k] -= (Q * log_Q).sum();
-          sums.logarithms[k] += log_Q.sum();
-        }
-      }
-      Vector<double>(total_received.data(), K) += recent_received;
-      Vector<double>(total_doubt.data(), K) += recent_doubt;
+      rows.add_block(begin, std::min(last, begin + block), {columns.data(), K}, {absolute_columns.data(), K});
     }
-    received[worker] = std::move(total_received);
-    doubt[worker] = std::move(total_doubt);
+    received[worker] = std::move(columns);
+    absolute_received[worker] = std::move(absolute_columns);
   });
   for (int worker = 0; worker < workers; ++worker) {
-    for (Index k = 0; k < K; ++k) {
-      sums.received[k] += received[worker][k];
-      sums.doubt[k] += doubt[worker][k];
-    }
+    Vector<double>(sums.received.data(), K) += ConstVector<double>(received[worker].data(), K);
+    Vector<double>(sums.absolute_received.data(), K) += ConstVector<double>(absolute_received[worker].data(), K);
   }
   return sums;
 }

@@ -18,7 +18,7 @@ double ridge_of_classifier(const Problem<T>& problem, double squares, const T* b
 
 /// sum over the given rows of ridges[m]/2 |h_m|^2
 template <class T>
-double ridge_of_features(const Problem<T>& problem, Index first, Matrix<const T> H) {
+double ridge_of_features(const Problem<T>& problem, Index first, MatrixView<const T> H) {
   double value = 0;
   for (Index i = 0; i < H.rows; ++i) {
     value += 0.5 * double(problem.ridges[first + i]) * squared_norm(H.row(i), problem.d);
@@ -28,7 +28,7 @@ double ridge_of_features(const Problem<T>& problem, Index first, Matrix<const T>
 
 /// The same; and out = ridges[m] h_m, row by row.
 template <class T>
-double ridge_of_features(const Problem<T>& problem, Index first, Matrix<const T> H, Matrix<T> out) {
+double ridge_of_features(const Problem<T>& problem, Index first, MatrixView<const T> H, MatrixView<T> out) {
   double value = 0;
   for (Index i = 0; i < H.rows; ++i) {
     const T ridge = problem.ridges[first + i];
@@ -39,7 +39,7 @@ double ridge_of_features(const Problem<T>& problem, Index first, Matrix<const T>
 
 /// Infinity if the matrix holds an infinity or a NaN, otherwise zero: to be added to a loss.
 template <class T>
-double infinite_if_not_finite(Matrix<T> X) {
+double infinite_if_not_finite(MatrixView<T> X) {
   return all_finite(X.data, X.rows * X.cols) ? 0.0 : std::numeric_limits<double>::infinity();
 }
 
@@ -79,7 +79,7 @@ class ClassifierGradient {
                      const Execution& execution)
       : problem_(problem), p_(p), out_(out), execution_(execution), parts_(workers) {
     std::vector<double> squares(std::max(1, execution.threads), 0.0);
-    for_each_range_of_rows([&](int worker, Index first, Matrix<T> rows) {
+    for_each_range_of_rows([&](int worker, Index first, MatrixView<T> rows) {
       squares[worker] = scale(p_.W.row(first), rows.rows * rows.cols, problem_.lambda_W, rows.data);
     });
     squares_ = total(squares);
@@ -101,7 +101,7 @@ class ClassifierGradient {
     }
     write_bias_gradient(problem_, b.data(), out_.b);
     std::vector<double> checks(std::max(1, execution_.threads), 0.0);
-    for_each_range_of_rows([&](int worker, Index first, Matrix<T> rows) {
+    for_each_range_of_rows([&](int worker, Index first, MatrixView<T> rows) {
       for (const std::optional<Part>& part : parts_) part->W.add_to(first, rows);
       checks[worker] = infinite_if_not_finite(rows);
     });
@@ -133,7 +133,7 @@ class ClassifierGradient {
 template <class T>
 double loss(const Problem<T>& problem, PointView<const T> p, const Execution& execution) {
   const int workers = row_workers(problem, execution);
-  const Operand<T> scores(Op::transpose, p.W, execution);
+  const RightFactor<T> scores(Op::transpose, p.W, execution);
   const LogitBias<T> b(problem, p.b);
   std::vector<double> values(workers, 0.0);
   parallel_ranges(problem.M, workers, execution.poll, [&](int worker, Index first, Index last, Interruption& stop) {
@@ -141,7 +141,7 @@ double loss(const Problem<T>& problem, PointView<const T> p, const Execution& ex
     std::vector<double> ignored(static_cast<std::size_t>(problem.K), 0.0);
     double value = detail::ridge_of_features(problem, first, p.H.block(first, last - first));
     for_each_tile(problem, first, last, worker, stop, [&](Index begin, Index count) {
-      const Matrix<T> Z(tile.data(), count, problem.K);
+      const MatrixView<T> Z(tile.data(), count, problem.K);
       const auto largest = multiply_scores(problem, begin, scores, p.H.block(begin, count), b, Z);
       value += residual_rows(problem, begin, b, Z, ignored.data(), largest);
     });
@@ -159,19 +159,19 @@ namespace detail {
 template <class T, class GradientTile>
 double gradient_from_tiles(const Problem<T>& problem, PointView<const T> p, PointView<T> gradient, int workers,
                            const Execution& execution, GradientTile&& gradient_tile) {
-  const Operand<T> features(Op::none, p.W, execution);
+  const RightFactor<T> features(Op::none, p.W, execution);
   std::vector<double> values(workers, 0.0);
   ClassifierGradient<T> sum(problem, p, gradient, workers, execution);
   parallel_ranges(problem.M, workers, execution.poll, [&](int worker, Index first, Index last, Interruption& stop) {
     auto& part = sum.start(worker);
     double value = 0;
     for_each_tile(problem, first, last, worker, stop, [&](Index begin, Index count) {
-      const Matrix<const T> H = p.H.block(begin, count);
-      const Matrix<T> G = gradient_tile(worker, begin, H, part.b.data(), value);
+      const MatrixView<const T> H = p.H.block(begin, count);
+      const MatrixView<T> G = gradient_tile(worker, begin, H, part.b.data(), value);
       stop.check(worker);
       part.W.add(G, H);
       stop.check(worker);
-      const Matrix<T> grad_H = gradient.H.block(begin, count);
+      const MatrixView<T> grad_H = gradient.H.block(begin, count);
       value += ridge_of_features(problem, begin, H, grad_H);
       features.multiply(G, true, grad_H);
       value += infinite_if_not_finite(grad_H);
@@ -194,18 +194,19 @@ template <class T>
 double loss_and_gradient(const Problem<T>& problem, PointView<const T> p, PointView<T> gradient,
                          const Execution& execution) {
   const int workers = row_workers(problem, execution);
-  const Operand<T> scores(Op::transpose, p.W, execution);
+  const RightFactor<T> scores(Op::transpose, p.W, execution);
   const LogitBias<T> b(problem, p.b);
   std::vector<std::optional<Workspace<T>>> tiles(workers);
   const Index rows = tallest_tile(problem, 0, (problem.M + workers - 1) / workers);
-  return detail::gradient_from_tiles(problem, p, gradient, workers, execution,
-                                     [&](int worker, Index begin, Matrix<const T> H, double* bias_sum, double& value) {
-                                       if (!tiles[worker]) tiles[worker].emplace(rows * problem.K);
-                                       const Matrix<T> G(tiles[worker]->data(), H.rows, problem.K);
-                                       const std::vector<T> largest = multiply_scores(problem, begin, scores, H, b, G);
-                                       value += residual_rows(problem, begin, b, G, bias_sum, largest);
-                                       return G;
-                                     });
+  return detail::gradient_from_tiles(
+      problem, p, gradient, workers, execution,
+      [&](int worker, Index begin, MatrixView<const T> H, double* bias_sum, double& value) {
+        if (!tiles[worker]) tiles[worker].emplace(rows * problem.K);
+        const MatrixView<T> G(tiles[worker]->data(), H.rows, problem.K);
+        const std::vector<T> largest = multiply_scores(problem, begin, scores, H, b, G);
+        value += residual_rows(problem, begin, b, G, bias_sum, largest);
+        return G;
+      });
 }
 
 }  // namespace ufm_fast

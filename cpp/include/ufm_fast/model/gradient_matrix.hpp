@@ -9,14 +9,14 @@ namespace ufm_fast {
 
 /// G itself, where the caller wants an array of that size (one row a class). One product.
 template <class T>
-void gradient_matrix(const Problem<T>& problem, PointView<const T> p, Matrix<T> G, const Execution& execution) {
+void gradient_matrix(const Problem<T>& problem, PointView<const T> p, MatrixView<T> G, const Execution& execution) {
   const int workers = row_workers(problem, execution);
-  const Operand<T> scores(Op::transpose, p.W, execution);
+  const RightFactor<T> scores(Op::transpose, p.W, execution);
   const LogitBias<T> b(problem, p.b);
   parallel_ranges(problem.M, workers, execution.poll, [&](int worker, Index first, Index last, Interruption& stop) {
     std::vector<double> ignored(static_cast<std::size_t>(problem.K), 0.0);
     for_each_tile(problem, first, last, worker, stop, [&](Index begin, Index count) {
-      const Matrix<T> tile = G.block(begin, count);
+      const MatrixView<T> tile = G.block(begin, count);
       const auto largest = multiply_scores(problem, begin, scores, p.H.block(begin, count), b, tile);
       residual_rows(problem, begin, b, tile, ignored.data(), largest);
     });
@@ -29,13 +29,13 @@ namespace detail {
 template <class T, class Body>
 void for_each_gradient_tile(const Problem<T>& problem, PointView<const T> p, int workers, const Execution& execution,
                             Body&& body) {
-  const Operand<T> scores(Op::transpose, p.W, execution);
+  const RightFactor<T> scores(Op::transpose, p.W, execution);
   const LogitBias<T> b(problem, p.b);
   parallel_ranges(problem.M, workers, execution.poll, [&](int worker, Index first, Index last, Interruption& stop) {
     const Workspace<T> tile(tallest_tile(problem, first, last) * problem.K);
     std::vector<double> ignored(static_cast<std::size_t>(problem.K), 0.0);
     for_each_tile(problem, first, last, worker, stop, [&](Index begin, Index count) {
-      const Matrix<T> G(tile.data(), count, problem.K);
+      const MatrixView<T> G(tile.data(), count, problem.K);
       const auto largest = multiply_scores(problem, begin, scores, p.H.block(begin, count), b, G);
       residual_rows(problem, begin, b, G, ignored.data(), largest);
       body(worker, begin, G);
@@ -48,7 +48,7 @@ void for_each_gradient_tile(const Problem<T>& problem, PointView<const T> p, int
 /// The Gram matrix G^T G (K, K), whose largest eigenvalue is |G|_2 squared. Memory: one tile and one K x K array per
 /// thread.
 template <class T>
-void gradient_gram(const Problem<T>& problem, PointView<const T> p, Matrix<T> gram, const Execution& execution) {
+void gradient_gram(const Problem<T>& problem, PointView<const T> p, MatrixView<T> gram, const Execution& execution) {
   const int workers = row_workers(problem, execution);
   const Index size = problem.K * problem.K;
   std::vector<Workspace<T>> parts;
@@ -56,8 +56,8 @@ void gradient_gram(const Problem<T>& problem, PointView<const T> p, Matrix<T> gr
     parts.emplace_back(size);
     Vector<T>(parts.back().data(), size).setZero();
   }
-  detail::for_each_gradient_tile(problem, p, workers, execution, [&](int worker, Index, Matrix<T> G) {
-    gemm<T>(Op::transpose, Op::none, 1, G, G, 1, Matrix<T>(parts[worker].data(), problem.K, problem.K));
+  detail::for_each_gradient_tile(problem, p, workers, execution, [&](int worker, Index, MatrixView<T> G) {
+    gemm<T>(Op::transpose, Op::none, 1, G, G, 1, MatrixView<T>(parts[worker].data(), problem.K, problem.K));
   });
   Vector<T> sum(gram.data, size);
   sum = ConstVector<T>(parts[0].data(), size);
@@ -66,10 +66,10 @@ void gradient_gram(const Problem<T>& problem, PointView<const T> p, Matrix<T> gr
 
 /// out (M, q) = G X for X (K, q). Memory: one tile per thread.
 template <class T>
-void gradient_product(const Problem<T>& problem, PointView<const T> p, Matrix<const T> X, Matrix<T> out,
+void gradient_product(const Problem<T>& problem, PointView<const T> p, MatrixView<const T> X, MatrixView<T> out,
                       const Execution& execution) {
   const int workers = row_workers(problem, execution);
-  detail::for_each_gradient_tile(problem, p, workers, execution, [&](int, Index begin, Matrix<T> G) {
+  detail::for_each_gradient_tile(problem, p, workers, execution, [&](int, Index begin, MatrixView<T> G) {
     gemm<T>(Op::none, Op::none, 1, G, X, 0, out.block(begin, G.rows));
   });
 }

@@ -12,7 +12,7 @@ namespace ufm_fast {
 
 /// out (rows,) = the norms of the rows of X.
 template <class T>
-void row_norms(Matrix<const T> X, T* out, const Execution& execution) {
+void row_norms(MatrixView<const T> X, T* out, const Execution& execution) {
   const int workers = worker_count((X.rows + 63) / 64, execution.threads);
   parallel_ranges(X.rows, workers, execution.poll, [&](int, Index first, Index last, Interruption&) {
     for (Index i = first; i < last; ++i) out[i] = T(std::sqrt(squared_norm(X.row(i), X.cols)));
@@ -36,8 +36,8 @@ struct PairMetric {
   T least_curvature;
 
   /// (out_A, out_B) = the inverse times (X, Y), all (K, K). G is the gradient matrix (K, K). One pass over all of them.
-  void apply(const Problem<T>& problem, Matrix<const T> G, Matrix<const T> X, Matrix<const T> Y, Matrix<T> out_A,
-             Matrix<T> out_B, const Execution& execution) const {
+  void apply(const Problem<T>& problem, MatrixView<const T> G, MatrixView<const T> X, MatrixView<const T> Y,
+             MatrixView<T> out_A, MatrixView<T> out_B, const Execution& execution) const {
     const Index K = problem.K, tiles = (K + edge - 1) / edge;
     std::vector<std::pair<Index, Index>> pairs;
     for (Index i = 0; i < tiles; ++i) {
@@ -72,16 +72,16 @@ struct PairMetric {
   using Tile = Eigen::Array<T, edge, edge, Eigen::RowMajor>;
 
   template <class U>
-  static Matrix<U> block(Matrix<U> matrix, Index row, Index col, Index rows, Index cols) {
+  static MatrixView<U> block(MatrixView<U> matrix, Index row, Index col, Index rows, Index cols) {
     return {matrix.row(row) + col, rows, cols, matrix.stride};
   }
-  static Matrix<T> view(Tile& tile, Index rows, Index cols) { return {tile.data(), rows, cols, edge}; }
+  static MatrixView<T> view(Tile& tile, Index rows, Index cols) { return {tile.data(), rows, cols, edge}; }
 
   /// The curvature in Z at the block of `out` that starts at (row, col).
-  void curvature_in_Z(const Problem<T>& problem, Matrix<const T> G, Index row, Index col, Matrix<T> out) const {
+  void curvature_in_Z(const Problem<T>& problem, MatrixView<const T> G, Index row, Index col, MatrixView<T> out) const {
+    diagonal_curvatures<T>(problem, row, col, block(G, row, col, out.rows, out.cols), out);
     for (Index i = 0; i < out.rows; ++i) {
       const Index m = row + i;
-      diagonal_curvature(problem, m, col, col + out.cols, G.row(m) + col, out.row(i));
       Vector<T> values(out.row(i), out.cols);
       values = (values * (problem.weights[m] * problem.scales[m] * problem.scales[m])).max(least_curvature);
     }

@@ -1,15 +1,15 @@
 #pragma once
 
+#include <memory>
 #include <vector>
 
-#include "ufm_fast/base/matrix.hpp"
 #include "ufm_fast/losses/loss.hpp"
 
 namespace ufm_fast {
 
 /// An unconstrained feature model (Gu & Shen, arXiv 2407.10702):
 ///
-///     f(W, H, b) = sum_m weights[m] l(scales[m] W h_m + b, labels[m])
+///     f(W, H, b) = sum_m weights[m] l(scales[m] W h_m + b; target m)
 ///                  + lambda_W/2 |W|^2 + sum_m ridges[m]/2 |h_m|^2 + lambda_b/2 |b|^2
 ///
 /// W is (K, d), H is (M, d) with the feature h_m in row m, b is (K,). One row a sample (weights 1/N, ridges lambda_H)
@@ -18,19 +18,22 @@ namespace ufm_fast {
 template <class T>
 struct Problem {
   Index K, d, M;
-  std::vector<Index> labels;  ///< M of them, each in [0, K)
-  std::vector<T> weights, scales, ridges;
-  Loss<T> loss;
+  std::shared_ptr<const Targets<T>> targets;  ///< as Loss::prepare leaves them
+  std::vector<T> weights, scales, ridges;     ///< M numbers each
+  std::shared_ptr<const Loss<T>> loss;
   T lambda_W, lambda_b;
   bool bias;
+
+  /// The rows of data, their logits getting this b.
+  DataRows<T> data(const T* b) const { return {*targets, weights.data(), scales.data(), b}; }
 };
 
 /// Where a point (or a direction, or a gradient) lives. W and H are contiguous.
 template <class T>
 struct PointView {
-  Matrix<T> W;  ///< (K, d)
-  Matrix<T> H;  ///< (M, d)
-  T* b;         ///< (K,)
+  MatrixView<T> W;  ///< (K, d)
+  MatrixView<T> H;  ///< (M, d)
+  T* b;             ///< (K,)
 
   template <class U, class = std::enable_if_t<std::is_same_v<U, const T>>>
   operator PointView<U>() const {

@@ -2,10 +2,10 @@
 
 #include <algorithm>
 #include <limits>
-#include <variant>
 #include <vector>
 
-#include "ufm_fast/blas/operand.hpp"
+#include "ufm_fast/base/partition.hpp"
+#include "ufm_fast/blas/tile_products.hpp"
 #include "ufm_fast/model/problem.hpp"
 
 namespace ufm_fast {
@@ -30,7 +30,7 @@ int row_workers(const Problem<T>& problem, const Execution& execution) {
 template <class T, class Body>
 void for_each_tile(const Problem<T>& problem, Index first, Index last, int worker, Interruption& interruption,
                    Body&& body) {
-  const packed::Cut tiles(last - first, tile_rows(problem), packed::height);
+  const Partition tiles(last - first, tile_rows(problem), prepacked::height);
   for (Index tile = 0; tile < tiles.count(); ++tile) {
     interruption.check(worker);
     body(first + tiles.begin(tile), tiles.length(tile));
@@ -49,8 +49,7 @@ template <class T>
 class LogitBias {
  public:
   LogitBias(const Problem<T>& problem, const T* b) : data_(problem.bias ? b : nullptr) {
-    const bool shift_invariant = std::visit([](const auto& loss) { return loss.shift_invariant; }, problem.loss);
-    if (data_ == nullptr || !shift_invariant) return;
+    if (data_ == nullptr || !problem.loss->shift_invariant()) return;
     const auto [least, most] = std::minmax_element(b, b + problem.K);
     const T middle = *least / 2 + *most / 2;
     centred_.resize(static_cast<std::size_t>(problem.K));
@@ -70,67 +69,40 @@ class LogitBias {
   const T* data_;
 };
 
-/// How the scores of sample m become logits.
-template <class T>
-Affine<T> affine_of(const Problem<T>& problem, Index m, const LogitBias<T>& b) {
-  return {problem.scales[m], b.data()};
-}
-
 /// The product `scores`, Z = H W^T, for the samples from `first` on. Returns their largest logits where these can be
 /// had while Z is in a cache, and nothing otherwise.
 template <class T>
-std::vector<T> multiply_scores(const Problem<T>& problem, Index first, const Operand<T>& scores, Matrix<const T> H,
-                               const LogitBias<T>& b, Matrix<T> Z) {
-  if (!scores.is_packed() || !std::holds_alternative<CrossEntropy<T>>(problem.loss)) {
+std::vector<T> multiply_scores(const Problem<T>& problem, Index first, const RightFactor<T>& scores,
+                               MatrixView<const T> H, const LogitBias<T>& b, MatrixView<T> Z) {
+  if (!scores.is_packed() || !problem.loss->wants_largest_logit()) {
     scores.multiply(H, false, Z);
     return {};
   }
+  const DataRows<T> data = problem.data(b.data());
   std::vector<T> largest(static_cast<std::size_t>(Z.rows), -std::numeric_limits<T>::infinity());
-  scores.multiply(H, false, Z, [&](Index row, Index column, Matrix<T> block) {
+  scores.multiply(H, false, Z, [&](Index row, Index column, MatrixView<T> block) {
     for (Index i = 0; i < block.rows; ++i) {
-      const Affine<T> affine = affine_of(problem, first + row + i, b).from(column);
+      const Affine<T> affine = data.logits_of(first + row + i).from(column);
       largest[row + i] = std::max(largest[row + i], elementwise::largest_logit(block.row(i), block.cols, affine));
     }
   });
   return largest;
 }
 
-/// Calls body(sample, rows, weights) for blocks of few rows, the samples' weights being its own to change; then weighs
-/// the rows by these and the samples' scales, and adds them to `sum` without the scales.
-template <class T, class Body>
-void for_each_weighed_block(const Problem<T>& problem, Index first, Matrix<T> X, Body&& body, double* sum) {
-  for (Index i = 0; i < X.rows; i += elementwise::weighed_rows) {
-    const Index m = first + i, count = std::min(elementwise::weighed_rows, X.rows - i);
-    T weights[elementwise::weighed_rows];
-    std::copy_n(&problem.weights[m], count, weights);
-    body(m, X.block(i, count), weights);
-    elementwise::weigh(X.block(i, count), weights, &problem.scales[m], sum);
-  }
+/// Rows of Z = H W^T, for the samples from `first` on, become rows of the gradient matrix; their bias gradient is added
+/// to `sum`. Returns the data term of the loss. `largest` as multiply_scores returns it.
+template <class T>
+double residual_rows(const Problem<T>& problem, Index first, const LogitBias<T>& b, MatrixView<T> Z, double* sum,
+                     const std::vector<T>& largest = {}) {
+  return problem.loss->residual_rows(problem.data(b.data()), first, Z, largest.empty() ? nullptr : largest.data(), sum);
 }
 
-/// Turns rows of Z = H W^T into rows of the gradient matrix, adds their bias gradient to `sum`, and returns the data
-/// term of the loss. `largest`: the rows' largest logits, if known.
+/// Z becomes the states of the samples with the features H, from `first` on.
 template <class T>
-double residual_rows(const Problem<T>& problem, Index first, const LogitBias<T>& b, Matrix<T> z, double* sum,
-                     const std::vector<T>& largest = {}) {
-  return std::visit(
-      [&](const auto& loss) {
-        double value = 0;
-        for_each_weighed_block(
-            problem, first, z,
-            [&](Index m, Matrix<T> rows, T* weights) {
-              for (Index i = 0; i < rows.rows; ++i) {
-                const auto [l, factor] =
-                    loss.value_and_residual(rows.row(i), affine_of(problem, m + i, b), problem.labels[m + i],
-                                            largest.empty() ? nullptr : &largest[m + i - first]);
-                value += double(problem.weights[m + i]) * l;
-                weights[i] *= factor;
-              }
-            },
-            sum);
-        return value;
-      },
-      problem.loss);
+void state_rows(const Problem<T>& problem, Index first, const RightFactor<T>& scores, MatrixView<const T> H,
+                const LogitBias<T>& b, MatrixView<T> Z) {
+  const std::vector<T> largest = multiply_scores(problem, first, scores, H, b, Z);
+  problem.loss->state_rows(problem.data(b.data()), first, Z, largest.empty() ? nullptr : largest.data());
 }
 
 }  // namespace ufm_fast

@@ -13,8 +13,8 @@ namespace ufm_fast::elementwise {
 
 namespace detail {
 
-using packet::lanes;
-using packet::Packet;
+using simd::lanes;
+using simd::Packet;
 constexpr int chains = 4;
 
 /// Calls body(position, chain) for all full packets of [0, size) and returns where the remainder starts.
@@ -45,22 +45,22 @@ struct Affine {
   /// The same from entry i on.
   Affine from(Index i) const { return {scale, b != nullptr ? b + i : nullptr}; }
 
-  EIGEN_ALWAYS_INLINE packet::Packet<T> packet_at(const T* z, Index i) const {
-    using P = packet::Packet<T>;
-    const P factor = packet::pset1<P>(scale);
-    const P shift = b != nullptr ? packet::ploadu<P>(b + i) : packet::pzero(factor);
-    return packet::pmadd(factor, packet::ploadu<P>(z + i), shift);
+  EIGEN_ALWAYS_INLINE simd::Packet<T> packet_at(const T* z, Index i) const {
+    using P = simd::Packet<T>;
+    const P factor = simd::pset1<P>(scale);
+    const P shift = b != nullptr ? simd::ploadu<P>(b + i) : simd::pzero(factor);
+    return simd::pmadd(factor, simd::ploadu<P>(z + i), shift);
   }
 
   T at(const T* z, Index i) const {
-    using P = packet::Packet<T>;
-    const P shift = packet::pset1<P>(b != nullptr ? b[i] : T(0));
-    return packet::pfirst(packet::pmadd(packet::pset1<P>(scale), packet::pset1<P>(z[i]), shift));
+    using P = simd::Packet<T>;
+    const P shift = simd::pset1<P>(b != nullptr ? b[i] : T(0));
+    return simd::pfirst(simd::pmadd(simd::pset1<P>(scale), simd::pset1<P>(z[i]), shift));
   }
 
   /// z = scale z + b
   void apply(T* z, Index size) const {
-    const Index rest = detail::for_each_packet<T>(size, [&](Index i, int) { packet::pstoreu(z + i, packet_at(z, i)); });
+    const Index rest = detail::for_each_packet<T>(size, [&](Index i, int) { simd::pstoreu(z + i, packet_at(z, i)); });
     for (Index i = rest; i < size; ++i) z[i] = at(z, i);
   }
 };
@@ -71,10 +71,10 @@ T largest_logit(const T* z, Index size, Affine<T> affine) {
   using namespace detail;
   using P = Packet<T>;
   P largest[chains];
-  for (P& part : largest) part = packet::pset1<P>(-std::numeric_limits<T>::infinity());
+  for (P& part : largest) part = simd::pset1<P>(-std::numeric_limits<T>::infinity());
   const Index rest = for_each_packet<T>(
-      size, [&](Index i, int chain) { largest[chain] = packet::pmax(largest[chain], affine.packet_at(z, i)); });
-  T result = packet::predux_max(combine_chains<T>(largest, [](const P& x, const P& y) { return packet::pmax(x, y); }));
+      size, [&](Index i, int chain) { largest[chain] = simd::pmax(largest[chain], affine.packet_at(z, i)); });
+  T result = simd::predux_max(combine_chains<T>(largest, [](const P& x, const P& y) { return simd::pmax(x, y); }));
   for (Index i = rest; i < size; ++i) result = std::max(result, affine.at(z, i));
   return result;
 }
@@ -90,24 +90,24 @@ inline constexpr T least_power = std::numeric_limits<T>::min() / std::numeric_li
 inline Packet<float> exp_of_negative(Packet<float> x) {
   using P = Packet<float>;
   // x = n log 2 + r; adding `shifter` rounds to an integer and leaves it in the lowest bits
-  const P shifter = packet::pset1<P>(12582912.0f);  // 1.5 * 2^23
-  const P shifted = packet::pmadd(x, packet::pset1<P>(1.44269504f), shifter);
-  const P n = packet::psub(shifted, shifter);
+  const P shifter = simd::pset1<P>(12582912.0f);  // 1.5 * 2^23
+  const P shifted = simd::pmadd(x, simd::pset1<P>(1.44269504f), shifter);
+  const P n = simd::psub(shifted, shifter);
   // log 2 in two parts, the product with the first exact
-  const P r = packet::pmadd(n, packet::pset1<P>(2.12194440e-4f), packet::pmadd(n, packet::pset1<P>(-0.693359375f), x));
+  const P r = simd::pmadd(n, simd::pset1<P>(2.12194440e-4f), simd::pmadd(n, simd::pset1<P>(-0.693359375f), x));
   // exp(r) by the polynomial of degree 6 with the smallest largest relative error, 4e-9, among those that begin 1 + r
-  P power = packet::pset1<P>(0.00138145406f);
+  P power = simd::pset1<P>(0.00138145406f);
   for (const float c : {0.00836874545f, 0.041668389f, 0.166665211f, 0.49999994f, 1.0f, 1.0f}) {
-    power = packet::pmadd(power, r, packet::pset1<P>(c));
+    power = simd::pmadd(power, r, simd::pset1<P>(c));
   }
-  const auto exponent = packet::plogical_shift_left<23>(packet::preinterpret<packet::Integers<float>>(shifted));
-  power = packet::preinterpret<P>(packet::padd(packet::preinterpret<packet::Integers<float>>(power), exponent));
-  return packet::pand(power, packet::pcmp_le(packet::pset1<P>(-71.3f), x));
+  const auto exponent = simd::plogical_shift_left<23>(simd::preinterpret<simd::Integers<float>>(shifted));
+  power = simd::preinterpret<P>(simd::padd(simd::preinterpret<simd::Integers<float>>(power), exponent));
+  return simd::pand(power, simd::pcmp_le(simd::pset1<P>(-71.3f), x));
 }
 
 inline Packet<double> exp_of_negative(Packet<double> x) {
-  const Packet<double> power = packet::pexp(x);
-  return packet::pand(power, packet::pcmp_le(packet::pset1<Packet<double>>(least_power<double>), power));
+  const Packet<double> power = simd::pexp(x);
+  return simd::pand(power, simd::pcmp_le(simd::pset1<Packet<double>>(least_power<double>), power));
 }
 
 }  // namespace detail
@@ -118,15 +118,15 @@ template <class T>
 T exp_sum(T* z, Index size, Affine<T> affine, T shift) {
   using namespace detail;
   using P = Packet<T>;
-  const P offset = packet::pset1<P>(shift);
+  const P offset = simd::pset1<P>(shift);
   P sum[chains];
-  for (P& part : sum) part = packet::pzero(part);
+  for (P& part : sum) part = simd::pzero(part);
   const Index rest = for_each_packet<T>(size, [&](Index i, int chain) {
-    const P value = exp_of_negative(packet::psub(affine.packet_at(z, i), offset));
-    packet::pstoreu(z + i, value);
-    sum[chain] = packet::padd(sum[chain], value);
+    const P value = exp_of_negative(simd::psub(affine.packet_at(z, i), offset));
+    simd::pstoreu(z + i, value);
+    sum[chain] = simd::padd(sum[chain], value);
   });
-  T result = packet::predux(combine_chains<T>(sum, [](const P& x, const P& y) { return packet::padd(x, y); }));
+  T result = simd::predux(combine_chains<T>(sum, [](const P& x, const P& y) { return simd::padd(x, y); }));
   for (Index i = rest; i < size; ++i) {
     const T power = std::exp(affine.at(z, i) - shift);
     z[i] = power >= least_power<T> ? power : T(0);
@@ -140,13 +140,13 @@ template <class T>
 T shifted_dot(const T* p, const T* d, Index size, T shift) {
   using namespace detail;
   using P = Packet<T>;
-  const P offset = packet::pset1<P>(shift);
+  const P offset = simd::pset1<P>(shift);
   P sum[chains];
-  for (P& part : sum) part = packet::pzero(part);
+  for (P& part : sum) part = simd::pzero(part);
   const Index rest = for_each_packet<T>(size, [&](Index i, int chain) {
-    sum[chain] = packet::pmadd(packet::ploadu<P>(p + i), packet::psub(packet::ploadu<P>(d + i), offset), sum[chain]);
+    sum[chain] = simd::pmadd(simd::ploadu<P>(p + i), simd::psub(simd::ploadu<P>(d + i), offset), sum[chain]);
   });
-  T result = packet::predux(combine_chains<T>(sum, [](const P& x, const P& y) { return packet::padd(x, y); }));
+  T result = simd::predux(combine_chains<T>(sum, [](const P& x, const P& y) { return simd::padd(x, y); }));
   for (Index i = rest; i < size; ++i) result += p[i] * (d[i] - shift);
   return result;
 }
@@ -156,7 +156,7 @@ T shifted_dot(const T* p, const T* d, Index size, T shift) {
 inline constexpr Index weighed_rows = 8;
 
 template <class T>
-void weigh(Matrix<T> X, const T* weights, const T* scales, double* sum) {
+void weigh(MatrixView<T> X, const T* weights, const T* scales, double* sum) {
   constexpr Index columns = 256;
   for (Index first = 0; first < X.cols; first += columns) {
     const Index count = std::min(columns, X.cols - first);

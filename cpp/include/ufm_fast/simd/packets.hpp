@@ -2,9 +2,9 @@
 
 #include <Eigen/Core>
 
-#include "ufm_fast/base/matrix.hpp"
+#include "ufm_fast/base/matrix_view.hpp"
 
-namespace ufm_fast::packet {
+namespace ufm_fast::simd {
 
 // Eigen's packets: the vector registers of the instruction set that this is compiled for (SSE, AVX, AVX-512, NEON,
 // ...).
@@ -40,4 +40,4 @@ EIGEN_ALWAYS_INLINE void transpose_square(const T* from, Index from_stride, T* t
 #pragma GCC diagnostic pop
 #endif
 
-}  // namespace ufm_fast::packet
+}  // namespace ufm_fast::simd

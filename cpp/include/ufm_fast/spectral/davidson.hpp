@@ -1,89 +1,180 @@
 #pragma once
 
-#include <Eigen/Eigenvalues>
-#include <limits>
-
-#include "ufm_fast/blas/vectors.hpp"
-#include "ufm_fast/model/tiles.hpp"
+#include "ufm_fast/base/workspace.hpp"
+#include "ufm_fast/spectral/linear_operator.hpp"
+#include "ufm_fast/spectral/orthonormal_rows.hpp"
 
 namespace ufm_fast {
 
 struct EigenOptions {
   Index count;         ///< eigenpairs wanted
-  Index basis;         ///< vectors kept, at least 3 (count + guards) + 6; as many products are kept
+  Index basis;         ///< vectors held, at least 3 (count + guards) + 6; as many products are held
   double tolerance;    ///< residual norms wanted, relative to the largest |eigenvalue| met
-  Index max_products;  ///< products after which to give up
+  Index max_products;  ///< products of the operator with a vector after which to give up
   Index guards = 0;    ///< pairs above those, searched until they are seen to stay above
 };
 
 struct EigenResult {
   std::vector<double> values, residuals;  ///< ascending; fewer than wanted where the space is smaller
-  Index products;
-  double norm;    ///< largest |eigenvalue| met
+  Index products;                         ///< of the operator with a vector
+  double norm;                            ///< largest |eigenvalue| met
   bool finished;  ///< whether all were found and all residuals are small enough, those of guards too
 };
 
 namespace detail {
 
-constexpr double guard_residual = 0.1;  ///< relative to the guard's distance from the wanted pairs
-
+/// The search of `lowest_eigenpairs`. Its basis V is orthonormal, and the projected operator is V A V^T.
 template <class T>
-using Dense = Eigen::Matrix<T, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
-
-template <class T>
-Matrix<const T> view(const Dense<T>& a) {
-  return {a.data(), a.rows(), a.cols()};
-}
-
-struct Orthonormalized {
-  Index kept;           ///< rows that are left
-  double largest_loss;  ///< one less the smallest norm that a kept row had
-};
-
-/// Rows of X become orthonormal, dropping those that depend on others or have a norm of at most `least_norm` (singular
-/// value decomposition of the scaled rows through their Gram matrix; Stathopoulos and Wu, SIAM J. Sci. Comput. 23,
-/// 2002).
-template <class T>
-Orthonormalized orthonormalize(Matrix<T> X, T least_norm, const Execution& execution) {
-  const std::vector<T> products = inner_products<T>(X, X, execution);
-  Dense<T> gram = Eigen::Map<const Dense<T>>(products.data(), X.rows, X.rows);
-  const Eigen::Array<T, Eigen::Dynamic, 1> norms = gram.diagonal().array().max(T(0)).sqrt();
-  const auto usable = norms > std::max(least_norm, std::numeric_limits<T>::min());
-  if (!usable.any()) return {0, 0};
-  const T smallest = usable.select(norms, norms.maxCoeff()).minCoeff();
-  const Eigen::Matrix<T, Eigen::Dynamic, 1> scale = usable.select(norms.inverse(), T(0)).matrix();
-  gram = scale.asDiagonal() * gram * scale.asDiagonal();
-  const Eigen::SelfAdjointEigenSolver<Dense<T>> solver(gram);
-  const T least = 100 * std::numeric_limits<T>::epsilon() * T(X.rows);
-  const Index dropped = (solver.eigenvalues().array() <= least).count(), kept = X.rows - dropped;
-  const Dense<T> C = solver.eigenvalues().tail(kept).cwiseSqrt().cwiseInverse().asDiagonal() *
-                     solver.eigenvectors().rightCols(kept).transpose() * scale.asDiagonal();
-  combine_in_place<T>(view<T>(C), X, execution);
-  return {kept, 1 - double(smallest)};
-}
-
-/// Takes the components along the orthonormal rows of V out of the rows of X.
-template <class T>
-void remove_components(Matrix<const T> V, Matrix<T> X, const Execution& execution) {
-  if (V.rows == 0) return;
-  const std::vector<T> C = inner_products<T>(X, V, execution);
-  combine<T>(-1, Matrix<const T>(C.data(), X.rows, V.rows), V, 1, X, execution);
-}
-
-/// Adds to the orthonormal rows of C those parts of the rows of `more` that are independent of them.
-template <class T>
-Dense<T> with_rows(const Dense<T>& C, const Dense<T>& more) {
-  Dense<T> all(C.rows() + more.rows(), C.cols());
-  all.topRows(C.rows()) = C;
-  Index count = C.rows();
-  for (Index i = 0; i < more.rows() && count < C.cols(); ++i) {
-    Eigen::Matrix<T, 1, Eigen::Dynamic> row = more.row(i);
-    const T before = row.norm();
-    for (int pass = 0; pass < 2; ++pass) row -= (row * all.topRows(count).transpose()) * all.topRows(count);
-    if (row.norm() > T(1e-10) * before) all.row(count++) = row.normalized();
+class DavidsonSearch {
+ public:
+  DavidsonSearch(const LinearOperator<T>& op, const EigenOptions& options, const Execution& execution)
+      : op_(op),
+        options_(options),
+        execution_(execution),
+        n_(op.size()),
+        wanted_(options.count + options.guards),
+        storage_((2 * options.basis + wanted_) * n_),
+        V_(storage_.data(), options.basis, n_),
+        AV_(V_.row(options.basis), options.basis, n_),
+        R_(AV_.row(options.basis), wanted_, n_) {
+    eigen_assert(options.count >= 1 && options.guards >= 0 && "eigenpairs are asked for");
+    eigen_assert(options.basis >= 3 * wanted_ + 6 && "the basis holds 3 (count + guards) + 6 vectors");
   }
-  return all.topRows(count);
-}
+
+  EigenResult run(MatrixView<T> start, MatrixView<T> vectors) {
+    eigen_assert(start.cols == n_ && start.rows <= options_.basis && "the start fits the operator and the basis");
+    Interruption interruption(execution_.poll);  // products may be too short to ask
+    bool grown = widen(start);
+    while (size_ > 0) {
+      interruption.check(0);
+      const Ritz ritz(projected_);
+      const Index open = find_residuals(ritz);
+      if (open == 0 || !grown || result_.products >= options_.max_products) {
+        finish(ritz, open, vectors);
+        break;
+      }
+      op_.precondition(R_.block(0, open), theta_.data(), execution_);
+      if (size_ + open > options_.basis) {
+        restart(ritz, open);
+      } else {
+        previous_ = ritz.eigenvectors().leftCols(ritz_count()).transpose();
+      }
+      grown = widen(R_.block(0, open));
+    }
+    return std::move(result_);
+  }
+
+ private:
+  using Ritz = Eigen::SelfAdjointEigenSolver<Dense<T>>;
+  static constexpr double guard_residual = 0.1;  ///< relative to the guard's distance from the wanted pairs
+
+  const LinearOperator<T>& op_;
+  const EigenOptions options_;
+  const Execution& execution_;
+  const Index n_, wanted_;
+  const Workspace<T> storage_;
+  const MatrixView<T> V_, AV_, R_;  ///< basis, its images, residuals
+  Dense<T> projected_, previous_;   ///< V A V^T; the Ritz vectors of the step before, in the basis
+  Index size_ = 0;                  ///< of the basis
+  std::vector<T> theta_;            ///< Ritz values of the residuals that are not small enough
+  EigenResult result_{{}, {}, 0, 0, false};
+
+  Index ritz_count() const { return std::min(wanted_, size_); }
+
+  /// Makes the rows of X orthonormal to the basis and to each other and takes them into it, with their products.
+  /// Whether any were left.
+  bool widen(MatrixView<T> X) {
+    for (Index i = 0; i < X.rows; ++i) {
+      const double norm = std::sqrt(squared_norm(X.row(i), n_));
+      if (norm > 0) Vector<T>(X.row(i), n_) *= T(1 / norm);
+    }
+    double loss = 1;
+    for (int pass = 0; pass < 5 && X.rows > 0; ++pass) {
+      if (loss > 0.9) op_.project(X, execution_);
+      remove_components<T>(V_.block(0, size_), X, execution_);
+      // Rows had norm one: those that lose all of it, or in a later pass much of it, were rounding.
+      const Orthonormalized done = orthonormalize<T>(X, pass == 0 ? T(1e-14) : T(0.5), execution_);
+      X.rows = done.rows;
+      loss = done.largest_loss;
+      if (pass > 0 && loss < 1e-3) break;
+    }
+    if (X.rows == 0) return false;
+    const MatrixView<T> fresh = V_.block(size_, X.rows), image = AV_.block(size_, X.rows);
+    for (Index i = 0; i < X.rows; ++i) Vector<T>(fresh.row(i), n_) = Vector<T>(X.row(i), n_);
+    op_.apply(fresh, image, execution_);
+    result_.products += X.rows;
+    size_ += X.rows;
+    project_operator(image);
+    return true;
+  }
+
+  /// Adds the last rows and columns to V A V^T, given the products of the last vectors of the basis.
+  void project_operator(MatrixView<T> image) {
+    const Index added = image.rows;
+    const std::vector<T> block = inner_products<T>(image, V_.block(0, size_), execution_);
+    const Eigen::Map<const Dense<T>> rows(block.data(), added, size_);
+    projected_.conservativeResize(size_, size_);
+    projected_.bottomRows(added) = rows;
+    projected_.rightCols(added) = rows.transpose();
+    projected_.bottomRightCorner(added, added) =
+        (T(0.5) * (rows.rightCols(added) + rows.rightCols(added).transpose())).eval();
+  }
+
+  /// Ritz values, and the residuals of their vectors; those that are not small enough yet become the first rows of R.
+  /// Returns how many they are.
+  Index find_residuals(const Ritz& ritz) {
+    const Index count = ritz_count();
+    const Dense<T> C = ritz.eigenvectors().leftCols(count).transpose();
+    result_.norm = std::max(result_.norm, double(ritz.eigenvalues().cwiseAbs().maxCoeff()));
+    result_.values.assign(ritz.eigenvalues().data(), ritz.eigenvalues().data() + count);
+    const Dense<T> scaled = -(ritz.eigenvalues().head(count).asDiagonal() * C);
+    combine<T>(1, view<T>(C), AV_.block(0, size_), 0, R_.block(0, count), execution_);
+    combine<T>(1, view<T>(scaled), V_.block(0, size_), 1, R_.block(0, count), execution_);
+    result_.residuals.resize(static_cast<std::size_t>(count));
+    theta_.clear();
+    Index open = 0;
+    for (Index i = 0; i < count; ++i) {
+      result_.residuals[i] = std::sqrt(squared_norm(R_.row(i), n_));
+      if (result_.residuals[i] <= residual_wanted(i)) continue;
+      if (open < i) Vector<T>(R_.row(open), n_) = Vector<T>(R_.row(i), n_);
+      theta_.push_back(ritz.eigenvalues()[i]);
+      ++open;
+    }
+    return open;
+  }
+
+  double residual_wanted(Index i) const {
+    const double enough = options_.tolerance * result_.norm;
+    if (i < options_.count) return enough;
+    return std::max(enough, guard_residual * (result_.values[i] - result_.values[options_.count - 1]));
+  }
+
+  /// The basis becomes its best Ritz vectors and what is independent of them in those of the step before.
+  void restart(const Ritz& ritz, Index open) {
+    const Index count = ritz_count(), most = options_.basis;
+    const Index best = std::min(size_, std::max(count + open, 2 * most / 5));
+    Dense<T> C = ritz.eigenvectors().leftCols(best).transpose();
+    if (previous_.rows() > 0) {
+      Dense<T> padded = Dense<T>::Zero(previous_.rows(), size_);
+      padded.leftCols(previous_.cols()) = previous_;
+      C = with_rows<T>(C, padded.topRows(std::min<Index>(previous_.rows(), most - open - best)));
+    }
+    combine_in_place<T>(view<T>(C), V_.block(0, size_), execution_);
+    combine_in_place<T>(view<T>(C), AV_.block(0, size_), execution_);
+    projected_ = (C * projected_ * C.transpose()).eval();
+    size_ = C.rows();
+    previous_ = Dense<T>::Identity(count, size_);
+  }
+
+  void finish(const Ritz& ritz, Index open, MatrixView<T> vectors) {
+    const Index found = std::min(ritz_count(), options_.count);
+    const Dense<T> C = ritz.eigenvectors().leftCols(found).transpose();
+    combine<T>(1, view<T>(C), V_.block(0, size_), 0, vectors.block(0, found), execution_);
+    result_.values.resize(static_cast<std::size_t>(found));
+    result_.residuals.resize(static_cast<std::size_t>(found));
+    result_.finished = open == 0 && found == options_.count;
+  }
+};
 
 }  // namespace detail
 
@@ -91,13 +182,6 @@ Dense<T> with_rows(const Dense<T>& C, const Dense<T>& more) {
 /// widens the search space, Rayleigh-Ritz picks from it, and a restart keeps the best vectors and those of the step
 /// before (locally optimal restarting: Stathopoulos and Saad, ETNA 7, 1998). Without a preconditioner this is
 /// thick-restart block Lanczos, with one it is at least locally as good as LOBPCG.
-///
-/// Operator, on sets of vectors in rows:
-///
-///     size()                           length n of a vector
-///     apply(X, Y, execution)           Y = A X; the rows of X are in the subspace
-///     project(X, execution)            orthogonal projection in place onto the invariant subspace that is searched
-///     precondition(R, theta, execution)   in place, row i near (A - theta[i])^-1 R_i
 ///
 /// `start` (s, n), s >= count, is overwritten; `vectors` (count, n) receives unit eigenvectors. Multiple eigenvalues
 /// are found as often as `count` says, because the block has as many vectors.
@@ -108,111 +192,10 @@ Dense<T> with_rows(const Dense<T>& C, const Dense<T>& more) {
 /// wanted.
 ///
 /// Memory: 2 basis + 2 count vectors. Work besides the operator: about 8 basis n multiplications per product.
-template <class T, class Operator>
-EigenResult lowest_eigenpairs(const Operator& op, Matrix<T> start, Matrix<T> vectors, const EigenOptions& options,
-                              const Execution& execution) {
-  using detail::Dense;
-  const Index n = op.size(), wanted = options.count + options.guards, most = options.basis;
-  const Workspace<T> storage((2 * most + wanted) * n);
-  const Matrix<T> V(storage.data(), most, n), AV(storage.data() + most * n, most, n);
-  const Matrix<T> R(storage.data() + 2 * most * n, wanted, n);
-  Dense<T> projected(0, 0), previous(0, 0);
-  Index size = 0;
-  EigenResult result{{}, {}, 0, 0, false};
-
-  // Makes the rows of X orthonormal to the basis and to each other and takes them into it, with their products.
-  const auto widen = [&](Matrix<T> X) {
-    for (Index i = 0; i < X.rows; ++i) {
-      const double norm = std::sqrt(squared_norm(X.row(i), n));
-      if (norm > 0) Vector<T>(X.row(i), n) *= T(1 / norm);
-    }
-    double loss = 1;
-    for (int pass = 0; pass < 5 && X.rows > 0; ++pass) {
-      if (loss > 0.9) op.project(X, execution);
-      detail::remove_components<T>(V.block(0, size), X, execution);
-      // Rows had norm one: those that lose all of it, or in a later pass much of it, were rounding.
-      const auto done = detail::orthonormalize<T>(X, pass == 0 ? T(1e-14) : T(0.5), execution);
-      X.rows = done.kept;
-      loss = done.largest_loss;
-      if (pass > 0 && loss < 1e-3) break;
-    }
-    if (X.rows == 0) return false;
-    const Index before = size;
-    const Matrix<T> fresh = V.block(size, X.rows), image = AV.block(size, X.rows);
-    for (Index i = 0; i < X.rows; ++i) Vector<T>(fresh.row(i), n) = Vector<T>(X.row(i), n);
-    op.apply(fresh, image, execution);
-    size += X.rows;
-    result.products += X.rows;
-    const std::vector<T> block = inner_products<T>(image, V.block(0, size), execution);
-    const Eigen::Map<const Dense<T>> rows(block.data(), X.rows, size);
-    projected.conservativeResize(size, size);
-    projected.bottomRows(X.rows) = rows;
-    projected.rightCols(X.rows) = rows.transpose();
-    projected.bottomRightCorner(size - before, size - before) =
-        (0.5 * (rows.rightCols(X.rows) + rows.rightCols(X.rows).transpose())).eval();
-    return true;
-  };
-
-  Interruption interruption(execution.poll);  // products may be too short to ask
-  bool grown = widen(start);
-  while (size > 0) {
-    interruption.check(0);
-    const Eigen::SelfAdjointEigenSolver<Dense<T>> ritz(projected);
-    const Index count = std::min(wanted, size);
-    const Dense<T> C = ritz.eigenvectors().leftCols(count).transpose();
-    result.norm = std::max(result.norm, double(ritz.eigenvalues().cwiseAbs().maxCoeff()));
-    result.values.assign(ritz.eigenvalues().data(), ritz.eigenvalues().data() + count);
-
-    Dense<T> scaled = C;
-    for (Index i = 0; i < count; ++i) scaled.row(i) *= -ritz.eigenvalues()[i];
-    Matrix<T> residual = R.block(0, count);
-    combine<T>(1, detail::view<T>(C), AV.block(0, size), 0, residual, execution);
-    combine<T>(1, detail::view<T>(scaled), V.block(0, size), 1, residual, execution);
-    result.residuals.resize(count);
-    std::vector<T> theta;
-    Index open = 0;
-    for (Index i = 0; i < count; ++i) {
-      result.residuals[i] = std::sqrt(squared_norm(R.row(i), n));
-      double enough = options.tolerance * result.norm;
-      if (i >= options.count) {
-        const double distance = result.values[i] - result.values[options.count - 1];
-        enough = std::max(enough, detail::guard_residual * distance);
-      }
-      if (result.residuals[i] <= enough) continue;
-      if (open < i) Vector<T>(R.row(open), n) = Vector<T>(R.row(i), n);
-      theta.push_back(ritz.eigenvalues()[i]);
-      ++open;
-    }
-    if (open == 0 || !grown || result.products >= options.max_products) {
-      const Index found = std::min(count, options.count);
-      combine<T>(1, detail::view<T>(C).block(0, found), V.block(0, size), 0, vectors.block(0, found), execution);
-      result.values.resize(found);
-      result.residuals.resize(found);
-      result.finished = open == 0 && found == options.count;
-      break;
-    }
-    residual.rows = open;
-    op.precondition(residual, theta.data(), execution);
-
-    if (size + open > most) {
-      const Index keep = std::min(size, std::max(count + open, 2 * most / 5));
-      Dense<T> kept = ritz.eigenvectors().leftCols(keep).transpose();
-      if (previous.rows() > 0) {
-        Dense<T> padded = Dense<T>::Zero(previous.rows(), size);
-        padded.leftCols(previous.cols()) = previous;
-        kept = detail::with_rows<T>(kept, padded.topRows(std::min<Index>(previous.rows(), most - open - keep)));
-      }
-      combine_in_place<T>(detail::view<T>(kept), V.block(0, size), execution);
-      combine_in_place<T>(detail::view<T>(kept), AV.block(0, size), execution);
-      projected = (kept * projected * kept.transpose()).eval();
-      size = kept.rows();
-      previous = Dense<T>::Identity(count, size);
-    } else {
-      previous = C;
-    }
-    grown = widen(residual);
-  }
-  return result;
+template <class T>
+EigenResult lowest_eigenpairs(const LinearOperator<T>& op, MatrixView<T> start, MatrixView<T> vectors,
+                              const EigenOptions& options, const Execution& execution) {
+  return detail::DavidsonSearch<T>(op, options, execution).run(start, vectors);
 }
 
 }  // namespace ufm_fast

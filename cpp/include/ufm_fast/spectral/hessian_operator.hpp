@@ -5,6 +5,7 @@
 
 #include "ufm_fast/blas/vectors.hpp"
 #include "ufm_fast/model/hessian.hpp"
+#include "ufm_fast/spectral/linear_operator.hpp"
 
 namespace ufm_fast {
 
@@ -16,43 +17,43 @@ namespace ufm_fast {
 /// with M = W^T W + H^T H diagonal (the caller turns the features so), the component of (V_W, V_H) along them has S_ij
 /// = (C_ij - C_ji) / (M_ii + M_jj), C = W^T V_W + H^T V_H.
 ///
-/// The preconditioner replaces the second derivative of the data term in the logits by a number w, its mean over wrong
-/// classes, and the gradient matrix by -tau U_H U_W^T, which it is on the column spaces of the factors of a critical
-/// point. Then, in the orthonormal bases U_W, U_H of these spaces, the Hessian falls apart into 4 x 4 blocks for
-/// (W_ij, W_ji, H_ij, H_ji); outside them it is taken as diagonal.
+/// The preconditioner replaces the second derivative of the data term in the logits by a number w, the mean of its
+/// diagonal entries but for those at the labels, and the gradient matrix by -tau U_H U_W^T, which it is on the column
+/// spaces of the factors of a critical point. Then, in the orthonormal bases U_W, U_H of these spaces, the Hessian
+/// falls apart into 4 x 4 blocks for (W_ij, W_ji, H_ij, H_ji); outside them it is taken as diagonal.
 ///
-/// Memory: where `keep` is true, one (M, K) array, which saves one product in seven.
+/// Memory: where `store` is true, one (M, K) array, which saves one product in seven.
 template <class T>
-class HessianOperator {
+class HessianOperator final : public LinearOperator<T> {
  public:
-  HessianOperator(const Problem<T>& problem, PointView<const T> p, bool keep, bool deflate, const Execution& execution)
+  HessianOperator(const Problem<T>& problem, PointView<const T> p, bool store, bool deflate, const Execution& execution)
       : problem_(problem), p_(p), deflate_(deflate), d_(problem.d) {
-    if (keep) {
-      kept_ = std::make_unique<Workspace<T>>(problem.M * problem.K);
-      ufm_fast::keep(problem, p, kept(), execution);
+    if (store) {
+      states_ = std::make_unique<Workspace<T>>(problem.M * problem.K);
+      row_states(problem, p, states(), execution);
     }
-    set_curvatures();
+    set_squares(execution);
   }
 
-  Index size() const { return (problem_.K + problem_.M) * d_ + (problem_.bias ? problem_.K : 0); }
+  Index size() const override { return (problem_.K + problem_.M) * d_ + (problem_.bias ? problem_.K : 0); }
 
-  void apply(Matrix<const T> X, Matrix<T> Y, const Execution& execution) const {
+  void apply(MatrixView<const T> X, MatrixView<T> Y, const Execution& execution) const override {
     const Workspace<T> no_bias(problem_.K);
-    const Matrix<const T> kept = kept_ ? Matrix<const T>(this->kept()) : Matrix<const T>(nullptr, 0, 0);
+    const auto states = states_ ? MatrixView<const T>(this->states()) : MatrixView<const T>(nullptr, 0, 0);
     std::vector<PointView<const T>> directions;
     std::vector<PointView<T>> images;
     for (Index i = 0; i < X.rows; ++i) {
       directions.push_back(view(X.row(i), no_bias.data()));
       images.push_back(view(Y.row(i), no_bias.data()));
     }
-    hessian_products(problem_, p_, directions, kept, images, execution);
+    hessian_products(problem_, p_, directions, states, images, execution);
     project(Y, execution);  // changes something only where the point is not critical
   }
 
-  void project(Matrix<T> X, const Execution& execution) const {
+  void project(MatrixView<T> X, const Execution& execution) const override {
     if (!deflate_) return;
     const Workspace<T> space(d_ * d_);
-    const Matrix<T> S(space.data(), d_, d_);
+    const MatrixView<T> S(space.data(), d_, d_);
     for (Index i = 0; i < X.rows; ++i) {
       const PointView<T> v = view(X.row(i), nullptr);
       inner_sums(v, S, execution);
@@ -70,9 +71,9 @@ class HessianOperator {
     }
   }
 
-  void precondition(Matrix<T> R, const T* theta, const Execution& execution) const {
+  void precondition(MatrixView<T> R, const T* theta, const Execution& execution) const override {
     const Workspace<T> space(2 * d_ * d_);
-    const Matrix<T> a(space.data(), d_, d_), h(space.data() + d_ * d_, d_, d_);
+    const MatrixView<T> a(space.data(), d_, d_), h(space.data() + d_ * d_, d_, d_);
     for (Index i = 0; i < R.rows; ++i) {
       const T shift = std::max(floor_, -theta[i]);
       const PointView<T> r = view(R.row(i), nullptr);
@@ -96,11 +97,11 @@ class HessianOperator {
   PointView<const T> p_;
   bool deflate_;
   Index d_;
-  std::unique_ptr<Workspace<T>> kept_;
+  std::unique_ptr<Workspace<T>> states_;
   std::vector<T> squares_W_, squares_H_;  ///< of the columns
   T weight_, bias_curvature_, floor_;
 
-  Matrix<T> kept() const { return {kept_->data(), problem_.M, problem_.K}; }
+  MatrixView<T> states() const { return {states_->data(), problem_.M, problem_.K}; }
 
   PointView<T> view(T* x, T* no_bias) const {
     T* H = x + problem_.K * d_;
@@ -110,13 +111,13 @@ class HessianOperator {
   PointView<const T> view(const T* x, T* no_bias) const { return view(const_cast<T*>(x), no_bias); }
 
   /// C = W^T V_W + H^T V_H
-  void inner_sums(PointView<const T> v, Matrix<T> C, const Execution& execution) const {
+  void inner_sums(PointView<const T> v, MatrixView<T> C, const Execution& execution) const {
     parallel_gemm<T>(Op::transpose, Op::none, 1, p_.W, v.W, 0, C, execution);
     parallel_gemm<T>(Op::transpose, Op::none, 1, p_.H, v.H, 1, C, execution);
   }
 
-  void set_curvatures() {
-    const auto squares = [this](Matrix<const T> a) {
+  void set_squares(const Execution& execution) {
+    const auto squares = [this](MatrixView<const T> a) {
       std::vector<T> sums(static_cast<std::size_t>(d_), T(0));
       for (Index i = 0; i < a.rows; ++i) Vector<T>(sums.data(), d_) += ConstVector<T>(a.row(i), d_).square();
       return sums;
@@ -126,49 +127,50 @@ class HessianOperator {
     const T lambda_H = problem_.ridges[0];
     floor_ = T(0.2) * problem_.lambda_W * lambda_H / (problem_.lambda_W + lambda_H);
 
-    // sums over samples of weights scales^2 p (1 - p) and of weights p (1 - p), wrong classes only
-    T scaled = 0, plain = 0;
-    if (std::holds_alternative<SquaredError<T>>(problem_.loss)) {
-      for (Index m = 0; m < problem_.M; ++m) {
-        scaled += problem_.weights[m] * problem_.scales[m] * problem_.scales[m];
-        plain += problem_.weights[m];
-      }
-      weight_ = scaled / T(problem_.M);
-      bias_curvature_ = plain;
-    } else {
-      const Workspace<T> row(problem_.K);
-      const LogitBias<T> b(problem_, p_.b);
-      for (Index m = 0; m < problem_.M; ++m) {
-        Vector<T> p(row.data(), problem_.K);
-        if (kept_) {
-          p = ConstVector<T>(kept().row(m), problem_.K);
+    set_mean_curvatures(execution);
+  }
+
+  /// For the preconditioner: weight_, the mean over off-anchor entries of the diagonal second derivatives in the
+  /// scores, and the mean over classes of those in the bias.
+  void set_mean_curvatures(const Execution& execution) {
+    const Index K = problem_.K;
+    const int workers = row_workers(problem_, execution);
+    const RightFactor<T> scores(Op::transpose, p_.W, execution);
+    const LogitBias<T> b(problem_, p_.b);
+    std::vector<double> in_scores(workers, 0.0), in_bias(workers, 0.0);
+    parallel_ranges(problem_.M, workers, execution.poll, [&](int worker, Index first, Index last, Interruption& stop) {
+      const Workspace<T> space(tallest_tile(problem_, first, last) * K);
+      for_each_tile(problem_, first, last, worker, stop, [&](Index begin, Index count) {
+        const MatrixView<T> tile(space.data(), count, K);
+        if (states_) {
+          copy<T>(states().block(begin, count), tile);
         } else {
-          gemm<T>(Op::none, Op::transpose, 1, p_.H.block(m, 1), p_.W, 0, Matrix<T>(row.data(), 1, problem_.K));
-          std::visit(
-              [&](const auto& loss) { loss.keep(row.data(), affine_of(problem_, m, b), problem_.labels[m], nullptr); },
-              problem_.loss);
+          state_rows(problem_, begin, scores, p_.H.block(begin, count), b, tile);
         }
-        p[problem_.labels[m]] = T(0);
-        const T sum = (p * (T(1) - p)).sum() * problem_.weights[m];
-        scaled += sum * problem_.scales[m] * problem_.scales[m];
-        plain += sum;
-      }
-      const T others = T(std::max<Index>(1, problem_.K - 1));
-      weight_ = scaled / (T(problem_.M) * others);
-      bias_curvature_ = 2 * plain / T(problem_.K);
-    }
-    bias_curvature_ += problem_.lambda_b;
+        problem_.loss->diagonal_curvatures(tile);
+        for (Index i = 0; i < count; ++i) {
+          const Index m = begin + i;
+          const double sum = double(Vector<T>(tile.row(i), K).sum()), weight = double(problem_.weights[m]);
+          const double scale = double(problem_.scales[m]);
+          const double at_anchor = K > 1 ? double(tile.row(i)[problem_.targets->anchor(m)]) : 0.0;
+          in_scores[worker] += weight * scale * scale * (sum - at_anchor);
+          in_bias[worker] += weight * sum;
+        }
+      });
+    });
+    weight_ = T(detail::total(in_scores) / double(problem_.M * std::max<Index>(1, K - 1)));
+    bias_curvature_ = T(detail::total(in_bias) / double(K)) + problem_.lambda_b;
   }
 
   /// V_ij / (weight squares_j + ridge)
-  void scale_columns(Matrix<T> V, const std::vector<T>& squares, T ridge) const {
+  void scale_columns(MatrixView<T> V, const std::vector<T>& squares, T ridge) const {
     const Eigen::Array<T, Eigen::Dynamic, 1> inverse = (weight_ * ConstVector<T>(squares.data(), d_) + ridge).inverse();
     for (Index i = 0; i < V.rows; ++i) Vector<T>(V.row(i), d_) *= inverse;
   }
 
   /// Given a = W^T R_W and h = H^T R_H: replaces them by what has to be added, through W a and H h, to the diagonal
   /// solution to make it the block solution.
-  void solve_blocks(Matrix<T> a, Matrix<T> h, T shift, const Execution& execution) const {
+  void solve_blocks(MatrixView<T> a, MatrixView<T> h, T shift, const Execution& execution) const {
     const int workers = worker_count(d_ / 32 + 1, execution.threads);
     parallel_ranges(workers, workers, execution.poll, [&](int, Index first, Index, Interruption&) {
       for (Index i = first; i < d_; i += workers) solve_row(a, h, shift, i);
@@ -176,7 +178,7 @@ class HessianOperator {
   }
 
   /// The blocks of columns i and j >= i.
-  void solve_row(Matrix<T> a, Matrix<T> h, T shift, Index i) const {
+  void solve_row(MatrixView<T> a, MatrixView<T> h, T shift, Index i) const {
     using Block = Eigen::Matrix<T, 4, 4>;
     using Four = Eigen::Matrix<T, 4, 1>;
     const T ridge_W = problem_.lambda_W + shift, ridge_H = problem_.ridges[0] + shift;

@@ -1,18 +1,18 @@
 #pragma once
 
-#include "ufm_fast/base/parallel.hpp"
+#include "ufm_fast/spectral/linear_operator.hpp"
 
 namespace ufm_fast {
 
 /// -S of a stored symmetric matrix S (n, n), whose lowest eigenpairs are the largest of S.
 template <class T>
-class NegatedSymmetric {
+class NegatedSymmetric final : public LinearOperator<T> {
  public:
-  explicit NegatedSymmetric(Matrix<const T> matrix) : matrix_(matrix) {}
+  explicit NegatedSymmetric(MatrixView<const T> matrix) : matrix_(matrix) {}
 
-  Index size() const { return matrix_.cols; }
+  Index size() const override { return matrix_.cols; }
 
-  void apply(Matrix<const T> X, Matrix<T> Y, const Execution& execution) const {
+  void apply(MatrixView<const T> X, MatrixView<T> Y, const Execution& execution) const override {
     using Rows = Eigen::Matrix<T, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
     const int workers = worker_count((size() + rows_per_worker - 1) / rows_per_worker, execution.threads);
     parallel_ranges(size(), workers, execution.poll, [&](int, Index first, Index last, Interruption&) {
@@ -24,12 +24,9 @@ class NegatedSymmetric {
     });
   }
 
-  void project(Matrix<T>, const Execution&) const {}
-  void precondition(Matrix<T>, const T*, const Execution&) const {}
-
  private:
   static constexpr Index rows_per_worker = 256;
-  Matrix<const T> matrix_;
+  MatrixView<const T> matrix_;
 };
 
 }  // namespace ufm_fast

@@ -49,7 +49,7 @@ class ClassStatistics {
   /// Adds the rows of H, of classes `labels` in [0, K); false if an entry is not finite, or so large that squares
   /// overflow. That, or an exception, leaves the statistics useless. Cost: d (d + block) / 2 multiplications a row.
   template <class T>
-  bool update(Matrix<const T> H, const Index* labels, const Execution& execution) {
+  bool update(MatrixView<const T> H, const Index* labels, const Execution& execution) {
     Interruption interruption(execution.poll);
     const Index tallest = std::min(H.rows, tile_rows);
     const Workspace<T> shifted((in_one_piece() ? shift_workers(tallest, execution) * sub_tile_rows : tallest) * d_);
@@ -92,7 +92,7 @@ class ClassStatistics {
   /// Class means (K, d), zero for classes without samples; how far each can be from the mean of the features as they
   /// are (K,); sums of squared distances to the means (K,); and the scatter matrix, the sum of (h - mean)(h - mean)^T
   /// over all samples (d, d).
-  void read(Matrix<double> means, double* roundings, double* squares, Matrix<double> scatter,
+  void read(MatrixView<double> means, double* roundings, double* squares, MatrixView<double> scatter,
             const Execution& execution) {
     centre(execution);
     for (Index k = 0; k < K_; ++k) {
@@ -157,13 +157,14 @@ class ClassStatistics {
 
   /// Adds at most `tile_rows` rows of H; false as `update`. `shifted` is scratch, as in `shift`.
   template <class T>
-  bool add_tile(Matrix<const T> H, const Index* labels, T* shifted, const Execution& execution) {
+  bool add_tile(MatrixView<const T> H, const Index* labels, T* shifted, const Execution& execution) {
     const Groups<T> groups = group(H, labels);
     const int workers = shift_workers(H.rows, execution);
     const Workspace<T> products(in_one_piece() ? workers * d_ * d_ : 0);
-    const double squares = shift(groups, shifted, workers, execution, [&](int worker, Matrix<const T> rows, bool more) {
-      if (in_one_piece()) gram<T>(rows, more ? 1 : 0, {products.data() + worker * d_ * d_, d_, d_});
-    });
+    const double squares =
+        shift(groups, shifted, workers, execution, [&](int worker, MatrixView<const T> rows, bool more) {
+          if (in_one_piece()) gram<T>(rows, more ? 1 : 0, {products.data() + worker * d_ * d_, d_, d_});
+        });
     if (!(squares <= (sizeof(T) == sizeof(float) ? 1e75 : 1e300))) return false;
     std::vector<Index> off_centre;
     for (const Run& run : groups.runs) {
@@ -179,13 +180,13 @@ class ClassStatistics {
       }
     }
     if (!in_one_piece()) {
-      add_scaled(Matrix<T>(shifted, H.rows, d_), squares, execution);
+      add_scaled(MatrixView<T>(shifted, H.rows, d_), squares, execution);
     } else if (in_range<T>(squares)) {
       add_products(products.data(), workers, 1.0, workers, execution);
     } else {
       const Workspace<T> tile(H.rows * d_);
-      shift_again(groups, Matrix<T>(tile.data(), H.rows, d_));
-      add_scaled(Matrix<T>(tile.data(), H.rows, d_), squares, execution);
+      shift_again(groups, MatrixView<T>(tile.data(), H.rows, d_));
+      add_scaled(MatrixView<T>(tile.data(), H.rows, d_), squares, execution);
     }
     centre(off_centre, execution);
     return true;
@@ -193,7 +194,7 @@ class ClassStatistics {
 
   /// Classes come in the order of their first row.
   template <class T>
-  Groups<T> group(Matrix<const T> H, const Index* labels) {
+  Groups<T> group(MatrixView<const T> H, const Index* labels) {
     std::vector<Run> runs;
     for (Index i = 0; i < H.rows; ++i) {
       Index& place = places_[labels[i]];  // one more than that of its run
@@ -231,7 +232,7 @@ class ClassStatistics {
   /// class. The rows that follow are on their way from memory by the time they are needed.
   template <Index width, class T>
   static void shift_strip(const T* const* h, Index column, const double* reference, double* sum, double* squares,
-                          Matrix<T> shifted) {
+                          MatrixView<T> shifted) {
     double origin[width], total[width];
     std::copy_n(reference + column, width, origin);
     std::copy_n(sum + column, width, total);
@@ -287,7 +288,7 @@ class ClassStatistics {
           for (Index top = first; top < last; top += sub_tile_rows) {
             stop.check(worker);
             const Index bottom = std::min(last, top + sub_tile_rows);
-            const Matrix<T> tile(shifted + (in_one_piece() ? worker * sub_tile_rows : top) * d_, bottom - top, d_);
+            const MatrixView<T> tile(shifted + (in_one_piece() ? worker * sub_tile_rows : top) * d_, bottom - top, d_);
             for (Index i = top; i < bottom; run += i == run->last) {
               const double* reference = &reference_[run->label * d_];
               double* sum = run->first < first ? part.sum.data() : &sums_[run->label * d_];
@@ -295,7 +296,7 @@ class ClassStatistics {
               const Index end = std::min(bottom, run->last);
               for (Index count; i < end; i += count) {
                 count = std::min(rows_together, end - i);
-                const Matrix<T> out = tile.block(i - top, count);
+                const MatrixView<T> out = tile.block(i - top, count);
                 const T* const* h = &groups.rows[i];
                 Index column = 0;
                 for (; column + strip <= d_; column += strip)
@@ -318,7 +319,7 @@ class ClassStatistics {
 
   /// Fills the tile as `shift` did.
   template <class T>
-  void shift_again(const Groups<T>& groups, Matrix<T> tile) {
+  void shift_again(const Groups<T>& groups, MatrixView<T> tile) {
     for (const Run& run : groups.runs) {
       for (Index i = run.first; i < run.last; ++i) {
         const ConstVector<T> h(groups.rows[i], d_);
@@ -335,7 +336,7 @@ class ClassStatistics {
 
   /// scatter += X^T X; an X whose products would leave the range of T is first divided by a power of two.
   template <class T>
-  void add_scaled(Matrix<T> X, double squares, const Execution& execution) {
+  void add_scaled(MatrixView<T> X, double squares, const Execution& execution) {
     const int exponent = in_range<T>(squares) ? 0 : std::ilogb(squares) / 2;
     if (exponent != 0) Vector<T>(X.data, X.rows * d_) *= static_cast<T>(std::ldexp(1.0, -exponent));
     add_gram<T>(X, std::ldexp(1.0, 2 * exponent), execution);
@@ -344,7 +345,7 @@ class ClassStatistics {
   /// scatter += factor X^T X, its diagonal and what lies above it: by pairs of blocks of columns and, so that none of
   /// these tasks is more than a thread's share, by slices of rows.
   template <class T>
-  void add_gram(Matrix<const T> X, double factor, const Execution& execution) {
+  void add_gram(MatrixView<const T> X, double factor, const Execution& execution) {
     const int threads = X.rows * d_ * d_ <= small_product ? 1 : execution.threads;
     const Index blocks = (d_ + block - 1) / block, width = (d_ + blocks - 1) / blocks;
     const Index off_diagonal = blocks * (blocks - 1) / 2, pairs = off_diagonal + blocks;
@@ -369,8 +370,8 @@ class ClassStatistics {
         const Index top = i * width, left = j * width, first = X.rows * slice / slices;
         const Index count = X.rows * (slice + 1) / slices - first;
         const Index rows = std::min(width, d_ - top), cols = std::min(width, d_ - left);
-        const Matrix<const T> x(X.row(first) + top, count, rows, X.stride);
-        const Matrix<T> product(products.data() + (slice * d_ + top) * d_ + left, rows, cols, d_);
+        const MatrixView<const T> x(X.row(first) + top, count, rows, X.stride);
+        const MatrixView<T> product(products.data() + (slice * d_ + top) * d_ + left, rows, cols, d_);
         if (i == j) {
           gram<T>(x, 0, product);
         } else {
@@ -400,7 +401,7 @@ class ClassStatistics {
     const Index size = static_cast<Index>(labels.size()), height = tile_rows / 4;
     const Workspace<double> tile(std::min(size, height) * d_);
     for (Index first = 0; first < size; first += height) {
-      const Matrix<double> X(tile.data(), std::min(height, size - first), d_);
+      const MatrixView<double> X(tile.data(), std::min(height, size - first), d_);
       for (Index i = 0; i < X.rows; ++i) fill(labels[first + i], X.row(i));
       add_gram<double>(X, factor, execution);
     }

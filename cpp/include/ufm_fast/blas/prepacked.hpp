@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <type_traits>
 
+#include "ufm_fast/base/partition.hpp"
 #include "ufm_fast/base/workspace.hpp"
 #include "ufm_fast/simd/packets.hpp"
 
@@ -22,7 +23,7 @@
 #define UFM_FAST_PREFETCH(address) Eigen::internal::prefetch(address)
 #endif
 
-namespace ufm_fast::packed {
+namespace ufm_fast::prepacked {
 
 // Products of a matrix with an operand that is rearranged ("packed") once and used for many tiles. A general GEMM packs
 // anew in every call; with few features (small d) that, and short inner loops, is what it spends a third of its time
@@ -46,29 +47,16 @@ inline constexpr Index panel_columns = 360;  // of a panel, about
 template <class T>
 inline constexpr Index depth = depth_bytes / static_cast<Index>(sizeof(T));
 
-/// `size` cut into the fewest pieces of at most `most`, of nearly equal length, in multiples of `unit`.
-class Cut {
- public:
-  Cut(Index size, Index most, Index unit)
-      : size_(size), unit_(unit), count_(std::max<Index>(1, (size + most - 1) / most)) {}
-  Index count() const { return count_; }
-  Index begin(Index i) const { return std::min(size_, (size_ + unit_ - 1) / unit_ * i / count_ * unit_); }
-  Index length(Index i) const { return begin(i + 1) - begin(i); }
-
- private:
-  Index size_, unit_, count_;
-};
-
 /// Columns of a packed matrix are padded with zeros to full packets.
 template <class T>
 Index padded(Index columns) {
-  return (columns + packet::lanes<T> - 1) / packet::lanes<T> * packet::lanes<T>;
+  return (columns + simd::lanes<T> - 1) / simd::lanes<T> * simd::lanes<T>;
 }
 
 namespace detail {
 
-using packet::lanes;
-using packet::Packet;
+using simd::lanes;
+using simd::Packet;
 
 template <class T>
 struct Left {
@@ -82,7 +70,7 @@ struct Left {
 // mapped can cost a hundred multiplications: every address is that of an entry of the matrix `from`.
 
 template <class T>
-EIGEN_ALWAYS_INLINE const T* address_of(Matrix<const T> from, Index row, Index column) {
+EIGEN_ALWAYS_INLINE const T* address_of(MatrixView<const T> from, Index row, Index column) {
   eigen_assert(row < from.rows && column < from.cols);
   return from.row(row) + column;
 }
@@ -92,7 +80,7 @@ struct FetchNothing {};
 /// `rows` rows of as many numbers as the kernel takes steps.
 template <class T, int rows>
 struct FetchRows {
-  Matrix<const T> from;
+  MatrixView<const T> from;
 
   const T* operator()(Index p) const { return address_of(from, p % rows, p / rows * rows); }
 };
@@ -100,7 +88,7 @@ struct FetchRows {
 /// The start of a row every 2^shift steps.
 template <class T>
 struct FetchColumn {
-  Matrix<const T> from;
+  MatrixView<const T> from;
   Index shift;
 
   const T* operator()(Index p) const { return address_of(from, p >> shift, 0); }
@@ -117,23 +105,21 @@ EIGEN_ALWAYS_INLINE void multiply_block(Index k, Left<T> a, [[maybe_unused]] Fet
   UFM_FAST_UNROLL for (int i = 0; i < rows; ++i) {
     UFM_FAST_UNROLL for (int j = 0; j < packets; ++j) {
       UFM_FAST_PREFETCH(c + i * stride + j * lanes<T>);
-      block[i][j] = packet::pset1<P>(T(0));
+      block[i][j] = simd::pset1<P>(T(0));
     }
   }
   for (Index p = 0; p < k; ++p) {
     P right[packets];
-    UFM_FAST_UNROLL for (int j = 0; j < packets; ++j) right[j] = packet::pload<P>(b + j * lanes<T>);
+    UFM_FAST_UNROLL for (int j = 0; j < packets; ++j) right[j] = simd::pload<P>(b + j * lanes<T>);
     if constexpr (!std::is_same_v<Fetch, FetchNothing>) UFM_FAST_PREFETCH(fetch(p));
     UFM_FAST_UNROLL for (int i = 0; i < rows; ++i) {
-      const P left = packet::pset1<P>(a.data[i * a.row_stride]);
-      UFM_FAST_UNROLL for (int j = 0; j < packets; ++j) block[i][j] = packet::pmadd(left, right[j], block[i][j]);
+      const P left = simd::pset1<P>(a.data[i * a.row_stride]);
+      UFM_FAST_UNROLL for (int j = 0; j < packets; ++j) block[i][j] = simd::pmadd(left, right[j], block[i][j]);
     }
     a.data += a.column_stride;
     b += packets * lanes<T>;
   }
-  const auto store = [=](const P& x, T* to) {
-    packet::pstoreu(to, accumulate ? packet::padd(x, packet::ploadu<P>(to)) : x);
-  };
+  const auto store = [=](const P& x, T* to) { simd::pstoreu(to, accumulate ? simd::padd(x, simd::ploadu<P>(to)) : x); };
   UFM_FAST_UNROLL for (int i = 0; i < rows; ++i) {
     UFM_FAST_UNROLL for (int j = 0; j + 1 < packets; ++j) store(block[i][j], c + i * stride + j * lanes<T>);
   }
@@ -142,7 +128,7 @@ EIGEN_ALWAYS_INLINE void multiply_block(Index k, Left<T> a, [[maybe_unused]] Fet
     return;
   }
   EIGEN_ALIGN_MAX T rest[rows][lanes<T>];
-  UFM_FAST_UNROLL for (int i = 0; i < rows; ++i) packet::pstore(rest[i], block[i][packets - 1]);
+  UFM_FAST_UNROLL for (int i = 0; i < rows; ++i) simd::pstore(rest[i], block[i][packets - 1]);
   for (int i = 0; i < rows; ++i) {
     T* const to = c + i * stride + last;
     for (Index x = 0; x < columns - last; ++x) to[x] = accumulate ? to[x] + rest[i][x] : rest[i][x];
@@ -179,18 +165,18 @@ void for_each_block(Index rows, Body&& body) {
 }
 
 template <class T, int packets>
-void pack_full_rows(Matrix<const T> b, T* out) {
+void pack_full_rows(MatrixView<const T> b, T* out) {
   for (Index q = 0; q < b.rows; ++q) {
     for (int j = 0; j < packets; ++j) {
-      packet::pstore(out + (q * packets + j) * lanes<T>, packet::ploadu<Packet<T>>(b.row(q) + j * lanes<T>));
+      simd::pstore(out + (q * packets + j) * lanes<T>, simd::ploadu<Packet<T>>(b.row(q) + j * lanes<T>));
     }
   }
 }
 
 /// Columns [first, first + columns) of rows [row, row + rows) of B, padded, row after row.
 template <class T>
-void pack_sliver(Matrix<const T> b, Index row, Index rows, Index first, Index columns, T* out) {
-  const Matrix<const T> sliver(b.row(row) + first, rows, columns, b.stride);
+void pack_sliver(MatrixView<const T> b, Index row, Index rows, Index first, Index columns, T* out) {
+  const MatrixView<const T> sliver(b.row(row) + first, rows, columns, b.stride);
   if (columns == 3 * lanes<T>) return pack_full_rows<T, 3>(sliver, out);
   if (columns == 2 * lanes<T>) return pack_full_rows<T, 2>(sliver, out);
   const Index width = padded<T>(columns);
@@ -202,14 +188,14 @@ void pack_sliver(Matrix<const T> b, Index row, Index rows, Index first, Index co
 
 /// The same of B^T.
 template <class T>
-void pack_transposed_sliver(Matrix<const T> b, Index row, Index rows, Index first, Index columns, T* out) {
+void pack_transposed_sliver(MatrixView<const T> b, Index row, Index rows, Index first, Index columns, T* out) {
   const Index width = padded<T>(columns);
   for (Index x = 0; x < width; x += lanes<T>) {
     const Index count = std::min(lanes<T>, columns - x);
     Index q = 0;
     if (count == lanes<T>) {
       for (; q + lanes<T> <= rows; q += lanes<T>) {
-        packet::transpose_square(b.row(first + x) + row + q, b.stride, out + q * width + x, width);
+        simd::transpose_square(b.row(first + x) + row + q, b.stride, out + q * width + x, width);
       }
     }
     for (; q < rows; ++q) {
@@ -222,7 +208,7 @@ void pack_transposed_sliver(Matrix<const T> b, Index row, Index rows, Index firs
 
 /// out += X^T
 template <class T>
-void add_transposed(Matrix<const T> X, Matrix<T> out) {
+void add_transposed(MatrixView<const T> X, MatrixView<T> out) {
   constexpr Index side = lanes<T>;
   EIGEN_ALIGN_MAX T square[side * side];
   for (Index i = 0; i < out.rows; i += side) {
@@ -230,7 +216,7 @@ void add_transposed(Matrix<const T> X, Matrix<T> out) {
     for (Index j = 0; j < out.cols; j += side) {
       const Index columns = std::min(side, out.cols - j);
       if (rows == side && columns == side) {
-        packet::transpose_square(X.row(j) + i, X.stride, square, side);
+        simd::transpose_square(X.row(j) + i, X.stride, square, side);
       } else {
         for (Index row = 0; row < rows; ++row) {
           for (Index column = 0; column < columns; ++column) square[row * side + column] = X.row(j + column)[i + row];
@@ -247,9 +233,9 @@ void add_transposed(Matrix<const T> X, Matrix<T> out) {
 
 /// The right operand op(B), k x n, of many products. Memory: as much as B.
 template <class T>
-class Right {
+class RightFactor {
  public:
-  Right(Index k, Index n)
+  RightFactor(Index k, Index n)
       : n_(n),
         panels_(k, depth<T>, detail::lanes<T>),
         slivers_(n, widest * detail::lanes<T>, detail::lanes<T>),
@@ -258,7 +244,7 @@ class Right {
   Index slivers() const { return slivers_.count(); }
 
   /// Packs slivers [first, last).
-  void pack(Op op, Matrix<const T> b, Index first, Index last) {
+  void pack(Op op, MatrixView<const T> b, Index first, Index last) {
     for (Index panel = 0; panel < panels_.count(); ++panel) {
       for (Index sliver = first; sliver < last; ++sliver) {
         const auto pack = op == Op::none ? detail::pack_sliver<T> : detail::pack_transposed_sliver<T>;
@@ -271,7 +257,7 @@ class Right {
   /// C = A op(B), added to C if `accumulate`. Calls finished(row, column, block) for blocks of C, with the indices in C
   /// of their first entry, when they are done and still in a cache.
   template <class Finished>
-  void multiply(Matrix<const T> a, bool accumulate, Matrix<T> c, Finished&& finished) const {
+  void multiply(MatrixView<const T> a, bool accumulate, MatrixView<T> c, Finished&& finished) const {
     const Index groups = (n_ + panel_columns - 1) / panel_columns;
     for (Index group = 0; group < groups; ++group) {
       const Index first = slivers() * group / groups, last = slivers() * (group + 1) / groups;
@@ -289,7 +275,7 @@ class Right {
           multiply(detail::FetchRows<T, rows>{{next, rows, k, a.stride}}, last - 1);
           if (panel + 1 == panels_.count()) {
             const Index column = slivers_.begin(first);
-            finished(row, column, Matrix<T>(c.row(row) + column, rows, slivers_.begin(last) - column, c.stride));
+            finished(row, column, MatrixView<T>(c.row(row) + column, rows, slivers_.begin(last) - column, c.stride));
           }
         });
       }
@@ -298,7 +284,7 @@ class Right {
 
  private:
   Index n_;
-  Cut panels_, slivers_;
+  Partition panels_, slivers_;
   Workspace<T> data_;
 
   T* at(Index panel, Index sliver) const {
@@ -314,14 +300,14 @@ class TransposedSum {
   TransposedSum(Index m, Index n) : m_(m), slivers_(n, widest * detail::lanes<T>, detail::lanes<T>), data_(m * n) {}
 
   /// Adds A^T B, or starts with it. A is packed in the call, at a cost of 1 / n of the product's.
-  void add(Matrix<const T> a, Matrix<const T> b, bool begun) {
-    const Cut panels(a.rows, depth<T>, 1), groups(m_, panel_columns, height);
+  void add(MatrixView<const T> a, MatrixView<const T> b, bool begun) {
+    const Partition panels(a.rows, depth<T>, 1), groups(m_, panel_columns, height);
     const Index most_rows = std::min(a.rows, depth<T>);
     const Workspace<T> left((std::min(m_, panel_columns) + height) * most_rows);
     const Workspace<T> right(widest * detail::lanes<T> * most_rows);
     for (Index group = 0; group < groups.count(); ++group) {
       for (Index panel = 0; panel < panels.count(); ++panel) {
-        const Matrix<const T> rows_of_a = a.block(panels.begin(panel), panels.length(panel));
+        const MatrixView<const T> rows_of_a = a.block(panels.begin(panel), panels.length(panel));
         const Index first = groups.begin(group), columns = groups.length(group);
         pack_interleaved({rows_of_a.data + first, rows_of_a.rows, columns, a.stride}, left.data());
         add_panel(left.data(), first, columns, b.block(panels.begin(panel), panels.length(panel)), right.data(),
@@ -331,12 +317,12 @@ class TransposedSum {
   }
 
   /// out += columns [first, first + out.rows) of the sum, as rows.
-  void add_to(Index first, Matrix<T> out) const {
+  void add_to(Index first, MatrixView<T> out) const {
     for (Index s = 0; s < slivers_.count(); ++s) {
       const Index begin = std::max(first, slivers_.begin(s));
       const Index end = std::min(first + out.rows, slivers_.begin(s + 1));
       if (begin >= end) continue;
-      const Matrix<T> piece = sliver(s);
+      const MatrixView<T> piece = sliver(s);
       detail::add_transposed<T>({piece.data + begin - slivers_.begin(s), m_, end - begin, piece.stride},
                                 out.block(begin - first, end - begin));
     }
@@ -344,13 +330,13 @@ class TransposedSum {
 
  private:
   Index m_;
-  Cut slivers_;
+  Partition slivers_;
   Workspace<T> data_;
 
-  Matrix<T> sliver(Index s) const { return {data_.data() + slivers_.begin(s) * m_, m_, slivers_.length(s)}; }
+  MatrixView<T> sliver(Index s) const { return {data_.data() + slivers_.begin(s) * m_, m_, slivers_.length(s)}; }
 
   /// Columns in groups of `height`, row after row.
-  static void pack_interleaved(Matrix<const T> a, T* out) {
+  static void pack_interleaved(MatrixView<const T> a, T* out) {
     for (Index i = 0; i < a.cols; i += height) {
       T* to = out + i * a.rows;
       if (i + height <= a.cols) {
@@ -361,13 +347,13 @@ class TransposedSum {
     }
   }
 
-  void add_panel(const T* left, Index first, Index rows_of_sum, Matrix<const T> b, T* right, bool accumulate) {
+  void add_panel(const T* left, Index first, Index rows_of_sum, MatrixView<const T> b, T* right, bool accumulate) {
     const Index k = b.rows;
     constexpr Index lines = widest + 1;  // of a row of a sliver that starts within a line
     Index shift = 0;                     // the next sliver is fetched over all blocks
     while ((lines << (shift + 1)) * height <= rows_of_sum) ++shift;
     for (Index s = 0; s < slivers_.count(); ++s) {
-      const Matrix<T> c = sliver(s);
+      const MatrixView<T> c = sliver(s);
       detail::pack_sliver<T>(b, 0, k, slivers_.begin(s), c.cols, right);
       detail::for_each_block(rows_of_sum, [&](Index row, auto rows) {
         const Index block = row / height;
@@ -388,4 +374,4 @@ class TransposedSum {
   }
 };
 
-}  // namespace ufm_fast::packed
+}  // namespace ufm_fast::prepacked

@@ -4,7 +4,7 @@
 
 #include "ufm_fast/base/parallel.hpp"
 #include "ufm_fast/blas/blas.hpp"
-#include "ufm_fast/blas/packed.hpp"
+#include "ufm_fast/blas/prepacked.hpp"
 
 namespace ufm_fast {
 
@@ -17,9 +17,9 @@ bool packs(Index K, Index d) {
 
 /// op(B), the right operand of one product a tile. Refers to B.
 template <class T>
-class Operand {
+class RightFactor {
  public:
-  Operand(Op op, Matrix<const T> b, const Execution& execution) : op_(op), b_(b) {
+  RightFactor(Op op, MatrixView<const T> b, const Execution& execution) : op_(op), b_(b) {
     if (!packs<T>(b.rows, b.cols)) return;
     packed_.emplace(op == Op::none ? b.rows : b.cols, op == Op::none ? b.cols : b.rows);
     const int workers = b.rows * b.cols <= small_product ? 1 : worker_count(packed_->slivers(), execution.threads);
@@ -29,9 +29,9 @@ class Operand {
 
   bool is_packed() const { return packed_.has_value(); }
 
-  /// C = A op(B), added to C if `accumulate`; `finished` as in packed::Right, called only if packed.
+  /// C = A op(B), added to C if `accumulate`; `finished` as in prepacked::RightFactor, called only if packed.
   template <class Finished>
-  void multiply(Matrix<const T> a, bool accumulate, Matrix<T> c, Finished&& finished) const {
+  void multiply(MatrixView<const T> a, bool accumulate, MatrixView<T> c, Finished&& finished) const {
     if (packed_) {
       packed_->multiply(a, accumulate, c, finished);
     } else {
@@ -39,14 +39,14 @@ class Operand {
     }
   }
 
-  void multiply(Matrix<const T> a, bool accumulate, Matrix<T> c) const {
-    multiply(a, accumulate, c, [](Index, Index, Matrix<T>) {});
+  void multiply(MatrixView<const T> a, bool accumulate, MatrixView<T> c) const {
+    multiply(a, accumulate, c, [](Index, Index, MatrixView<T>) {});
   }
 
  private:
   Op op_;
-  Matrix<const T> b_;
-  std::optional<packed::Right<T>> packed_;
+  MatrixView<const T> b_;
+  std::optional<prepacked::RightFactor<T>> packed_;
 };
 
 /// The sum over tiles of G^T H, (K, d), for tiles of features H and of logits G.
@@ -65,7 +65,7 @@ class ClassifierSum {
     }
   }
 
-  void add(Matrix<const T> G, Matrix<const T> H) {
+  void add(MatrixView<const T> G, MatrixView<const T> H) {
     if (packed_) {
       packed_->add(H, G, begun_);
     } else {
@@ -75,7 +75,7 @@ class ClassifierSum {
   }
 
   /// Adds the sum's rows of the classes that out has, from the first on, unless they have been added directly.
-  void add_to(Index first, Matrix<T> out) const {
+  void add_to(Index first, MatrixView<T> out) const {
     if (packed_) {
       packed_->add_to(first, out);
     } else if (plain_) {
@@ -85,7 +85,7 @@ class ClassifierSum {
   }
 
  private:
-  std::optional<packed::TransposedSum<T>> packed_;
+  std::optional<prepacked::TransposedSum<T>> packed_;
   std::optional<Workspace<T>> plain_;
   T* target_ = nullptr;  ///< of sums that are not packed
   bool begun_ = false;   ///< whether the sum is there to be added to

@@ -14,26 +14,26 @@ enum class Op { none, transpose };
 
 /// A row-major matrix somebody else owns: row i starts at data + i * stride. No Eigen type crosses the interface.
 template <class T>
-struct Matrix {
+struct MatrixView {
   T* data;
   Index rows;
   Index cols;
   Index stride;
 
-  Matrix(T* first, Index height, Index width) : Matrix(first, height, width, width) {}
-  Matrix(T* first, Index height, Index width, Index distance)
+  MatrixView(T* first, Index height, Index width) : MatrixView(first, height, width, width) {}
+  MatrixView(T* first, Index height, Index width, Index distance)
       : data(first), rows(height), cols(width), stride(distance) {}
   template <class U, class = std::enable_if_t<std::is_same_v<U, const T>>>
-  operator Matrix<U>() const {
+  operator MatrixView<U>() const {
     return {data, rows, cols, stride};
   }
 
   T* row(Index i) const { return data + i * stride; }
-  Matrix block(Index first, Index count) const { return {row(first), count, cols, stride}; }
+  MatrixView block(Index first, Index count) const { return {row(first), count, cols, stride}; }
 };
 
 template <class T>
-void copy(Matrix<const T> from, Matrix<T> to) {
+void copy(MatrixView<const T> from, MatrixView<T> to) {
   for (Index i = 0; i < from.rows; ++i) std::copy_n(from.row(i), from.cols, to.row(i));
 }
 

@@ -1,0 +1,163 @@
+#pragma once
+
+#include <memory>
+#include <stdexcept>
+#include <string>
+#include <utility>
+
+#include "ufm_fast/losses/loss.hpp"
+
+namespace ufm_fast {
+
+/// The loss of a row, and the factor that turns what value_and_residual left in z into l'.
+template <class T>
+struct LossAndFactor {
+  double loss;
+  T factor;
+};
+
+// A policy is a loss of one row, from which PolicyLoss makes a Loss:
+//
+//   using Scalar = T
+//   static constexpr bool shift_invariant, wants_largest_logit      as the functions of Loss
+//   Index K
+//   value_and_residual(z, affine, target, largest) -> LossAndFactor  scores z; factor z is then l' at the logits
+//   state(z, affine, target, largest)              scores z become the state
+//   residual(state, target)                        the state becomes l'
+//   second_order(state, dz, target)                dz becomes l'' dz
+//   state_of_residual(r, factor, first, last, target, out)
+//                                                  entries [first, last) of the state, from those of l' = factor r
+//   diagonal_curvature(state, size)                any entries of the state become those of the diagonal of l''
+//   prepare(target, anchor) -> std::string         makes a row of target numbers exact by changing the anchor's;
+//   returns
+//                                                  what is wrong with the row, or nothing
+//   smooth(target)                                 a row of target numbers becomes what the logits are compared with
+//
+// z, state, dz and out are K numbers (out: last - first). A target is a label, an Index, or a DenseTarget<T>: one
+// template, or two overloads. `largest` points to the largest logit, or is null where that is not known. Where l' is
+// tiny it should keep its relative accuracy: the others' sum taken negative stands at the anchor if they sum to zero.
+template <class Policy>
+class PolicyLoss final : public Loss<typename Policy::Scalar> {
+ public:
+  using T = typename Policy::Scalar;
+
+  explicit PolicyLoss(Policy policy) : policy_(std::move(policy)) {}
+
+  Index K() const override { return policy_.K; }
+  bool shift_invariant() const override { return Policy::shift_invariant; }
+  bool wants_largest_logit() const override { return Policy::wants_largest_logit; }
+
+  void prepare(Targets<T>& targets) const override {
+    if (targets.are_labels()) return;
+    std::vector<T> row(static_cast<std::size_t>(policy_.K));
+    for (Index m = 0; m < targets.rows(); ++m) {
+      targets.write_row(m, row.data());
+      const Index anchor = targets.anchor(m);
+      const std::string wrong = policy_.prepare(row.data(), anchor);
+      if (!wrong.empty()) throw std::invalid_argument("targets " + wrong + ", but not so row " + std::to_string(m));
+      targets.set_anchor_target(m, row[anchor]);
+    }
+  }
+
+  void write_target(const Targets<T>& targets, Index m, T* out) const override {
+    targets.write_row(m, out);
+    policy_.smooth(out);
+  }
+
+  double residual_rows(const DataRows<T>& data, Index first, MatrixView<T> Z, const T* largest,
+                       double* sum) const override {
+    TargetReader<T> targets(data.targets);
+    double value = 0;
+    for_each_weighed_block(
+        data, first, Z,
+        [&](Index begin, Index count, T* weights) {
+          for (Index i = begin; i < begin + count; ++i) {
+            const Index m = first + i;
+            const auto [l, factor] = targets.read(m, [&](const auto& target) {
+              return policy_.value_and_residual(Z.row(i), data.logits_of(m), target,
+                                                largest == nullptr ? nullptr : largest + i);
+            });
+            value += double(data.weights[m]) * l;
+            weights[i - begin] *= factor;
+          }
+        },
+        sum);
+    return value;
+  }
+
+  void state_rows(const DataRows<T>& data, Index first, MatrixView<T> Z, const T* largest) const override {
+    TargetReader<T> targets(data.targets);
+    for (Index i = 0; i < Z.rows; ++i) {
+      targets.read(first + i, [&](const auto& target) {
+        policy_.state(Z.row(i), data.logits_of(first + i), target, largest == nullptr ? nullptr : largest + i);
+      });
+    }
+  }
+
+  void gradient_rows(const DataRows<T>& data, Index first, MatrixView<const T> S, MatrixView<T> G) const override {
+    TargetReader<T> targets(data.targets);
+    for (Index i = 0; i < G.rows; ++i) {
+      const Index m = first + i;
+      Vector<T> g(G.row(i), policy_.K);
+      g = ConstVector<T>(S.row(i), policy_.K);
+      targets.read(m, [&](const auto& target) { policy_.residual(G.row(i), target); });
+      g *= data.weights[m] * data.scales[m];
+    }
+  }
+
+  void second_order_rows(const DataRows<T>& data, Index first, MatrixView<const T> S, MatrixView<T> D,
+                         double* sum) const override {
+    TargetReader<T> targets(data.targets);
+    for_each_weighed_block(
+        data, first, D,
+        [&](Index begin, Index count, T*) {
+          for (Index i = begin; i < begin + count; ++i) {
+            data.logits_of(first + i).apply(D.row(i), policy_.K);
+            targets.read(first + i, [&](const auto& target) { policy_.second_order(S.row(i), D.row(i), target); });
+          }
+        },
+        sum);
+  }
+
+  void states_of_gradient(const DataRows<T>& data, Index first, Index column, MatrixView<const T> G,
+                          MatrixView<T> S) const override {
+    TargetReader<T> targets(data.targets);
+    for (Index i = 0; i < G.rows; ++i) {
+      const T factor = T(1) / (data.weights[first + i] * data.scales[first + i]);
+      targets.read(first + i, [&](const auto& target) {
+        policy_.state_of_residual(G.row(i), factor, column, column + G.cols, target, S.row(i));
+      });
+    }
+  }
+
+  void diagonal_curvatures(MatrixView<T> S) const override {
+    for (Index i = 0; i < S.rows; ++i) policy_.diagonal_curvature(S.row(i), S.cols);
+  }
+
+ private:
+  Policy policy_;
+
+  /// Calls body(begin, count, weights) for blocks of few rows of X, the weights being its own to change; then weighs
+  /// the rows by these and the scales, and adds them to `sum` without the scales.
+  template <class Body>
+  static void for_each_weighed_block(const DataRows<T>& data, Index first, MatrixView<T> X, Body&& body, double* sum) {
+    for (Index begin = 0; begin < X.rows; begin += elementwise::weighed_rows) {
+      const Index count = std::min(elementwise::weighed_rows, X.rows - begin);
+      T weights[elementwise::weighed_rows];
+      std::copy_n(data.weights + first + begin, count, weights);
+      body(begin, count, weights);
+      elementwise::weigh(X.block(begin, count), weights, data.scales + first + begin, sum);
+    }
+  }
+};
+
+template <class T>
+using LossPointer = std::shared_ptr<const Loss<T>>;
+
+/// The loss that a policy describes.
+template <class Policy>
+LossPointer<typename Policy::Scalar> loss_of(Policy policy) {
+  return std::make_shared<const PolicyLoss<Policy>>(std::move(policy));
+}
+
+}  // namespace ufm_fast

@@ -1,0 +1,42 @@
+#pragma once
+
+#include <ufm_fast/ufm_fast.hpp>
+
+#include "checks.hpp"
+#include "model.hpp"
+
+namespace ufm_fast::tests {
+
+template <class T>
+LossPointer<T> core_loss(PlainLoss loss, Index K) {
+  if (loss.squares) return make_loss<T>("mse", K, {});
+  return make_loss<T>("cross_entropy", K, {{"label_smoothing", loss.smoothing}});
+}
+
+/// What the core computes at one point, with p and v drawn from fixed seeds.
+template <class T>
+struct Evaluation {
+  Arrays<T> p, v, gradient, product;
+  double value;
+
+  Evaluation(const Model<T>& model, int threads)
+      : p(model.random_point(1)), v(model.random_point(2)), gradient(model.zeros()), product(model.zeros()) {
+    const Execution execution{threads, {}};
+    value = loss_and_gradient<T>(model.problem, p.view(), gradient.view(), execution);
+    hessian_products<T>(model.problem, p.view(), {v.view()}, {nullptr, 0, 0}, {product.view()}, execution);
+  }
+};
+
+/// Loss, gradient and Hessian product against plain algebra.
+template <class T>
+void compare_with_plain(const Model<T>& model, PlainLoss plain_loss, int threads, double tolerance) {
+  Evaluation<T> core(model, threads);
+  const Plain plain(model, core.p, plain_loss);
+  check_close(core.value, plain.loss(), tolerance, "loss");
+  check_close(ufm_fast::loss<T>(model.problem, core.p.view(), Execution{threads, {}}), plain.loss(), tolerance,
+              "loss alone");
+  check_close(core.gradient, plain.gradient(), tolerance, "gradient");
+  check_close(core.product, plain.hessian_product(core.v), tolerance, "Hessian product");
+}
+
+}  // namespace ufm_fast::tests

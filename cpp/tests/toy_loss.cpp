@@ -1,0 +1,125 @@
+// A loss of one policy, which no other file knows, goes through every driver: against differences of the loss.
+#include "compare.hpp"
+
+namespace {
+
+using namespace ufm_fast;
+using namespace ufm_fast::tests;
+
+/// l = sum of (r^2 / 2 + r^4 / 4) over the entries of r = z - t. The state is r.
+template <class T>
+struct Quartic {
+  using Scalar = T;
+  static constexpr bool shift_invariant = false, wants_largest_logit = false;
+
+  Index K;
+
+  template <class Target>
+  LossAndFactor<T> value_and_residual(T* z, Affine<T> affine, const Target& target, const T*) const {
+    state(z, affine, target, nullptr);
+    const auto squares = Vector<T>(z, K).square().template cast<double>();
+    const double value = (squares / 2 + squares.square() / 4).sum();
+    residual(z, target);
+    return {value, T(1)};
+  }
+
+  void state(T* z, Affine<T> affine, Index label, const T*) const {
+    affine.apply(z, K);
+    z[label] -= T(1);
+  }
+  void state(T* z, Affine<T> affine, const DenseTarget<T>& target, const T*) const {
+    affine.apply(z, K);
+    Vector<T>(z, K) -= ConstVector<T>(target.entries, K);
+  }
+
+  template <class Target>
+  void residual(T* state, const Target&) const {
+    Vector<T> r(state, K);
+    r += r.cube();
+  }
+
+  template <class Target>
+  void second_order(const T* state, T* dz, const Target&) const {
+    Vector<T>(dz, K) *= T(1) + T(3) * ConstVector<T>(state, K).square();
+  }
+
+  /// The real root of r^3 + r = x (Cardano's formula).
+  template <class Target>
+  void state_of_residual(const T* r, T factor, Index first, Index last, const Target&, T* out) const {
+    for (Index i = 0; i < last - first; ++i) {
+      const T half = factor * r[i] / 2, root = std::sqrt(half * half + T(1) / 27);
+      out[i] = std::cbrt(half + root) + std::cbrt(half - root);
+    }
+  }
+
+  void diagonal_curvature(T* state, Index size) const {
+    Vector<T> r(state, size);
+    r = T(1) + T(3) * r.square();
+  }
+
+  std::string prepare(T*, Index) const { return {}; }
+  void smooth(T*) const {}
+};
+
+double dot(const Arrays<double>& x, const Arrays<double>& y) {
+  return x.W.cwiseProduct(y.W).sum() + x.H.cwiseProduct(y.H).sum() + x.b.cwiseProduct(y.b).sum();
+}
+
+Arrays<double> moved(const Arrays<double>& p, double step, const Arrays<double>& v) {
+  return {p.W + step * v.W, p.H + step * v.H, p.b + step * v.b};
+}
+
+/// The derivative of f(step) at zero, to the sixth order in the step.
+template <class Function>
+double derivative(Function&& f) {
+  const double h = 1e-2;
+  const auto odd = [&](double step) { return f(step) - f(-step); };
+  return (45 * odd(h) - 9 * odd(2 * h) + odd(3 * h)) / (60 * h);
+}
+
+void compare_with_differences(const Model<double>& model) {
+  const Execution execution{2, {}};
+  const Evaluation<double> core(model, 2);
+  const Arrays<double> u = model.random_point(3);
+  const auto loss_at = [&](double step) {
+    Arrays<double> q = moved(core.p, step, u);
+    return loss<double>(model.problem, q.view(), execution);
+  };
+  const auto slope_at = [&](double step) {
+    Arrays<double> q = moved(core.p, step, core.v), gradient = model.zeros();
+    loss_and_gradient<double>(model.problem, q.view(), gradient.view(), execution);
+    return dot(gradient, u);
+  };
+  check_close(core.value, loss_at(0), 1e-14, "toy loss");
+  check_close(dot(core.gradient, u), derivative(loss_at), 1e-9, "gradient of the toy loss");
+  check_close(dot(core.product, u), derivative(slope_at), 1e-9, "Hessian product of the toy loss");
+}
+
+void compare_curvature(const Model<double>& model) {
+  const Problem<double>& problem = model.problem;
+  const Execution execution{2, {}};
+  Arrays<double> p = model.random_point(1);
+  Wide G(problem.M, problem.K), S(problem.M, problem.K);
+  gradient_matrix<double>(problem, p.view(), {G.data(), problem.M, problem.K}, execution);
+  row_states<double>(problem, p.view(), {S.data(), problem.M, problem.K}, execution);
+  double total = 0;
+  for (Index m = 0; m < problem.M; ++m) {
+    const double factor = problem.weights[std::size_t(m)] * std::pow(problem.scales[std::size_t(m)], 2);
+    total += factor * (1 + 3 * S.row(m).array().square()).sum();
+  }
+  const auto sums = curvature_sums<double>(problem, {G.data(), problem.M, problem.K}, execution);
+  check_close(sums.total, total, 1e-12, "curvature of the toy loss");
+}
+
+}  // namespace
+
+int main() {
+  for (const Shape& shape : {Shape{5, 4, 7}, Shape{50, 40, 33}, Shape{70, 20, 65}}) {
+    for (const bool bias : {false, true}) {
+      const Model<double> model(shape, loss_of(Quartic<double>{shape.K}), bias);
+      compare_with_differences(model);
+      compare_curvature(model);
+    }
+  }
+  return ufm_fast::tests::failures();
+}
