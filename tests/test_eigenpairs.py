@@ -245,7 +245,7 @@ def test_a_guard_finds_what_the_start_holds_but_the_block_does_not():
     for guards, lowest in ((0, values[1]), (1, values[0])):
         found, _, _, _, ended = hessian_eigenpairs(
             ufm._problem, *p, start[: 1 + guards], 1, guards=guards, basis=30, tolerance=1e-9, max_products=1000,
-            keep=True, deflate=False, threads=1,
+            store=True, deflate=False, threads=1,
         )  # fmt: skip
         assert ended
         assert found[0] == pytest.approx(lowest, rel=1e-12)
@@ -329,7 +329,7 @@ def test_singular_values_of_the_gradient_matrix(keep):
     for without in (0, 2):
         values, right, products, norm, ended = gradient_eigenpairs(
             ufm._problem, *p, np.ascontiguousarray(Vt[:without]), generator.standard_normal((4, 30)), 4,
-            guards=1, basis=30, tolerance=1e-12, max_products=1000, keep=keep, threads=2,
+            guards=1, basis=30, tolerance=1e-12, max_products=1000, store=keep, threads=2,
         )  # fmt: skip
         np.testing.assert_allclose(values, -(s[without : without + 4] ** 2), rtol=1e-12)
         np.testing.assert_allclose(abs(right @ Vt[without : without + 4].T), np.eye(4), rtol=0, atol=1e-6)

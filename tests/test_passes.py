@@ -47,19 +47,22 @@ def test_dual_sums(K, loss, threads):
     Y = np.random.default_rng(2).standard_normal((K, K)) * 10.0 ** np.random.default_rng(3).uniform(-300, 0, (K, K))
     Y[0, 1] = 0.0
     others = [[j for j in range(K) if j != k] for k in range(K)]
-    Q = getattr(loss, "label_smoothing", 0.0) / K + Y * (q.samples / q.root)[:, None]
+    base, margin = loss.label_smoothing / K, 0.01
+    Q = base + Y * (q.samples / q.root)[:, None]
     logs = np.log(np.maximum(Q, np.finfo(float).tiny))
     rows = [
         [math.fsum(Y[k, others[k]]) for k in range(K)],
         [math.fsum(abs(Y[k, others[k]])) for k in range(K)],
-        [math.fsum(q.root[others[j]] * Y[others[j], j]) for j in range(K)],
-        [math.fsum(q.root[others[j]] * abs(Y[others[j], j])) for j in range(K)],
         [Q[k, others[k]].min() for k in range(K)],
+        [(Q[k, others[k]] - margin * base).min() for k in range(K)],
         [math.fsum(Q[k, others[k]]) for k in range(K)],
         [-math.fsum(Q[k, others[k]] * logs[k, others[k]]) for k in range(K)],
-        [math.fsum(logs[k, others[k]]) for k in range(K)],
+        [math.fsum(base * (1 - logs[k, others[k]])) for k in range(K)],
+        [1 - loss.label_smoothing + base] * K,
+        [math.fsum(q.root[others[j]] * Y[others[j], j]) for j in range(K)],
+        [math.fsum(q.root[others[j]] * abs(Y[others[j], j])) for j in range(K)],
     ]
-    for found, expected in zip(core.dual_sums(q.core, Y, threads), rows, strict=True):
+    for found, expected in zip(core.dual_sums(q.core, Y, margin, threads), rows, strict=True):
         np.testing.assert_allclose(found, expected, rtol=1e-13, atol=1e-13 * np.abs(expected).max())
 
 
@@ -79,9 +82,9 @@ def test_products(m, k, n, threads):
     rng = np.random.default_rng(6)
     X, Y = rng.standard_normal((m, k)), rng.standard_normal((k, n))
     for x, y in itertools.product([X, X.T.copy().T], [Y, Y.T.copy().T]):
-        np.testing.assert_allclose(core.product(x, y, threads), X @ Y, rtol=1e-13, atol=1e-13)
+        np.testing.assert_allclose(core.matrix_product(x, y, threads), X @ Y, rtol=1e-13, atol=1e-13)
     out = np.full((m, n), np.nan)
-    assert core.product(X, Y, threads, out) is out
+    assert core.matrix_product(X, Y, threads, out) is out
     np.testing.assert_allclose(out, X @ Y, rtol=1e-13, atol=1e-13)
     gram = core.gram(Y, threads)
     np.testing.assert_allclose(gram, Y.T @ Y, rtol=1e-13, atol=1e-12)
@@ -122,10 +125,10 @@ def test_refused_arguments():
         (lambda: core.inner_products([], [x], 1), ValueError),
         (lambda: core.inner_products([x], [np.ones(4)], 1), ValueError),
         (lambda: core.combination([1.0], [x, x], 1), ValueError),
-        (lambda: core.product(G, np.ones((3, 4)), 1), ValueError),
-        (lambda: core.product(G, x, 1), ValueError),
-        (lambda: core.product(np.ones((8, 8))[::2, ::2], G, 1), ValueError),
-        (lambda: core.product(G, G, 1, np.ones((4, 3))), ValueError),
+        (lambda: core.matrix_product(G, np.ones((3, 4)), 1), ValueError),
+        (lambda: core.matrix_product(G, x, 1), ValueError),
+        (lambda: core.matrix_product(np.ones((8, 8))[::2, ::2], G, 1), ValueError),
+        (lambda: core.matrix_product(G, G, 1, np.ones((4, 3))), ValueError),
         (lambda: core.gram(x, 1), ValueError),
         (lambda: q.core.gradient_at_scores(G, G[:3], np.zeros(4), G, 1), ValueError),
         (lambda: q.core.gradient_at_scores(x, G, np.zeros(4), G, 1), ValueError),
@@ -133,8 +136,8 @@ def test_refused_arguments():
         (lambda: core.combination([1.0], [np.ones(6)[::2]], 1), ValueError),
         (lambda: core.curvature_sums(q.core, G.astype(np.float32), 1), TypeError),
         (lambda: core.bias_curvature_product(q.core, G, np.ones(5), 1), ValueError),
-        (lambda: core.dual_sums(q.core, G[:3], 1), ValueError),
-        (lambda: core.dual_sums(at_random(4, "mse")[0].core, G, 1), ValueError),
+        (lambda: core.dual_sums(q.core, G[:3], 0.0, 1), ValueError),
+        (lambda: core.dual_sums(at_random(4, "mse")[0].core, G, 0.0, 1), ValueError),
         (lambda: core.pair_metric(q.core, G, np.ones(32), x, x, 0.0, np.ones(32), 4, 1), ValueError),
         (lambda: core.pair_metric(q.core, G, np.ones(31), *np.ones((2, 4)), 0.0, np.ones(31), 4, 1), ValueError),
         (lambda: core.pair_metric(q.core, G, np.ones(32), *np.ones((2, 4)), 0.0, np.ones(32), 3, 1), ValueError),
@@ -145,8 +148,8 @@ def test_refused_arguments():
 
 def core_problem(**options):
     rows = np.ones(3)
-    arguments = {"K": 3, "d": 2, "labels": np.arange(3), "weights": rows, "scales": rows, "ridges": rows, **options}
-    return core.Problem64(**arguments, loss="mse", label_smoothing=0.0, lambda_W=0.1, lambda_b=0.1, bias=True)
+    arguments = {"K": 3, "d": 2, "targets": np.arange(3), "weights": rows, "scales": rows, "ridges": rows, **options}
+    return core.Problem64(**arguments, loss="mse", parameters={}, lambda_W=0.1, lambda_b=0.1, bias=True)
 
 
 def test_sizes_that_would_wrap_are_refused():
@@ -176,10 +179,10 @@ def test_masked_arrays_are_refused():
     masked = np.ma.array(G)
     for call in (
         lambda: core.gram(masked, 1),
-        lambda: core.product(G, masked, 1),
+        lambda: core.matrix_product(G, masked, 1),
         lambda: core.inner_products([masked[0]], [b], 1),
         lambda: q.core.data_term(masked, b, 1),
-        lambda: q.core.keep(G, masked, b, 1),
+        lambda: q.core.row_states(G, masked, b, 1),
         lambda: q.core.flat_hvps(np.ones(36), np.ma.array(np.ones((36, 2))), None, 1),
     ):
         with pytest.raises(TypeError, match="a masked one"):

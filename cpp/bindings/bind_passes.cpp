@@ -181,6 +181,14 @@ py::tuple dual_sums_of(const DoubleBinding& binding, py::handle Y, double margin
                         copied(sums.absolute_received));
 }
 
+double curvature_along_of(const DoubleBinding& binding, py::handle G, py::handle dZ, int threads) {
+  const Problem<double>& problem = binding.problem();
+  const MatrixView<const double> matrix = matrix_argument<double>(G, "G", problem.M, problem.K);
+  const MatrixView<const double> direction = matrix_argument<double>(dZ, "dZ", problem.M, problem.K);
+  return DoubleBinding::run_released(
+      threads, [&](const Execution& e) { return curvature_along<double>(problem, matrix, direction, e); });
+}
+
 /// (M, K): what the logits of each row are compared with.
 Array targets_of(const DoubleBinding& binding) {
   const Problem<double>& problem = binding.problem();
@@ -203,6 +211,7 @@ void bind_passes(py::module_& module) {
   module.def("pair_metric", &pair_metric, arg("problem"), arg("G"), arg("point"), arg("e"), arg("o"),
              arg("least_curvature"), arg("gradient"), arg("columns"), arg("threads"));
   module.def("dual_sums", &dual_sums_of, arg("problem"), arg("Y"), arg("margin"), arg("threads"));
+  module.def("curvature_along", &curvature_along_of, arg("problem"), arg("G"), arg("dZ"), arg("threads"));
   module.def("targets", &targets_of, arg("problem"));
 }
 

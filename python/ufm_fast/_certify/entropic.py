@@ -27,12 +27,14 @@ class OtherEntries(NamedTuple):
 
     rows: Array
     absolute_rows: Array
-    received: Array
-    sizes: Array
     least: Array  # Q
+    least_above: Array  # Q - margin t, t the targets
     wrong: Array  # sum of Q
     entropy: Array  # -sum of Q log Q
-    doubt: Array  # sum of t (1 - log Q), t the targets
+    doubt: Array  # sum of t (1 - log Q)
+    own_target: Array  # t at the anchor
+    received: Array
+    sizes: Array
 
 
 class EntropicDual(Dual):
@@ -76,13 +78,12 @@ class EntropicDual(Dual):
         Y, sums = self._in_simplex(Y)
         at_anchors = Y[np.arange(len(Y)), self.anchors]
         change = abs(at_anchors + sums.rows) + self.rounding * sums.absolute_rows
-        columns = np.bincount(self.anchors, (change / problem.tau) ** 2, problem.K)
+        columns = self._by_anchor((change / problem.tau) ** 2)
         excess_norm = self.norm_rounding + math.sqrt(float(columns.max()))
         value = self._entropies(sums)
         if problem.bias:
-            at_anchors = np.bincount(self.anchors, problem.root * sums.rows, problem.K)
-            sizes = sums.sizes + np.bincount(self.anchors, problem.root * sums.absolute_rows, problem.K)
-            imbalance = abs(sums.received - at_anchors) + self.rounding * sizes
+            sizes = sums.sizes + self._by_anchor(problem.root * sums.absolute_rows)
+            imbalance = abs(sums.received - self._by_anchor(problem.root * sums.rows)) + self.rounding * sizes
             if not problem.bias_is_free:
                 value -= float(imbalance @ imbalance) / (2 * problem.lambda_b)
             else:
@@ -133,23 +134,24 @@ class EntropicDual(Dual):
             value = max(self.value(inside + w * cut * (Y - inside)) for w in _MIXTURES)
         return max(self.floor, value)
 
-    def _sums(self, Y: Array) -> OtherEntries:
+    def _sums(self, Y: Array, margin: float) -> OtherEntries:
         problem = self.problem
-        *sums, logarithms = core.dual_sums(problem.core, np.ascontiguousarray(Y), problem.workers)
-        base = (1 - self.least_anchor) / max(1, problem.K - 1)
-        return OtherEntries(*sums, base * (problem.K - logarithms))
+        return OtherEntries(*core.dual_sums(problem.core, np.ascontiguousarray(Y), margin, problem.workers))
 
     def _in_simplex(self, Y: Array) -> tuple[Array, OtherEntries]:
         """Y, or where its probabilities may leave [0, 1] by their rounding a little less of it, and its sums."""
         rounding = self.rounding
-        base = (1 - self.least_anchor) / max(1, self.problem.K - 1)
-        sums = self._sums(Y)
-        own, least = float(1 - sums.wrong.max()), float(sums.least.min())
-        inside = own > rounding and least >= rounding * base
-        if not inside and own >= -rounding and least >= -rounding * base:
+        sums = self._sums(Y, rounding)
+        own, least = float(1 - sums.wrong.max()), float(sums.least_above.min())
+        inside = own > rounding and least >= 0
+        if not inside and own >= -rounding and float(self._sums(Y, -rounding).least_above.min()) >= 0:
             Y = (1 - 4 * rounding / self.least_anchor) * Y
-            sums = self._sums(Y)
+            sums = self._sums(Y, rounding)
         return Y, sums
+
+    def _by_anchor(self, values: Array) -> Array:
+        """Add up numbers of rows, (M,), over the rows with the same anchor, (K,)."""
+        return np.asarray(np.bincount(self.anchors, values, self.problem.K), dtype=np.float64)
 
     def _entropies(self, sums: OtherEntries) -> float:
         """Weighted sum of the entropies of Q less their rounding; -infinity outside the simplex."""

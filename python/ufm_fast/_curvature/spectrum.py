@@ -108,7 +108,7 @@ def spectrum(ufm: UFM, p: Point, *, steps: int = 80, probes: int = 8, seed: int 
         for _ in range(probes):
             start = generator.choice([-1.0, 1.0], n) * np.sqrt(share)
             diagonal, off_diagonal = problem.run(
-                core.hessian_lanczos, compiled, *point, start, min(steps, n), keep=problem.keeps,
+                core.hessian_lanczos, compiled, *point, start, min(steps, n), store=problem.stores,
                 features_only=features_only,
             )  # fmt: skip
             values, vectors = eigh_tridiagonal(diagonal, off_diagonal)

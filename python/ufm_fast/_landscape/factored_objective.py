@@ -48,14 +48,14 @@ class FactoredObjective:
         curvature = problem.curvature(G)
         weight, ridge = curvature.total / (problem.K * problem.M), problem.tau * np.eye(self.layout.columns)
         for_A, for_B = (np.asarray(np.linalg.inv(weight * gram(X, problem.workers) + ridge)) for X in (B, A))
-        kept = problem.core.keep(A, B, b, problem.workers)
-        self._at = x, kept, (for_A, for_B, curvature.bias + max(problem.lambda_b, 1e-12))
+        states = problem.core.row_states(A, B, b, problem.workers)
+        self._at = x, states, (for_A, for_B, curvature.bias + max(problem.lambda_b, 1e-12))
 
     def product(self, v: Array) -> Array:
         """Hessian times v: six products."""
-        x, kept, _ = self._at
-        products: Array = self.problem.core.flat_hvps(x, v[:, None], kept, self.problem.workers)
-        return products[0]
+        x, states, _ = self._at
+        image: Array = self.problem.core.flat_hvps(x, v[:, None], states, self.problem.workers)[0]
+        return image
 
     def precondition(self, gradient: Array) -> Array:
         """Two products of a matrix of this many columns with a square one."""

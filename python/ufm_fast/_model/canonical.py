@@ -202,11 +202,7 @@ class CanonicalProblem:
 
     def curvature_along(self, G: Array, dZ: Array) -> float:
         """Return the second derivative of the data term at the gradient matrix G along scores dZ."""
-        d = dZ / self.root[:, None]
-        if not self.loss.saturates:
-            return float(self.weights @ (d * d).sum(1))
-        P = G * (self.root / self.weights)[:, None] + self.targets
-        return float(self.weights @ ((P * d**2).sum(1) - (P * d).sum(1) ** 2))
+        return core.curvature_along(self.core, G, np.ascontiguousarray(dZ), self.workers)
 
     def best_bias(self, Z: Array, b: Array) -> Array:
         """Return the bias that minimises F at fixed scores Z (M, K).
@@ -267,7 +263,7 @@ class CanonicalProblem:
         value, G, gradient = self.data_term(Z, b)
         if self.lambda_b == 0:  # b may be so large that its square overflows
             return value, G, gradient
-        return value + 0.5 * self.lambda_b * (b @ b), G, gradient + self.lambda_b * b
+        return value + 0.5 * self.lambda_b * float(b @ b), G, gradient + self.lambda_b * b
 
     def _solve_bias_hessian(self, G: Array, right: Array) -> Array:
         """Solve, to 1e-3, with the Hessian in b by conjugate gradients.

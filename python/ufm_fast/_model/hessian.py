@@ -44,7 +44,7 @@ class HessianOperator(LinearOperator):  # type: ignore[misc]  # SciPy is untyped
         self._problem, self._run, self._x = problem, run, x
         budget = free_memory() // 4 if memory is None else whole_number(memory, "memory", 0)
         affordable = layout.M * layout.K * dtype.itemsize <= budget
-        self._kept = run(problem.keep, *layout.unpack(x)) if affordable else None
+        self._states = run(problem.row_states, *layout.unpack(x)) if affordable else None
 
     def dot(self, x: Any) -> Any:
         """Multiply by a vector, a block of them or another operator; SciPy's own drops masks."""
@@ -58,7 +58,7 @@ class HessianOperator(LinearOperator):  # type: ignore[misc]  # SciPy is untyped
         V = real_array(V, "v", self.dtype)
         if not (V.flags.forc and V.flags.aligned):
             V = V.copy()
-        products: NDArray[Any] = self._run(self._problem.flat_hvps, self._x, V, self._kept)
+        products: NDArray[Any] = self._run(self._problem.flat_hvps, self._x, V, self._states)
         return products.T
 
     def _adjoint(self) -> HessianOperator:

@@ -25,7 +25,7 @@ class IsometricProblem:
         self.ufm, self.K, self.M, self.bias = ufm, ufm.K, ufm.M, ufm.bias
         self.root: Array = np.sqrt(ufm.data.ridges)
         self.threads = ufm.threads or get_num_threads()
-        self.keeps = free_memory() // 4 >= 8 * ufm.M * ufm.K
+        self.stores = free_memory() // 4 >= 8 * ufm.M * ufm.K
 
     def coordinates(self, p: Point) -> Point:
         """Return W, sqrt(ridge_i) h_i and b in float64."""
@@ -90,7 +90,7 @@ class HessianAt:
     ) -> tuple[Array, Array, int, float, bool]:
         found: tuple[Array, Array, int, float, bool] = self.problem.run(
             core.hessian_eigenpairs, self.compiled, *self.p, start, count, guards=guards, basis=basis,
-            tolerance=tolerance, max_products=max_products, keep=self.problem.keeps, deflate=self.deflate,
+            tolerance=tolerance, max_products=max_products, store=self.problem.stores, deflate=self.deflate,
         )  # fmt: skip
         return found
 
@@ -128,7 +128,7 @@ class GradientAt:
     ) -> tuple[Array, Array, int, float, bool]:
         found: tuple[Array, Array, int, float, bool] = self.problem.run(
             core.gradient_eigenpairs, self.compiled, *self.p, self.without, start, count, guards=guards, basis=basis,
-            tolerance=tolerance, max_products=max_products, keep=self.problem.keeps,
+            tolerance=tolerance, max_products=max_products, store=self.problem.stores,
         )  # fmt: skip
         return found
 

@@ -12,8 +12,8 @@ from .._runtime import core
 from .._runtime.arrays import Array
 from .losses import Loss
 
-#: Of M rows: their labels (M,), int64; or their targets (M, K); or these in CSR form, (indptr, indices, values).
-Targets: TypeAlias = "NDArray[np.int64] | Array | tuple[NDArray[np.int64], NDArray[np.int64], Array]"
+#: Of M rows: labels (M,), int64; or targets (M, K); or these in compressed rows, (starts, columns, entries).
+Targets: TypeAlias = "NDArray[Any] | tuple[NDArray[np.int64], NDArray[np.int64], Array]"
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,6 +42,12 @@ class Rows:
         """Number of rows."""
         return len(self.weights)
 
+    def _targets_of(self, dtype: np.dtype[Any] | type) -> Targets:
+        if isinstance(self.targets, tuple):
+            starts, columns, entries = self.targets
+            return starts, columns, entries.astype(dtype)
+        return self.targets if self.labels is not None else self.targets.astype(dtype)
+
     @property
     def labels(self) -> NDArray[np.int64] | None:
         """The labels, where every target is one."""
@@ -54,14 +60,14 @@ class Rows:
     def target_matrix(self, K: int) -> Array:
         """Return the targets as (M, K), before any label smoothing."""
         if isinstance(self.targets, tuple):
-            indptr, indices, values = self.targets
+            starts, columns, entries = self.targets
             matrix = np.zeros((self.M, K))
-            matrix[np.repeat(np.arange(self.M), np.diff(indptr)), indices] = values
+            matrix[np.repeat(np.arange(self.M), np.diff(starts)), columns] = entries
             return matrix
-        if self.labels is None:
+        if self.targets.ndim == 2:
             return self.targets
         matrix = np.zeros((self.M, K))
-        matrix[np.arange(self.M), self.labels] = 1
+        matrix[np.arange(self.M), self.targets] = 1
         return matrix
 
     def anchors(self) -> NDArray[np.int64]:
@@ -69,10 +75,10 @@ class Rows:
         if self.labels is not None:
             return self.labels
         if isinstance(self.targets, tuple):
-            indptr, indices, values = self.targets
-            row = np.repeat(np.arange(self.M), np.diff(indptr))
-            order = np.lexsort((indices, -values, row))
-            return indices[order[indptr[:-1]]]
+            starts, columns, entries = self.targets
+            row = np.repeat(np.arange(self.M), np.diff(starts))
+            order = np.lexsort((columns, -entries, row))
+            return columns[order[starts[:-1]]]
         anchors: NDArray[np.int64] = self.targets.argmax(axis=1)
         return anchors
 
@@ -100,12 +106,12 @@ class Rows:
         return problem(
             K,
             d,
-            labels=self.targets,
+            targets=self._targets_of(dtype),
             weights=self.weights.astype(dtype),
             scales=scales.astype(dtype),
             ridges=ridges.astype(dtype),
             loss=loss.name,
-            label_smoothing=loss.parameters.get("label_smoothing", 0.0),
+            parameters=loss.parameters,
             lambda_W=lambda_W,
             lambda_b=lambda_b,
             bias=bias,

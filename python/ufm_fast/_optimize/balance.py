@@ -23,7 +23,7 @@ def rebalance(objective: Objective, state: State, least: float, aligned: bool) -
         return None
     times = partial(product, threads=problem.workers)
     (QA, RA), (QB, RB) = concurrently([partial(np.linalg.qr, X) for X in (state.A, state.B)], min(2, problem.workers))
-    U, s, Vt = np.linalg.svd(times(RB, RA.T))
+    U, s, Vt = np.linalg.svd(times(RB, RA.T), full_matrices=False)
     rank = s.size
     objective.work.charge(24 * (rank / problem.K) ** 2, rank)
     penalty = 0.5 * problem.tau * (problem.square(state.A) + problem.square(state.B))

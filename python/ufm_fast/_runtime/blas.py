@@ -117,7 +117,7 @@ def product(
 ) -> NDArray[np.float64]:
     """Return X Y. Each factor is contiguous or the transpose of what is."""
     with single_threaded_blas():
-        return core.product(X, Y, threads, out)
+        return core.matrix_product(X, Y, threads, out)
 
 
 def gram(X: NDArray[np.float64], threads: int) -> NDArray[np.float64]:

@@ -1,4 +1,4 @@
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Generic, TypeAlias, TypeVar, type_check_only
 
 import numpy as np
@@ -25,12 +25,12 @@ class _Problem(Generic[_Scalar]):
         self,
         K: int,
         d: int,
-        labels: NDArray[np.int64],
+        targets: NDArray[Any] | tuple[NDArray[np.int64], NDArray[np.int64], NDArray[Any]],
         weights: NDArray[np.floating[Any]],
         scales: NDArray[np.floating[Any]],
         ridges: NDArray[np.floating[Any]],
         loss: str,
-        label_smoothing: float,
+        parameters: Mapping[str, float],
         lambda_W: float,
         lambda_b: float,
         bias: bool,
@@ -53,9 +53,11 @@ class _Problem(Generic[_Scalar]):
     ) -> _Point[_Scalar]: ...
     def flat_hvp(self, x: NDArray[_Scalar], v: NDArray[_Scalar], threads: int) -> NDArray[_Scalar]: ...
     def flat_hvps(
-        self, x: NDArray[_Scalar], V: NDArray[_Scalar], kept: NDArray[_Scalar] | None, threads: int
+        self, x: NDArray[_Scalar], V: NDArray[_Scalar], states: NDArray[_Scalar] | None, threads: int
     ) -> NDArray[_Scalar]: ...
-    def keep(self, W: NDArray[_Scalar], H: NDArray[_Scalar], b: NDArray[_Scalar], threads: int) -> NDArray[_Scalar]: ...
+    def row_states(
+        self, W: NDArray[_Scalar], H: NDArray[_Scalar], b: NDArray[_Scalar], threads: int
+    ) -> NDArray[_Scalar]: ...
     def gradient_matrix(
         self, W: NDArray[_Scalar], H: NDArray[_Scalar], b: NDArray[_Scalar], threads: int
     ) -> NDArray[_Scalar]: ...
@@ -87,7 +89,7 @@ class ClassStatistics:
 _Array: TypeAlias = NDArray[np.float64]
 
 def inner_products(X: Sequence[_Array], Y: Sequence[_Array], threads: int) -> _Array: ...
-def product(X: _Array, Y: _Array, threads: int, out: _Array | None = None) -> _Array: ...
+def matrix_product(X: _Array, Y: _Array, threads: int, out: _Array | None = None) -> _Array: ...
 def gram(X: _Array, threads: int) -> _Array: ...
 def combination(coefficients: Sequence[float], X: Sequence[_Array], threads: int) -> _Array: ...
 def curvature_sums(problem: Problem64, G: _Array, threads: int) -> tuple[float, float, float, _Array]: ...
@@ -103,9 +105,9 @@ def pair_metric(
     columns: int,
     threads: int,
 ) -> _Array: ...
-def dual_sums(
-    problem: Problem64, Y: _Array, threads: int
-) -> tuple[_Array, _Array, _Array, _Array, _Array, _Array, _Array, _Array]: ...
+def dual_sums(problem: Problem64, Y: _Array, margin: float, threads: int) -> tuple[_Array, ...]: ...
+def curvature_along(problem: Problem64, G: _Array, dZ: _Array, threads: int) -> float: ...
+def targets(problem: Problem64) -> _Array: ...
 def gradient_eigenpairs(
     problem: Problem64,
     W: _Array,
@@ -118,7 +120,7 @@ def gradient_eigenpairs(
     basis: int,
     tolerance: float,
     max_products: int,
-    keep: bool,
+    store: bool,
     threads: int,
 ) -> tuple[_Array, _Array, int, float, bool]: ...
 def hessian_eigenpairs(
@@ -132,7 +134,7 @@ def hessian_eigenpairs(
     basis: int,
     tolerance: float,
     max_products: int,
-    keep: bool,
+    store: bool,
     deflate: bool,
     threads: int,
 ) -> tuple[_Array, _Array, int, float, bool]: ...
@@ -146,7 +148,7 @@ def hessian_lanczos(
     b: _Array,
     start: _Array,
     steps: int,
-    keep: bool,
+    store: bool,
     features_only: bool,
     threads: int,
 ) -> tuple[_Array, _Array]: ...

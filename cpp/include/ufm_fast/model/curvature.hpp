@@ -84,4 +84,31 @@ void bias_curvature_product(const Problem<T>& problem, MatrixView<const T> G, co
   }
 }
 
+/// The second derivative of the data term along scores dZ (M, K): one pass over G and dZ.
+template <class T>
+double curvature_along(const Problem<T>& problem, MatrixView<const T> G, MatrixView<const T> dZ,
+                       const Execution& execution) {
+  const int workers = row_workers(problem, execution);
+  std::vector<double> parts(static_cast<std::size_t>(workers), 0.0);
+  parallel_ranges(problem.M, workers, execution.poll, [&](int worker, Index first, Index last, Interruption&) {
+    const Workspace<T> space(2 * elementwise::weighed_rows * problem.K);
+    std::vector<double> ignored(static_cast<std::size_t>(problem.K), 0.0);
+    for (Index begin = first; begin < last; begin += elementwise::weighed_rows) {
+      const Index count = std::min(elementwise::weighed_rows, last - begin);
+      const MatrixView<T> states(space.data(), count, problem.K), images(states.row(count), count, problem.K);
+      const MatrixView<const T> directions = dZ.block(begin, count);
+      problem.loss->states_of_gradient(problem.data(nullptr), begin, 0, G.block(begin, count), states);
+      copy<T>(directions, images);
+      problem.loss->second_order_rows(problem.data(nullptr), begin, states, images, ignored.data());
+      for (Index i = 0; i < count; ++i) {
+        const ConstVector<T> image(images.row(i), problem.K), direction(directions.row(i), problem.K);
+        parts[worker] += double((image * direction).sum());
+      }
+    }
+  });
+  double total = 0;
+  for (double part : parts) total += part;
+  return total;
+}
+
 }  // namespace ufm_fast
