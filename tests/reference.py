@@ -8,6 +8,8 @@ import scipy.optimize
 import ufm_fast as uf
 from oracle import Oracle
 
+LONG_TAIL = [40, 21, 11, 6, 3]
+
 
 def stationary(oracle: Oracle, start, newton_steps: int = 12):
     """A critical point (W, H, b) reached from a start by descent.
@@ -56,3 +58,8 @@ def global_minimum(oracle: Oracle):
 
 def as_point(arrays) -> uf.Point:
     return uf.Point(*(np.ascontiguousarray(array) for array in arrays))
+
+
+def long_tail(loss="cross_entropy", d=5, counts=LONG_TAIL, **options):
+    options = {"lambda_W": 3e-3, "lambda_H": 1e-4, "lambda_b": 1e-2} | options
+    return uf.UFM(len(counts), d, counts, loss=loss, **options)

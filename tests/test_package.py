@@ -102,7 +102,7 @@ def test_show_config(capsys):
 def test_typing_files_are_there():
     package = Path(uf.__file__).parent
     assert (package / "py.typed").is_file()
-    assert (package / "core.pyi").is_file()
+    assert (package / "_runtime" / "core.pyi").is_file()
 
 
 def names_of_arguments(function):
@@ -111,7 +111,7 @@ def names_of_arguments(function):
 
 def test_stub_describes_the_compiled_module():
     stub = {}
-    for node in ast.parse((Path(uf.__file__).parent / "core.pyi").read_text()).body:
+    for node in ast.parse((Path(uf.__file__).parent / "_runtime" / "core.pyi").read_text()).body:
         if isinstance(node, ast.ClassDef | ast.FunctionDef):
             stub[node.name] = node
         elif isinstance(node, ast.AnnAssign):

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from ._landscape.saddles import saddle
     from ._model.datasets import counts
     from ._model.losses import MSE, CrossEntropy
-    from ._model.model import UFM, Point
+    from ._model.model import UFM
+    from ._model.point import Point
     from ._model.storage import load_point, save_point
     from ._networks.inspection import Decays, Inspection, inspect
     from ._networks.metrics import NCAccumulator, nc_metrics
@@ -44,7 +45,8 @@ _HOMES = {
     "_landscape.census": ("Census", "census"),
     "_model.losses": ("MSE", "CrossEntropy"),
     "_networks.metrics": ("NCAccumulator", "nc_metrics"),
-    "_model.model": ("UFM", "Point"),
+    "_model.model": ("UFM",),
+    "_model.point": ("Point",),
     "_optimize.global_minimum": ("Solution", "global_minimum"),
     "_optimize.minimize": ("minimize",),
     "_runtime.warnings": ("ConvergenceWarning",),

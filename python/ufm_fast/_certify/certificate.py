@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
 
-from .._model.model import UFM, Point, checked_point, in_double
+from .._model.model import UFM, in_double
+from .._model.point import Point, checked_point
 from .._runtime.blas import product, single_threaded_blas
 from .._runtime.threads import concurrently
 from .duals import dual_of, require_dual
@@ -121,7 +123,14 @@ def quick_certificate_at(here: Linearization) -> Certificate:
 def certificate_of(loss: float, rounding: float, lower_bound: float, spectral_norm: float, tau: float) -> Certificate:
     """Put a certificate together from a loss with a bound on its rounding error, and a lower bound."""
     gap = certified_gap(loss, rounding, lower_bound)
-    return Certificate(loss, min(loss, lower_bound), gap, gap / loss, spectral_norm, tau, rounding)
+    return Certificate(loss, min(loss, lower_bound), gap, relative_to(loss, gap), spectral_norm, tau, rounding)
+
+
+def relative_to(loss: float, gap: float) -> float:
+    """Return a gap relative to a loss that is not negative; infinity for a gap above a loss of zero."""
+    if loss > 0:
+        return gap / loss
+    return math.inf if gap > 0 else 0.0
 
 
 def certified_gap(loss: float, rounding: float, lower_bound: float) -> float:
@@ -137,7 +146,7 @@ def certified_gap(loss: float, rounding: float, lower_bound: float) -> float:
 def certifiable(ufm: UFM, p: Point) -> tuple[UFM, Point]:
     """Check that p is a point of a model that has a dual problem, and return both in float64."""
     require_dual(ufm)
-    p = checked_point(ufm, p, ufm.M)
+    p = checked_point(p, ufm.layout, ufm.dtype)
     if ufm.dtype == np.float64:
         return ufm, p
     double = in_double(ufm, collapse=ufm.collapse_classes)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from .._model.canonical import CanonicalProblem
-from .._model.model import UFM, Point
+from .._model.model import UFM
+from .._model.point import Point
 from .._numerics.gram_spectra import leading_pair
 from .._runtime.arrays import Array
 from .._runtime.blas import gram, product

@@ -14,7 +14,8 @@ from .._certify.certificate import Certificate, certifiable, certificate_at, qui
 from .._certify.linearization import Linearization, leading_singular_pair, linearized, rounding_at
 from .._model.canonical import CanonicalProblem
 from .._model.facts import covered, curvature_unit, lower_branch
-from .._model.model import UFM, Point, gradient_gram, gradient_product
+from .._model.model import UFM, gradient_gram, gradient_product
+from .._model.point import Point
 from .._numerics.gram_spectra import common_rank, leading_pair, leading_pairs
 from .._runtime.arguments import real_number
 from .._runtime.arrays import Array

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from .._model.isometric import HessianAt, IsometricProblem
-from .._model.model import UFM, Point, checked_point
+from .._model.model import UFM
+from .._model.point import Point, checked_point
 from .._numerics.lowest import Lowest, lowest
 from .._runtime.arguments import flag, real_number, whole_number
 from .._runtime.arrays import Array
@@ -131,7 +132,7 @@ def lowest_eigenpairs(
     max_products, seed = whole_number(max_products, "max_products", 1), whole_number(seed, "seed", 0)
     deflate = None if deflate is None else flag(deflate, "deflate")
     problem, generator = IsometricProblem(ufm), np.random.default_rng(seed)
-    here = split_at(problem, problem.coordinates(checked_point(ufm, p, ufm.M)), deflate)
+    here = split_at(problem, problem.coordinates(checked_point(p, ufm.layout, ufm.dtype)), deflate)
     leading = leading_triplets(problem, here, k, generator)
     pairs, found = in_empty_directions(problem, here, leading, k), None
     least = branches_of(ufm, leading.norm)[0].value

@@ -8,7 +8,8 @@ from typing import NamedTuple
 import numpy as np
 
 from .._model.isometric import GradientAt, IsometricProblem
-from .._model.model import UFM, Point
+from .._model.model import UFM
+from .._model.point import Point
 from .._numerics.lowest import lowest
 from .._runtime.arrays import Array
 

@@ -12,7 +12,8 @@ from .._exact.closed_form import closed_form
 from .._exact.closed_spectrum import closed_form_spectrum
 from .._model.facts import is_balanced
 from .._model.isometric import IsometricProblem
-from .._model.model import UFM, Point, checked_point
+from .._model.model import UFM
+from .._model.point import Point, checked_point
 from .._runtime import core
 from .._runtime.arguments import real_array, real_number, whole_number
 from .._runtime.arrays import Array
@@ -93,7 +94,7 @@ def spectrum(ufm: UFM, p: Point, *, steps: int = 80, probes: int = 8, seed: int 
     steps, probes = whole_number(steps, "steps", 1), whole_number(probes, "probes", 1)
     seed = whole_number(seed, "seed", 0)
     problem = IsometricProblem(ufm)
-    p = checked_point(ufm, p, ufm.M)
+    p = checked_point(p, ufm.layout, ufm.dtype)
     point, compiled, n = problem.coordinates(p), problem.compiled(ufm.d), problem.layout(ufm.d).size
     variance = np.ones(n)
     within = np.zeros(n)

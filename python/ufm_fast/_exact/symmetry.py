@@ -13,7 +13,8 @@ from scipy.linalg import helmert
 from .._certify.certificate import Certificate, certificate_of
 from .._model.canonical import CanonicalProblem
 from .._model.losses import CrossEntropy
-from .._model.model import UFM, Point
+from .._model.model import UFM
+from .._model.point import Point
 from .._numerics.newton import descend, newton
 from .._runtime.arrays import Array
 from .symmetric_dual import lower_bound, spectral_norm

@@ -20,7 +20,8 @@ from .._curvature.critical import classify
 from .._io.files import reading
 from .._io.journal import Journal, read_journal, write_journal
 from .._model.facts import covered
-from .._model.model import UFM, Point
+from .._model.model import UFM
+from .._model.point import Point
 from .._model.storage import describe_ufm, described_ufm
 from .._optimize.minimize import checked_tolerance, minimize
 from .._runtime.arguments import whole_number

@@ -14,7 +14,8 @@ from .._exact.symmetry import symmetric_critical_point
 from .._model.canonical import CanonicalProblem
 from .._model.facts import is_balanced, largest_rank
 from .._model.losses import MSE, CrossEntropy, Loss
-from .._model.model import UFM, Point
+from .._model.model import UFM
+from .._model.point import Point
 from .._numerics.newton import descend, newton
 from .._optimize.grouped import grouped_factors
 from .._optimize.start import has_start, start_of

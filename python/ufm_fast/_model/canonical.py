@@ -20,7 +20,8 @@ import scipy.linalg
 from .._runtime import core
 from .._runtime.arrays import Array
 from .._runtime.blas import fitting_threads, gram, product, single_threaded_blas
-from .model import UFM, Point, checked_point
+from .model import UFM
+from .point import Point, checked_point
 from .rows import class_rows
 
 _NEWTON_STEPS = 60
@@ -136,7 +137,7 @@ class CanonicalProblem:
         FloatingPointError where squares of these, which all algorithms need, come near overflow.
         """
         ufm = self.ufm
-        W, H, b = checked_point(ufm, p, ufm.M) if ufm.collapse_classes else ufm.collapse(p)
+        W, H, b = checked_point(p, ufm.layout, ufm.dtype) if ufm.collapse_classes else ufm.collapse(p)
         A = np.divide(W, ufm.rho, dtype=np.float64)
         B = np.multiply(H, ufm.rho * self.root[:, None], dtype=np.float64)
         if not self.square(A) + self.square(B) < _LARGEST_SQUARE:

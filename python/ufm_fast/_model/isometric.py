@@ -14,8 +14,9 @@ from .._runtime.arrays import Array
 from .._runtime.blas import single_threaded_blas
 from .._runtime.threads import get_num_threads
 from .hessian import free_memory
-from .model import UFM, Point
+from .model import UFM
 from .packing import Layout
+from .point import Point
 
 
 class IsometricProblem:

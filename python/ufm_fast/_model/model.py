@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -15,30 +16,13 @@ from .._runtime.blas import single_threaded_blas
 from .._runtime.threads import checked_threads, get_num_threads
 from .losses import Loss, as_loss
 from .packing import Layout
+from .point import Point, checked_point
 from .rows import Rows, class_rows, sample_rows
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, DTypeLike, NDArray
 
     from .hessian import HessianOperator
-
-
-class Point(NamedTuple):
-    """A point, direction or gradient of a UFM.
-
-    Attributes
-    ----------
-    W : ndarray, shape (K, d)
-        Classifier.
-    H : ndarray, shape (M, d)
-        Features, one a row (the transpose of the papers' H).
-    b : ndarray, shape (K,)
-        Bias; zeros in a model without bias.
-    """
-
-    W: NDArray[Any]
-    H: NDArray[Any]
-    b: NDArray[Any]
 
 
 class UFM:
@@ -320,7 +304,7 @@ class UFM:
 
     def pack(self, p: Point) -> NDArray[Any]:
         """Copy a point into one vector of length `size`: W, H and, where there is a bias, b, in C order."""
-        return self.layout.pack(*checked_point(self, p, self.M))
+        return self.layout.pack(*checked_point(p, self.layout, self.dtype))
 
     def unpack(self, x: ArrayLike) -> Point:
         """Return the point whose arrays are views of the packed x (b is a new array of zeros without bias).
@@ -376,14 +360,14 @@ class UFM:
         Point
             With K rows in H.
         """
-        W, H, b = checked_point(self, p, self.N)
+        W, H, b = checked_point(p, replace(self.layout, M=self.N), self.dtype)
         starts = np.concatenate([[0], np.cumsum(self.counts)[:-1]])
         means = np.add.reduceat(H, starts, axis=0, dtype=np.float64) / self.counts[:, None]
         return Point(W, means.astype(self.dtype), b)
 
     def expand(self, p: Point) -> Point:
         """Give every sample its class's feature: K rows in H become N, class by class; f does not change."""
-        W, H, b = checked_point(self, p, self.K)
+        W, H, b = checked_point(p, replace(self.layout, M=self.K), self.dtype)
         return Point(W, np.repeat(H, self.counts, axis=0), b)
 
 
@@ -419,24 +403,6 @@ def in_double(ufm: UFM, *, collapse: bool, d: int | None = None) -> UFM:
     if ufm.counts is None:
         return rows_model(ufm.K, d, ufm.data, **options)
     return UFM(ufm.K, d, ufm.counts, **options, collapse=collapse)
-
-
-def checked_point(ufm: UFM, p: Point, rows: int) -> Point:
-    """Return p if it is a point of the model's dtype with so many features, otherwise raise."""
-    if len(p) != 3:
-        raise ValueError(f"a point has three parts (W, H, b), not {len(p)}")
-    for name, array, shape in zip("WHb", p, ((ufm.K, ufm.d), (rows, ufm.d), (ufm.K,)), strict=True):
-        check.refuse_masked(array, name)
-        if not isinstance(array, np.ndarray) or array.dtype != ufm.dtype:
-            kind = f"dtype {array.dtype}" if isinstance(array, np.ndarray) else type(array).__name__
-            raise TypeError(f"{name} must be a {ufm.dtype} array, not {kind}")
-        if array.shape != shape:
-            raise ValueError(f"{name} must have shape {shape}, not {array.shape}")
-        if not np.isfinite(array).all():
-            raise ValueError(f"{name} must be finite, but holds a NaN or an infinity")
-    if not ufm.bias and p[2].any():
-        raise ValueError("b must be zeros in a model without bias")
-    return Point(*map(np.asarray, p))
 
 
 def gradient_gram(ufm: UFM, p: Point) -> NDArray[Any]:

@@ -13,7 +13,8 @@ import numpy as np
 from .._io.files import read_archive, reading, write_file
 from .._runtime.threads import checked_threads
 from .losses import describe_loss, described_loss
-from .model import UFM, Point, checked_point
+from .model import UFM
+from .point import Point, checked_point
 
 
 def describe_ufm(ufm: UFM) -> dict[str, Any]:
@@ -68,7 +69,7 @@ def save_point(path: str | os.PathLike[str], ufm: UFM, p: Point) -> None:
     OSError
         If the file cannot be written.
     """
-    arrays = checked_point(ufm, p, ufm.M)._asdict()
+    arrays = checked_point(p, ufm.layout, ufm.dtype)._asdict()
     config = json.dumps(describe_ufm(ufm))
     write_file(Path(path), lambda stream: np.savez_compressed(stream, **arrays, counts=ufm.counts, config=config))
 
@@ -100,4 +101,4 @@ def load_point(path: str | os.PathLike[str], *, threads: int | None = None) -> t
     with reading(path):
         config = json.loads(str(arrays["config"]))
         ufm = described_ufm(config if isinstance(config, dict) else {}, threads=threads)
-        return ufm, checked_point(ufm, Point(*(np.ascontiguousarray(arrays[name]) for name in "WHb")), ufm.M)
+        return ufm, checked_point(Point(*(np.ascontiguousarray(arrays[name]) for name in "WHb")), ufm.layout, ufm.dtype)

@@ -14,7 +14,8 @@ from numpy.typing import ArrayLike, NDArray
 from .._certify.certificate import certify
 from .._curvature.critical import CriticalPoint, classify
 from .._model.losses import Loss, as_loss
-from .._model.model import UFM, Point
+from .._model.model import UFM
+from .._model.point import Point
 from .._model.rows import Rows
 from .._optimize.global_minimum import global_minimum
 from .._runtime.arguments import choice, flag, real_number

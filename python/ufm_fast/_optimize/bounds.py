@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from .._certify.certificate import certified_gap
+from .._certify.certificate import certified_gap, relative_to
 from .._certify.duals import dual_of
 from .._model.canonical import CanonicalProblem
 from .objective import Objective, State
@@ -50,7 +50,7 @@ class Bounds:
 
     def update(self, objective: Objective, state: State, decrease: float) -> State:
         """Polish the state, which never raises its loss; bound the minimum there; choose when to look again."""
-        dual, relative = self.dual, decrease / abs(state.loss)
+        dual, relative = self.dual, relative_to(state.loss, decrease)
         before = dual.products
         state = objective.polished(state)
         rounding = objective.problem.rounding(state.A, state.B, state.b, state.loss)
@@ -76,4 +76,4 @@ class Bounds:
 
     def _raise(self, bound: float, loss: float, rounding: float) -> None:
         self.lower_bound = max(self.lower_bound, bound)
-        self.gap = certified_gap(loss, rounding, self.lower_bound) / loss
+        self.gap = relative_to(loss, certified_gap(loss, rounding, self.lower_bound))

@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 
 from .._io.files import FileError, check_destination, read_archive, reading, write_file
-from .._model.model import UFM, Point
+from .._model.model import UFM
+from .._model.point import Point
 from .._model.storage import describe_ufm
 
 INTERVAL = 30.0  # seconds between writes

@@ -9,7 +9,8 @@ from .._certify.certificate import Certificate, certify
 from .._exact.closed_form import closed_form
 from .._exact.symmetry import SymmetricPoint, symmetric_minimum
 from .._model.canonical import CanonicalProblem
-from .._model.model import UFM, Point
+from .._model.model import UFM
+from .._model.point import Point
 from .._runtime.blas import single_threaded_blas
 from .minimize import minimize
 

@@ -17,7 +17,8 @@ from .._certify.dual import NORM_PRODUCTS
 from .._certify.duals import require_dual
 from .._certify.linearization import leading_singular_pair
 from .._model.canonical import CanonicalProblem
-from .._model.model import UFM, Point, checked_point
+from .._model.model import UFM
+from .._model.point import Point, checked_point
 from .._runtime.arguments import real_number, whole_number
 from .._runtime.blas import product, single_threaded_blas
 from .._runtime.warnings import warn
@@ -118,7 +119,9 @@ def minimize(
     max_evaluations = 10_000 if max_evaluations is None else whole_number(max_evaluations, "max_evaluations", 1)
     seed, restarts = whole_number(seed, "seed", 0), whole_number(restarts, "restarts", 0)
     require_dual(ufm)
-    start = None if x0 is None else checked_point(ufm, x0 if isinstance(x0, Point) else ufm.unpack(x0), ufm.M)
+    start = (
+        None if x0 is None else checked_point(x0 if isinstance(x0, Point) else ufm.unpack(x0), ufm.layout, ufm.dtype)
+    )
     file = None
     if checkpoint is not None:
         file = Checkpoint(Path(checkpoint), describe_run(ufm, start, tol=tol, seed=seed, restarts=restarts))

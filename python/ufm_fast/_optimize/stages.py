@@ -8,7 +8,7 @@ from typing import Protocol
 import numpy as np
 
 from .._model.canonical import CanonicalProblem
-from .._model.model import Point
+from .._model.point import Point
 from .._runtime.arrays import Array
 from .from_point import minimize_from_point
 from .lbfgs import CERTIFIED, STALLED

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import sys
+import inspect
 import warnings
 from pathlib import Path
 
@@ -16,7 +16,7 @@ class ConvergenceWarning(UserWarning):
 
 def warn(message: str, category: type[Warning] = ConvergenceWarning) -> None:
     """Issue a warning that points at the line outside of this package from which it was called."""
-    frame, level = sys._getframe(1), 2
-    while frame.f_back is not None and frame.f_code.co_filename.startswith(_OURS):
+    frame, level = inspect.currentframe(), 1
+    while frame is not None and frame.f_code.co_filename.startswith(_OURS):
         frame, level = frame.f_back, level + 1
-    warnings.warn(message, category, stacklevel=level - 1)
+    warnings.warn(message, category, stacklevel=level)

@@ -1,0 +1,48 @@
+"""Points of a model, and their checks."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .._runtime import arguments as check
+from .packing import Layout
+
+
+class Point(NamedTuple):
+    """A point, direction or gradient of a UFM.
+
+    Attributes
+    ----------
+    W : ndarray, shape (K, d)
+        Classifier.
+    H : ndarray, shape (M, d)
+        Features, one a row (the transpose of the papers' H).
+    b : ndarray, shape (K,)
+        Bias; zeros in a model without bias.
+    """
+
+    W: NDArray[Any]
+    H: NDArray[Any]
+    b: NDArray[Any]
+
+
+def checked_point(p: Point, layout: Layout, dtype: np.dtype[Any]) -> Point:
+    """Return p if its parts are finite arrays of this dtype and the layout's shapes, otherwise raise."""
+    if len(p) != 3:
+        raise ValueError(f"a point has three parts (W, H, b), not {len(p)}")
+    K, d = layout.K, layout.columns
+    for name, array, shape in zip("WHb", p, ((K, d), (layout.M, d), (K,)), strict=True):
+        check.refuse_masked(array, name)
+        if not isinstance(array, np.ndarray) or array.dtype != dtype:
+            kind = f"dtype {array.dtype}" if isinstance(array, np.ndarray) else type(array).__name__
+            raise TypeError(f"{name} must be a {dtype} array, not {kind}")
+        if array.shape != shape:
+            raise ValueError(f"{name} must have shape {shape}, not {array.shape}")
+        if not np.isfinite(array).all():
+            raise ValueError(f"{name} must be finite, but holds a NaN or an infinity")
+    if not layout.bias and p[2].any():
+        raise ValueError("b must be zeros in a model without bias")
+    return Point(*map(np.asarray, p))
