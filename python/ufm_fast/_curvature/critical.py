@@ -129,6 +129,11 @@ def classify(ufm: UFM, p: Point, *, gradient_tol: float = 1e-6, certificate_tol:
     """
     gradient_tol = real_number(gradient_tol, "gradient_tol", above=0)
     certificate_tol = real_number(certificate_tol, "certificate_tol", above=0)
+    return classified(ufm, p, gradient_tol, certificate_tol)[0]
+
+
+def classified(ufm: UFM, p: Point, gradient_tol: float, certificate_tol: float) -> tuple[CriticalPoint, Linearization]:
+    """Return what `classify` finds, and the linearisation from which `certificate_at` goes on."""
     dtype = ufm.dtype
     ufm, p = certifiable(ufm, p)
     threads = fitting_threads(ufm.K, ufm.threads)
@@ -160,7 +165,7 @@ def classify(ufm: UFM, p: Point, *, gradient_tol: float = 1e-6, certificate_tol:
         if math.isnan(exact) and not covered(ufm):
             kind, exact, pair = _search(ufm, p, margin) or (kind, exact, pair)
             upper = upper if math.isnan(exact) else max(lower, min(upper, exact))
-    return CriticalPoint(
+    critical = CriticalPoint(
         kind=kind,
         gradient_norm=gradient_norm,
         relative_gradient_norm=gradient_norm / size,
@@ -170,6 +175,7 @@ def classify(ufm: UFM, p: Point, *, gradient_tol: float = 1e-6, certificate_tol:
         direction=Point(*(part.astype(dtype, copy=False) for part in pair)) if kind == "strict_saddle" else None,
         certificate=certificate,
     )
+    return critical, here.means
 
 
 def _search(ufm: UFM, p: Point, margin: float) -> tuple[Kind, float, Point] | None:
