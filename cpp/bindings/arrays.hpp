@@ -96,4 +96,10 @@ py::array_t<T> new_array(std::initializer_list<py::ssize_t> shape) {
   return py::array_t<T>(py::array::ShapeContainer(shape), data, owner);
 }
 
+using Array = py::array_t<double>;
+
+inline Array copied(const std::vector<double>& numbers) {
+  return Array(static_cast<py::ssize_t>(numbers.size()), numbers.data());
+}
+
 }  // namespace ufm_fast::bindings

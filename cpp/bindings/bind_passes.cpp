@@ -14,13 +14,6 @@ namespace ufm_fast::bindings {
 
 namespace {
 
-using DoubleBinding = ProblemBinding<double>;
-using Array = py::array_t<double>;
-
-Array copied(const std::vector<double>& numbers) {
-  return Array(static_cast<py::ssize_t>(numbers.size()), numbers.data());
-}
-
 std::vector<const double*> vectors_of(const py::sequence& list, const char* name, Index n) {
   std::vector<const double*> pointers;
   for (py::handle vector : list) pointers.push_back(array_argument<double>(vector, name, {n}));
@@ -172,6 +165,7 @@ Array pair_metric(const DoubleBinding& binding, py::handle G, py::handle point, 
 /// (received, absolute_received) with a number a class.
 py::tuple dual_sums_of(const DoubleBinding& binding, py::handle Y, double margin, int threads) {
   const Problem<double>& problem = binding.problem();
+  if (!problem.loss->of_distributions()) throw py::value_error("problem must have a loss of distributions");
   const MatrixView<const double> matrix = matrix_argument<double>(Y, "Y", problem.M, problem.K);
   const DualSums sums =
       DoubleBinding::run_released(threads, [&](const Execution& e) { return dual_sums(problem, matrix, margin, e); });

@@ -321,6 +321,8 @@ class ProblemBinding {
   }
 };
 
+using DoubleBinding = ProblemBinding<double>;
+
 template <class T>
 void bind_problem(py::module_& module, const char* name) {
   using Binding = ProblemBinding<T>;

@@ -14,12 +14,6 @@ namespace ufm_fast::bindings {
 
 namespace {
 
-using DoubleBinding = ProblemBinding<double>;
-
-py::array_t<double> copied(const std::vector<double>& numbers) {
-  return py::array_t<double>(static_cast<py::ssize_t>(numbers.size()), numbers.data());
-}
-
 /// A copy of the start vectors, (s, n) and finite.
 std::vector<double> start_vectors(py::handle start, Index rows, Index size) {
   const double* data = array_argument<double>(start, "start", {rows, size});
@@ -29,7 +23,7 @@ std::vector<double> start_vectors(py::handle start, Index rows, Index size) {
 
 struct Solution {
   EigenResult result;
-  py::array_t<double> vectors;
+  Array vectors;
 };
 
 /// Makes the operator once the GIL is released.
@@ -46,7 +40,7 @@ Solution lowest_eigenpairs_of(const MakeOperator& make, Index size, py::handle s
     throw py::value_error("basis must be at least 3 (count + guards) + 6, and the rows of start");
   }
   array_size<double>({3, options.basis, size});  // the search space, its image and the residuals
-  py::array_t<double> vectors = new_array<double>({options.count, size});
+  Array vectors = new_array<double>({options.count, size});
   const MatrixView<double> out(vectors.mutable_data(), options.count, size);
   EigenResult result = DoubleBinding::run_released(threads, [&](const Execution& e) {
     return lowest_eigenpairs<double>(*make(e), {vectors_in.data(), rows, size}, out, options, e);

@@ -10,8 +10,6 @@ namespace ufm_fast::bindings {
 
 namespace {
 
-using DoubleBinding = ProblemBinding<double>;
-
 /// ClassStatistics behind the checks of its arguments. After features that are not finite, or an update or a merge cut
 /// short, it is of no use any more and says so. The caller sees to it that no two threads use one at the same time.
 class StatisticsBinding {

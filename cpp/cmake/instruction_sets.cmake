@@ -82,6 +82,9 @@ function(ufm_fast_best_level result supported)
   set(${result} ${best} PARENT_SCOPE)
 endfunction()
 
+option(UFM_FAST_UNITY
+  "Compile each level as one source, which takes half the work; off, files are compiled apart, for quick rebuilds" ON)
+
 # Adds the extension module _core_<level>, installed inside the package.
 function(ufm_fast_add_module level)
   set(module _core_${level})
@@ -91,7 +94,12 @@ function(ufm_fast_add_module level)
   target_link_libraries(${module} PRIVATE ufm_fast::ufm_fast)
   target_compile_definitions(${module} PRIVATE
     UFM_FAST_MODULE=${module} UFM_FAST_ISA_NAME="${level}" EIGEN_MPL2_ONLY EIGEN_DONT_PARALLELIZE)
-  set_target_properties(${module} PROPERTIES CXX_VISIBILITY_PRESET hidden VISIBILITY_INLINES_HIDDEN ON)
+  set_target_properties(${module} PROPERTIES CXX_VISIBILITY_PRESET hidden VISIBILITY_INLINES_HIDDEN ON
+    UNITY_BUILD ${UFM_FAST_UNITY} UNITY_BUILD_BATCH_SIZE 0)
+  if(NOT UFM_FAST_UNITY)
+    target_precompile_headers(${module} PRIVATE
+      <pybind11/numpy.h> <pybind11/pybind11.h> <pybind11/stl.h> <Eigen/Core> <Eigen/Eigenvalues>)
+  endif()
   if(MSVC)
     target_compile_options(${module} PRIVATE ${flags_${level}} /bigobj)
   else()

@@ -10,7 +10,7 @@ using namespace ufm_fast::tests;
 template <class T>
 struct Quartic {
   using Scalar = T;
-  static constexpr bool shift_invariant = false, wants_largest_logit = false;
+  static constexpr bool shift_invariant = false, of_distributions = false, wants_largest_logit = false;
 
   Index K;
 

@@ -11,7 +11,7 @@ namespace ufm_fast {
 template <class T>
 struct CrossEntropy {
   using Scalar = T;
-  static constexpr bool shift_invariant = true, wants_largest_logit = true;
+  static constexpr bool shift_invariant = true, of_distributions = true, wants_largest_logit = true;
 
   Index K;
   T smoothing;

@@ -41,6 +41,9 @@ class Loss {
   /// Whether the loss stays as it is when a number is added to all logits.
   virtual bool shift_invariant() const = 0;
 
+  /// Whether its targets are distributions over the logits, and so are its dual points.
+  virtual bool of_distributions() const = 0;
+
   /// Whether to find the rows' largest logits while they are in a cache.
   virtual bool wants_largest_logit() const = 0;
 

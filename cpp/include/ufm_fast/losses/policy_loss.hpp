@@ -19,7 +19,7 @@ struct LossAndFactor {
 // A policy is a loss of one row, from which PolicyLoss makes a Loss:
 //
 //   using Scalar = T
-//   static constexpr bool shift_invariant, wants_largest_logit      as the functions of Loss
+//   static constexpr bool shift_invariant, of_distributions, wants_largest_logit      as the functions of Loss
 //   Index K
 //   value_and_residual(z, affine, target, largest) -> LossAndFactor  scores z; factor z is then l' at the logits
 //   state(z, affine, target, largest)              scores z become the state
@@ -45,6 +45,7 @@ class PolicyLoss final : public Loss<typename Policy::Scalar> {
 
   Index K() const override { return policy_.K; }
   bool shift_invariant() const override { return Policy::shift_invariant; }
+  bool of_distributions() const override { return Policy::of_distributions; }
   bool wants_largest_logit() const override { return Policy::wants_largest_logit; }
 
   void prepare(Targets<T>& targets) const override {

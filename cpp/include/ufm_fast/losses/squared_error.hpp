@@ -8,7 +8,7 @@ namespace ufm_fast {
 template <class T>
 struct SquaredError {
   using Scalar = T;
-  static constexpr bool shift_invariant = false, wants_largest_logit = false;
+  static constexpr bool shift_invariant = false, of_distributions = false, wants_largest_logit = false;
 
   Index K;
 
