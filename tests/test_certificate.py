@@ -165,7 +165,7 @@ def test_certificate_object():
         certificate.loss = 0.0
 
 
-def test_refuses_what_it_cannot_certify(monkeypatch):
+def test_refuses_what_it_cannot_certify():
     ufm = uf.UFM(3, 2, 4, lambda_W=1e-2, lambda_H=1e-2)
     W, H, b = ufm.random_point(0)
     with pytest.raises(ValueError, match="H must be finite"):
@@ -174,9 +174,17 @@ def test_refuses_what_it_cannot_certify(monkeypatch):
         uf.certify(ufm, uf.Point(H[:, :1], H, b))
     with pytest.raises(TypeError, match="b must be a float64 array"):
         uf.certify(ufm, uf.Point(W, H, b.astype(np.float32)))
+
+
+def test_a_loss_without_a_dual_problem_says_so(monkeypatch):
+    ufm = uf.UFM(4, 5, [3, 1, 2, 2], lambda_W=1e-3, lambda_H=1e-3)
+    p = ufm.random_point()
     monkeypatch.setattr(ufm, "loss_function", SimpleNamespace(name="focal", convex=False))
+    for call in (uf.certify, uf.classify, uf.minimize):
+        with pytest.raises(ValueError, match="cannot be certified: no dual problem is known for it"):
+            call(ufm, p)
     with pytest.raises(ValueError, match="cannot be certified"):
-        uf.certify(ufm, uf.Point(W, H, b))
+        uf.global_minimum(ufm)
 
 
 @pytest.mark.parametrize("size", [1e10, 1e20, 1e40])

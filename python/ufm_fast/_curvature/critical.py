@@ -26,6 +26,8 @@ from .eigenpairs import lowest_eigenpairs
 
 Kind: TypeAlias = Literal["global_minimum", "strict_saddle", "local_minimum", "not_critical", "undecided"]
 
+GRADIENT_TOLERANCE, CERTIFICATE_TOLERANCE = 1e-6, 1e-8  # of `classify`, unless others are given
+
 _AGREEMENT = 1e-6
 _CURVATURE_FACTOR = 100
 _PLANE_TOLERANCE = 1e-3
@@ -74,7 +76,13 @@ class CriticalPoint:
 
 
 @single_threaded_blas()
-def classify(ufm: UFM, p: Point, *, gradient_tol: float = 1e-6, certificate_tol: float = 1e-8) -> CriticalPoint:
+def classify(
+    ufm: UFM,
+    p: Point,
+    *,
+    gradient_tol: float = GRADIENT_TOLERANCE,
+    certificate_tol: float = CERTIFICATE_TOLERANCE,
+) -> CriticalPoint:
     """Say what kind of point p is: mostly from one gradient and a few factorisations.
 
     With a convex loss and d >= K - 1 (squared error with a decayed or no bias: d >= K) every critical point is a global

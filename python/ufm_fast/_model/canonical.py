@@ -19,7 +19,7 @@ import scipy.linalg
 
 from .._runtime import core
 from .._runtime.arrays import Array
-from .._runtime.blas import fitting_threads, gram, product, single_threaded_blas
+from .._runtime.blas import fitting_threads, gram, product
 from .model import UFM
 from .point import Point, checked_point
 from .rows import class_rows
@@ -165,8 +165,7 @@ class CanonicalProblem:
 
         A and B have any number of columns. Two products.
         """
-        with single_threaded_blas():
-            found: tuple[float, Array, Array] = self.core.gradient_at_scores(A, B, b, Z, self.workers)
+        found: tuple[float, Array, Array] = self.core.gradient_at_scores(A, B, b, Z, self.workers)
         return found
 
     def penalty(self, A: Array, B: Array, b: Array) -> float:

@@ -11,7 +11,6 @@ import numpy as np
 
 from .._runtime import core
 from .._runtime.arrays import Array
-from .._runtime.blas import single_threaded_blas
 from .._runtime.threads import get_num_threads
 from .hessian import free_memory
 from .model import UFM
@@ -56,9 +55,8 @@ class IsometricProblem:
         return Layout(self.K, self.M, columns, self.bias)
 
     def run(self, function: Any, *arguments: Any, **options: Any) -> Any:
-        """Call the compiled core with this model's threads, BLAS held to one thread for each of them."""
-        with single_threaded_blas():
-            return function(*arguments, **options, threads=self.threads)
+        """Call the compiled core with this model's threads."""
+        return function(*arguments, **options, threads=self.threads)
 
 
 class HessianAt:

@@ -11,8 +11,10 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .._certify.certificate import certify
-from .._curvature.critical import CriticalPoint, classify
+from .._certify.certificate import certificate_at
+from .._certify.linearization import Linearization
+from .._curvature.critical import CERTIFICATE_TOLERANCE, GRADIENT_TOLERANCE, CriticalPoint, classified
+from .._model.facts import lower_branch
 from .._model.losses import Loss, as_loss
 from .._model.model import UFM
 from .._model.point import Point
@@ -120,6 +122,7 @@ class Inspection:
 _NEAR = 0.01
 
 
+@single_threaded_blas()
 def inspect(
     W: ArrayLike,
     H: Any,
@@ -201,10 +204,10 @@ def inspect(
         lambda_b=decays.lambda_b, bias=b is not None, threads=threads,
     )  # fmt: skip
     p = Point(classifier, metrics.class_means, bias)
-    critical = classify(ufm, p)
+    critical, here = classified(ufm, p, GRADIENT_TOLERANCE, CERTIFICATE_TOLERANCE)
     value = parts.loss(decays)
     # Only rounding brings the loss below a bound: logits that lose more have ridges far above the minimum.
-    lower_bound = min(value, _lower_bound(ufm, p, solve))
+    lower_bound = min(value, _lower_bound(ufm, here, solve))
     spectral_norm = math.sqrt(max(0.0, float(np.linalg.eigvalsh(parts.gram)[-1])))
     stationarity = parts.stationarity(decays)
     return Inspection(
@@ -221,7 +224,7 @@ def inspect(
         threshold=ufm.tau,
         stationarity=stationarity,
         near_critical=stationarity <= _NEAR,
-        lowest_eigenvalue_bound=_lowest_eigenvalue_bound(ufm, spectral_norm),
+        lowest_eigenvalue_bound=lower_branch(ufm, spectral_norm),
         critical=critical,
     )  # fmt: skip
 
@@ -234,20 +237,14 @@ def _check_counts(samples: Samples, K: int) -> None:
         )
 
 
-def _lower_bound(ufm: UFM, p: Point, solve: bool) -> float:
-    """Bound the global minimum at p and, to solve, where it is."""
-    bound = certify(ufm, p).lower_bound
+def _lower_bound(ufm: UFM, here: Linearization, solve: bool) -> float:
+    """Bound the global minimum at the class means and, to solve, where it is."""
+    bound = certificate_at(here).lower_bound
     if solve:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)  # its bound is valid all the same
             bound = max(bound, global_minimum(ufm).certificate.lower_bound)
     return bound
-
-
-def _lowest_eigenvalue_bound(ufm: UFM, spectral_norm: float) -> float:
-    """Lowest eigenvalue of [[lambda_W, s], [s, lambda_H]], s the spectral norm, without cancellation."""
-    mean, half = (ufm.lambda_W + ufm.lambda_H) / 2, (ufm.lambda_W - ufm.lambda_H) / 2
-    return (ufm.tau - spectral_norm) * (ufm.tau + spectral_norm) / (mean + math.hypot(half, spectral_norm))
 
 
 class _Batches:
@@ -290,9 +287,8 @@ class _Gradient:
         problem = Rows(rows, ones / self.N, ones).compiled(
             self._loss, *self.W.shape, scales=ones, ridges=0 * ones, lambda_W=0.0, lambda_b=0.0, bias=self.has_bias
         )
-        with single_threaded_blas():
-            value, to_W, to_H, to_b = problem.loss_and_grad(self._classifier, H, self.b, self.threads)
-            self.gram += problem.gradient_gram(self._classifier, H, self.b, self.threads)
+        value, to_W, to_H, to_b = problem.loss_and_grad(self._classifier, H, self.b, self.threads)
+        self.gram += problem.gradient_gram(self._classifier, H, self.b, self.threads)
         self.data += value
         self.to_W += to_W
         self.to_b += to_b

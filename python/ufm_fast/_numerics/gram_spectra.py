@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy.linalg import lapack
 
 from .._runtime import core
-from .._runtime.blas import single_threaded_blas
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
+from .._runtime.arrays import Array
 
 _BASIS = 30
 _RESIDUAL = 1e-9
@@ -27,23 +23,20 @@ def norm_rounding(K: int) -> float:
     return float((64 + 4 * K) * np.finfo(float).eps)
 
 
-def leading_pairs(
-    gram: NDArray[np.float64], count: int, tolerance: float, threads: int
-) -> tuple[NDArray[np.float64], NDArray[np.float64], bool]:
+def leading_pairs(gram: Array, count: int, tolerance: float, threads: int) -> tuple[Array, Array, bool]:
     """Return largest eigenvalues, descending, unit vectors in rows, and whether the residuals are small enough.
 
     By thick-restart Lanczos; up to K/4 + 50 products of the matrix with a vector, about the time of an `eigh`.
     """
     K = len(gram)
     start = np.random.default_rng(0).standard_normal((count, K))
-    with single_threaded_blas():
-        values, vectors, residuals, _, norm = core.leading_eigenpairs(
-            gram, start, count, basis=_BASIS, tolerance=tolerance, max_products=50 + K // 4, threads=threads
-        )
+    values, vectors, residuals, _, norm = core.leading_eigenpairs(
+        gram, start, count, basis=_BASIS, tolerance=tolerance, max_products=50 + K // 4, threads=threads
+    )
     return -values, vectors, bool((residuals <= tolerance * norm).all())
 
 
-def leading_pair(gram: NDArray[np.float64], threads: int) -> tuple[float, NDArray[np.float64]]:
+def leading_pair(gram: Array, threads: int) -> tuple[float, Array]:
     """Return the largest eigenvalue of a Gram matrix and its vector, as accurate as from LAPACK.
 
     Lanczos; that no eigenvalue is larger (by more than a relative `norm_rounding`), a Cholesky factorisation shows.
@@ -60,7 +53,7 @@ def leading_pair(gram: NDArray[np.float64], threads: int) -> tuple[float, NDArra
     return max(0.0, float(values[-1])), vectors[:, -1]
 
 
-def rank_and_least(gram: NDArray[np.float64], threshold: float) -> tuple[int, NDArray[np.float64]]:
+def rank_and_least(gram: Array, threshold: float) -> tuple[int, Array]:
     """Return how many eigenvalues exceed a positive threshold, and orthonormal columns near the least of them all.
 
     The count is that of positive eigenvalues of gram - threshold I = L D L^T (Sylvester's law of inertia; the 2 x 2
@@ -85,9 +78,7 @@ def rank_and_least(gram: NDArray[np.float64], threshold: float) -> tuple[int, ND
     return rank, vectors[:, : max(1, min(_BLOCK, size - rank))]
 
 
-def common_rank(
-    A: NDArray[np.float64], B: NDArray[np.float64], floor: float, threads: int
-) -> tuple[int, NDArray[np.float64], NDArray[np.float64]]:
+def common_rank(A: Array, B: Array, floor: float, threads: int) -> tuple[int, Array, Array]:
     """Return how many singular values of A on top of B count, the least singular vector, and the Gram matrix.
 
     Those count that exceed 1e-6 times the largest, to a percent, and times floor^(1/4). At critical points
@@ -105,7 +96,7 @@ def common_rank(
     return rank, least[:, 0], gram
 
 
-def _rank(gram: NDArray[np.float64], floor: float, threads: int) -> tuple[int, NDArray[np.float64], float]:
+def _rank(gram: Array, floor: float, threads: int) -> tuple[int, Array, float]:
     squares, _, _ = leading_pairs(gram, 1, _SCALE_TOLERANCE, threads)
     threshold = _RANK_TOLERANCE**2 * max(float(squares[0]), math.sqrt(floor))
     return *rank_and_least(gram, threshold), threshold

@@ -11,14 +11,11 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from . import core
+from .arrays import Array
 from .threads import get_num_threads
-
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
 
 _PARAMETERS = {"dgemm": 13, "sgemm": 13, "dsyrk": 10, "ssyrk": 10}  # of the functions that the core calls
 _WITHOUT_AVX512 = {"Haswell", "Zen", "Excavator", "Steamroller", "Bulldozer", "Sandybridge", "Nehalem", "Prescott"}
@@ -86,7 +83,7 @@ def _open_limits_to_all_threads() -> None:
 def single_threaded_blas() -> Iterator[None]:
     """Load SciPy's BLAS into the core and hold every BLAS to one thread until the last concurrent caller leaves.
 
-    Also a decorator of functions.
+    Also a decorator: of every public function and method that multiplies or factorises matrices, and of nothing else.
     """
     global _callers, _controller, _limit
     with _lock:
@@ -112,15 +109,11 @@ def fitting_threads(K: int, threads: int | None) -> int:
     return 1 if K <= _SMALL_K else threads or get_num_threads()
 
 
-def product(
-    X: NDArray[np.float64], Y: NDArray[np.float64], threads: int, out: NDArray[np.float64] | None = None
-) -> NDArray[np.float64]:
+def product(X: Array, Y: Array, threads: int, out: Array | None = None) -> Array:
     """Return X Y. Each factor is contiguous or the transpose of what is."""
-    with single_threaded_blas():
-        return core.matrix_product(X, Y, threads, out)
+    return core.matrix_product(X, Y, threads, out)
 
 
-def gram(X: NDArray[np.float64], threads: int) -> NDArray[np.float64]:
+def gram(X: Array, threads: int) -> Array:
     """Return X^T X for a contiguous X."""
-    with single_threaded_blas():
-        return core.gram(X, threads)
+    return core.gram(X, threads)
