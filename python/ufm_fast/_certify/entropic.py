@@ -31,7 +31,7 @@ class OtherEntries(NamedTuple):
     least_above: Array  # Q - margin t, t the targets
     wrong: Array  # sum of Q
     entropy: Array  # -sum of Q log Q
-    doubt: Array  # sum of t (1 - log Q)
+    target_terms: Array  # sum of t (1 - log Q)
     own_target: Array  # t at the anchor
     received: Array
     sizes: Array
@@ -160,7 +160,7 @@ class EntropicDual(Dual):
         if not (sums.least.min() >= 0 and own.min() >= 0):
             return -np.inf
         entropy = sums.entropy - xlog1py(own, -wrong)
-        terms = sums.entropy + wrong * (2 - np.log(np.maximum(own, UNIT))) + 2 * sums.doubt
+        terms = sums.entropy + wrong * (2 - np.log(np.maximum(own, UNIT))) + 2 * sums.target_terms
         return float(self.problem.weights @ (entropy - self.rounding * (terms + entropy)))
 
     def _restored(self, Y: Array, own: Array, imbalance: Array) -> tuple[float, float]:

@@ -31,9 +31,9 @@ def lower_bound(problem: SymmetricProblem, flow: Flow) -> float:
     rounding = (32 + m / 4) * _UNIT
     norm = spectral_norm(problem, Flow(others, own))
     sizes = np.abs(others) * problem.in_mean
-    doubt = float(np.linalg.norm(sizes)) + float((np.abs(others).sum(axis=1) * problem.in_mean.diagonal()).max())
+    size = float(np.linalg.norm(sizes)) + float((np.abs(others).sum(axis=1) * problem.in_mean.diagonal()).max())
     # always a little inside the simplex, whatever rounding does: `_dual` does this only where it matters
-    scale = min(1.0, problem.tau / max(_TINY, norm + (64 + 4 * m) * _UNIT * doubt))
+    scale = min(1.0, problem.tau / max(_TINY, norm + (64 + 4 * m) * _UNIT * size))
     moved = scale * (1 - 4 * rounding / (1 - problem.smoothing)) * others
     value, right = _entropy(problem, moved)
     imbalance = np.abs(moved.sum(axis=0) - moved.sum(axis=1)) + rounding * 2 * np.abs(moved).sum(axis=(0, 1))
@@ -81,6 +81,6 @@ def _entropy(problem: SymmetricProblem, moved: Array) -> tuple[float, Array]:
     logs = np.where(Q > 0, np.log(np.maximum(Q, _TINY)) - problem.log_multiplicity, 0.0)
     spread = -(Q * logs).sum(axis=1)
     entropy = spread - xlog1py(right, -wrong)
-    doubt = spread + entropy + wrong * (2 - np.log(np.maximum(right, _UNIT))) + 2 * (base * (1 - logs)).sum(axis=1)
+    terms = spread + entropy + wrong * (2 - np.log(np.maximum(right, _UNIT))) + 2 * (base * (1 - logs)).sum(axis=1)
     rounding = (32 + problem.m / 4) * _UNIT
-    return float(problem.weights @ (entropy - rounding * doubt)), right
+    return float(problem.weights @ (entropy - rounding * terms)), right

@@ -155,7 +155,7 @@ class SymmetricProblem:
         for_b = curvature.sum(axis=0) / self.M + max(self.lambda_b, 1e-12)
         self._at = a, A, B, gamma, Gamma, P, (for_a, for_A, for_B, for_b)
 
-    def product(self, v: Array) -> Array:
+    def hessian_product(self, v: Array) -> Array:
         self.products += 6
         a, A, B, gamma, Gamma, P, _ = self._at
         va, VA, VB, vb = self.split(v)

@@ -15,7 +15,7 @@ from .._model.canonical import CanonicalProblem
 from .._model.losses import CrossEntropy
 from .._model.model import UFM
 from .._model.point import Point
-from .._numerics.newton import descend, newton
+from .._numerics.newton import newton, quasi_newton_descent
 from .._runtime.arrays import Array
 from .symmetric_dual import lower_bound, spectral_norm
 from .symmetric_problem import SymmetricProblem, Types
@@ -135,7 +135,11 @@ def symmetric_critical_point(
         bias=ufm.bias,
         columns=None if start is None else start[0].shape[1],
     )
-    x = problem.start() if start is None else descend(problem, problem.join(np.zeros(problem.m), *start), _DESCENT)
+    x = (
+        problem.start()
+        if start is None
+        else quasi_newton_descent(problem, problem.join(np.zeros(problem.m), *start), _DESCENT)
+    )
     x, error = newton(problem, x, _TOLERANCE)
     a, A, B, b = problem.split(x)
     contrast = problem.contrasts(a)

@@ -51,7 +51,7 @@ class FactoredObjective:
         states = problem.core.row_states(A, B, b, problem.workers)
         self._at = x, states, (for_A, for_B, curvature.bias + max(problem.lambda_b, 1e-12))
 
-    def product(self, v: Array) -> Array:
+    def hessian_product(self, v: Array) -> Array:
         """Hessian times v: six products."""
         x, states, _ = self._at
         image: Array = self.problem.core.flat_hvps(x, v[:, None], states, self.problem.workers)[0]

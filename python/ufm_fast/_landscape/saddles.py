@@ -16,7 +16,7 @@ from .._model.facts import is_balanced, largest_rank
 from .._model.losses import MSE, CrossEntropy, Loss
 from .._model.model import UFM
 from .._model.point import Point
-from .._numerics.newton import descend, newton
+from .._numerics.newton import newton, quasi_newton_descent
 from .._optimize.grouped import grouped_factors
 from .._optimize.start import has_start, start_of
 from .._runtime.arguments import whole_number
@@ -201,7 +201,8 @@ def _lower_dimension(ufm: UFM, rank: int, generator: np.random.Generator) -> _Cr
     problem = function.problem
     found = 0
     for _ in range(_ATTEMPTS):
-        x, error = newton(function, descend(function, _start(ufm, function, generator), _DESCENT), _TOLERANCE)
+        start = quasi_newton_descent(function, _start(ufm, function, generator), _DESCENT)
+        x, error = newton(function, start, _TOLERANCE)
         if error > _ACCEPTED:
             continue
         critical = _Critical(*function.layout.unpack(x))

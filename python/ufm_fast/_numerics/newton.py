@@ -28,7 +28,7 @@ class Smooth(Protocol):
 
     def linearize(self, x: Array) -> None: ...
 
-    def product(self, v: Array) -> Array: ...
+    def hessian_product(self, v: Array) -> Array: ...
 
     def precondition(self, gradient: Array) -> Array:
         """Multiply by a positive definite matrix near the inverse of the Hessian."""
@@ -88,7 +88,7 @@ def _step(function: Smooth, gradient: Array, radius: float, forcing: float) -> t
     square = first = float(residual @ y)
     direction, along, length, inner = -y, square, 0.0, 0.0
     for _ in range(_INNER_STEPS):
-        product = function.product(direction)
+        product = function.hessian_product(direction)
         curvature = float(direction @ product)
         if abs(curvature) <= _NO_CURVATURE * along:
             break
@@ -113,7 +113,7 @@ def _step(function: Smooth, gradient: Array, radius: float, forcing: float) -> t
     return step, math.sqrt(max(0.0, length)), -float(gradient @ step + 0.5 * (step @ image))
 
 
-def descend(function: Smooth, x: Array, tolerance: float, steps: int = 5000) -> Array:
+def quasi_newton_descent(function: Smooth, x: Array, tolerance: float, steps: int = 5000) -> Array:
     """Limited-memory quasi-Newton steps (L-BFGS) in the preconditioner's metric, for the way into Newton's reach."""
     value, gradient = function.value_and_gradient(x)
     memory = Memory(gradient, length=_PAIRS, scaled=True, threads=1)

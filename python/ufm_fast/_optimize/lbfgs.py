@@ -33,7 +33,7 @@ class Descent:
         self.objective, self.bounds, self.run = objective, bounds, run
         self.to_model, self.relocate = to_model, relocate
 
-    def descend(self, state: State, metric: Metric) -> tuple[End, int]:
+    def run_to_end(self, state: State, metric: Metric) -> tuple[End, int]:
         """Return where it ended, and CERTIFIED, LIMIT or STALLED."""
         state, status = self.iterate(state, metric)
         return End(*self.to_model(state), state.b, state.loss), status

@@ -130,7 +130,7 @@ def minimize(
     stages, status = stages_of(problem, start, seed, restarts), STALLED
     try:
         while run.stage < len(stages) and status == STALLED:
-            status = stages[run.stage].descend(problem, run)
+            status = stages[run.stage].run(problem, run)
             run.stage += 1
     except StopIteration:
         assert run.last is not None

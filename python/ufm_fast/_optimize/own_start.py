@@ -21,7 +21,7 @@ def minimize_near_minimum(problem: CanonicalProblem, run: Run) -> tuple[End, int
     bounds = Bounds(problem, run.tol, run.lower_bound, first=run.tol)
     run.work.charge(start.cost, problem.K)
     descent = Descent(objective, bounds, run, lambda state: _fitted(state, problem.d))
-    return descent.descend(objective.at(start.A, start.B, start.b), PairMetric(objective))
+    return descent.run_to_end(objective.at(start.A, start.B, start.b), PairMetric(objective))
 
 
 def _fitted(state: State, d: int) -> tuple[Array, Array]:

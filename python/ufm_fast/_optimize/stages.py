@@ -20,7 +20,7 @@ from .start import has_start
 class Stage(Protocol):
     """One descent. Returns CERTIFIED, LIMIT or STALLED; after STALLED the next stage follows."""
 
-    def descend(self, problem: CanonicalProblem, run: Run) -> int: ...
+    def run(self, problem: CanonicalProblem, run: Run) -> int: ...
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class NearMinimum:
     Where it stalls, or the columns of the model do not hold its end, that is no end but what `Refined` starts from.
     """
 
-    def descend(self, problem: CanonicalProblem, run: Run) -> int:
+    def run(self, problem: CanonicalProblem, run: Run) -> int:
         end, status = minimize_near_minimum(problem, run)
         if status == STALLED or (status == CERTIFIED and problem.d < problem.K):
             run.work.charge(20, problem.K)  # the singular value decomposition that fits the columns
@@ -44,7 +44,7 @@ class NearMinimum:
 class Refined:
     """From where `NearMinimum` ended, with the columns of the model."""
 
-    def descend(self, problem: CanonicalProblem, run: Run) -> int:
+    def run(self, problem: CanonicalProblem, run: Run) -> int:
         assert run.best is not None
         return _from_factors(problem, run.best.A, run.best.B, run.best.b, run)
 
@@ -55,7 +55,7 @@ class Given:
 
     point: Point
 
-    def descend(self, problem: CanonicalProblem, run: Run) -> int:
+    def run(self, problem: CanonicalProblem, run: Run) -> int:
         return _from_factors(problem, *problem.coordinates(self.point), run)
 
 
@@ -65,7 +65,7 @@ class Random:
 
     seed: int
 
-    def descend(self, problem: CanonicalProblem, run: Run) -> int:
+    def run(self, problem: CanonicalProblem, run: Run) -> int:
         return _from_factors(problem, *problem.coordinates(problem.ufm.random_point(self.seed)), run)
 
 
