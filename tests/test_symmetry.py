@@ -85,7 +85,7 @@ def test_derivatives():
     (low, before), (high, after) = (problem.value_and_gradient(x + sign * v) for sign in (-1, 1))
     assert (high - low) / 2 == pytest.approx(problem.value_and_gradient(x)[1] @ v, rel=1e-7)
     problem.linearize(x)
-    np.testing.assert_allclose(problem.product(v), (after - before) / 2, rtol=1e-6, atol=1e-15)
+    np.testing.assert_allclose(problem.hessian_product(v), (after - before) / 2, rtol=1e-6, atol=1e-15)
 
 
 def test_merged_blocks_are_critical_points_of_the_model():
