@@ -13,7 +13,7 @@ import scipy.linalg
 from .._certify.certificate import Certificate, certifiable, certificate_at, quick_certificate_at
 from .._certify.linearization import Linearization, leading_singular_pair, linearized, rounding_at
 from .._model.canonical import CanonicalProblem
-from .._model.facts import covered, curvature_unit, lower_branch
+from .._model.facts import branches_of, covered, curvature_unit, lower_branch
 from .._model.model import UFM, gradient_gram, gradient_product
 from .._model.point import Point
 from .._numerics.gram_spectra import common_rank, leading_pair, leading_pairs
@@ -273,8 +273,7 @@ def _descent(ufm: UFM, p: Point, here: _Surroundings, negligible: float) -> tupl
     bounded if it is negligible, otherwise a Hessian product tells.
     """
     s, a, root = here.norm, here.null, np.sqrt(ufm.data.ridges)
-    _, mixture = np.linalg.eigh([[ufm.lambda_W, s], [s, ufm.lambda_H]])
-    alpha, beta = mixture[:, 0]
+    _, alpha, beta = branches_of(ufm, s)[0]
     pair = Point(np.outer(alpha * here.right, a), np.outer(beta * here.left / root, a), np.zeros(ufm.K))
     moved = abs(alpha) * np.linalg.norm(here.B @ a) / ufm.rho + abs(beta) * np.linalg.norm(here.means.A @ a) * ufm.rho
     first_order = ufm.loss_function.curvature * here.means.problem.largest_ratio * float(moved) ** 2

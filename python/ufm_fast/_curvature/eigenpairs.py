@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from .._model.facts import branches_of
 from .._model.isometric import HessianAt, IsometricProblem
 from .._model.model import UFM
 from .._model.point import Point, checked_point
@@ -21,7 +22,6 @@ from .empty_directions import (
     Split,
     Triplets,
     along,
-    branches_of,
     in_empty_directions,
     leading_triplets,
     split_at,

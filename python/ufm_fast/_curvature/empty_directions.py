@@ -7,8 +7,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from .._model.facts import Branch, branches_of
 from .._model.isometric import GradientAt, IsometricProblem
-from .._model.model import UFM
 from .._model.point import Point
 from .._numerics.lowest import lowest
 from .._runtime.arrays import Array
@@ -86,20 +86,6 @@ def _is_critical(problem: IsometricProblem, p: Point) -> bool:
     gradient = math.hypot(ufm.rho * float(np.linalg.norm(grad_W)), float(np.linalg.norm(grad_H)) / ufm.rho)
     size = math.hypot(float(np.linalg.norm(p.W)) / ufm.rho, ufm.rho * float(np.linalg.norm(p.H)))
     return gradient <= _CRITICAL * ufm.tau * size
-
-
-class Branch(NamedTuple):
-    """An eigenvalue of [[lambda_W, s], [s, lambda_H]], and its unit eigenvector."""
-
-    value: float
-    along_W: float
-    along_H: float
-
-
-def branches_of(ufm: UFM, s: float) -> list[Branch]:
-    """Return both, ascending."""
-    values, vectors = np.linalg.eigh(np.array([[ufm.lambda_W, s], [s, ufm.lambda_H]]))
-    return [Branch(float(values[i]), float(vectors[0, i]), float(vectors[1, i])) for i in range(2)]
 
 
 class Triplets(NamedTuple):

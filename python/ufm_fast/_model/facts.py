@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
+
+import numpy as np
 
 from .model import UFM
 
@@ -21,6 +24,20 @@ def lower_branch(ufm: UFM, s: float) -> float:
     """Return the lower eigenvalue of [[lambda_W, s], [s, lambda_H]], without cancellation."""
     mean, half = (ufm.lambda_W + ufm.lambda_H) / 2, (ufm.lambda_W - ufm.lambda_H) / 2
     return (ufm.tau - s) * (ufm.tau + s) / (mean + math.hypot(half, s))
+
+
+class Branch(NamedTuple):
+    """An eigenvalue of [[lambda_W, s], [s, lambda_H]], and its unit eigenvector."""
+
+    value: float
+    along_W: float
+    along_H: float
+
+
+def branches_of(ufm: UFM, s: float) -> list[Branch]:
+    """Return both, ascending."""
+    values, vectors = np.linalg.eigh(np.array([[ufm.lambda_W, s], [s, ufm.lambda_H]]))
+    return [Branch(float(values[i]), float(vectors[0, i]), float(vectors[1, i])) for i in range(2)]
 
 
 def largest_rank(ufm: UFM) -> int:
