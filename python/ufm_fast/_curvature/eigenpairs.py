@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import warnings
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,7 +13,7 @@ from .._numerics.lowest import Lowest, lowest
 from .._numerics.newton import Array
 from .._runtime.arguments import flag, real_number, whole_number
 from .._runtime.blas import single_threaded_blas
-from .._runtime.warnings import ConvergenceWarning
+from .._runtime.warnings import warn
 from .empty_directions import (
     ABSENT,
     Pair,
@@ -177,7 +176,7 @@ def _warn_unless_converged(established: bool, products: int, residual: float, wa
         message = f"{stopped}, before the pairs were seen to be the lowest: lower ones may have been missed"
     else:
         return
-    warnings.warn(message, ConvergenceWarning, stacklevel=4)
+    warn(message)
 
 
 def _across_rotations(here: Split, v: Point) -> Point:

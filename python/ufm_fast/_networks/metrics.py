@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import warnings
 from collections.abc import Iterable
 from typing import Any, Literal
 
@@ -14,6 +13,7 @@ from .._runtime import core
 from .._runtime.arguments import addressable, choice, whole_number
 from .._runtime.blas import single_threaded_blas
 from .._runtime.threads import checked_threads, get_num_threads
+from .._runtime.warnings import warn
 from .features import (
     Samples,
     as_classes,
@@ -195,7 +195,7 @@ class NCAccumulator:
         if batches is not None and moments.between.rank > 0:
             nc4 = moments.agreement((as_features(batch, self.d) for batch in batches), classifier, bias)
         for message in gaps(metrics, classifier, moments, self.classes):
-            warnings.warn(message, RuntimeWarning, stacklevel=2)
+            warn(message, RuntimeWarning)
         return NCMetrics(
             K=self.K,
             d=self.d,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 import os
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ from .._model.canonical import ClassProblem
 from .._model.model import UFM, Point
 from .._runtime.arguments import real_number, whole_number
 from .._runtime.blas import product, single_threaded_blas
-from .._runtime.warnings import ConvergenceWarning
+from .._runtime.warnings import warn
 from .checkpoint import Checkpoint, describe_run
 from .descend import descend_from
 from .lbfgs import CERTIFIED, LIMIT, STALLED
@@ -204,7 +203,7 @@ def _result(ufm: UFM, q: ClassProblem, run: Run, status: int, tol: float) -> Opt
         status = STALLED
     message = _message(q, run, certificate, status, tol)
     if not success:
-        warnings.warn(message, ConvergenceWarning, stacklevel=4)
+        warn(message)
     return OptimizeResult(
         point=point,
         x=ufm.pack(point),
