@@ -131,7 +131,7 @@ def classify(ufm: UFM, p: Point, *, gradient_tol: float = 1e-6, certificate_tol:
     certificate_tol = real_number(certificate_tol, "certificate_tol", above=0)
     dtype = ufm.dtype
     ufm, p = in_double(ufm, p)
-    threads = fitting_threads(ufm)
+    threads = fitting_threads(ufm.K, ufm.threads)
     unit = 2 * ufm.lambda_W * ufm.lambda_H / (ufm.lambda_W + ufm.lambda_H)
     here = _linearized(ufm, p, threads)
     gradient_norm = math.hypot(*(float(scipy.linalg.norm(part.ravel())) for part in here.gradient))

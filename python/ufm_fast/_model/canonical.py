@@ -69,7 +69,7 @@ class ClassProblem:
     @property
     def workers(self) -> int:
         """Threads for passes over K x K numbers."""
-        return fitting_threads(self.ufm)
+        return fitting_threads(self.K, self.ufm.threads)
 
     @property
     def targets(self) -> NDArray[np.float64]:

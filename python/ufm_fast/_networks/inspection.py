@@ -18,7 +18,7 @@ from .._model.model import UFM, Point
 from .._optimize.global_minimum import global_minimum
 from .._runtime import core
 from .._runtime.arguments import choice, flag, real_number
-from .._runtime.blas import single_threaded_blas
+from .._runtime.blas import gram, single_threaded_blas
 from .._runtime.threads import get_num_threads
 from .._runtime.warnings import ConvergenceWarning
 from .features import Samples, as_classifier
@@ -119,6 +119,7 @@ class Inspection:
 _NEAR = 0.01
 
 
+@single_threaded_blas()
 def inspect(
     W: ArrayLike,
     H: Any,
@@ -187,42 +188,59 @@ def inspect(
     K, d = classifier.shape
     samples = Samples(H, labels, K, d, classes=classes, ignore_index=ignore_index)
     _check_counts(samples, K)
-    accumulator = NCAccumulator(K, d, classes=samples.classes, threads=threads)
     parts = _Gradient(classifier, bias, loss_function, len(samples.rows), b is not None, threads or get_num_threads())
-    batches = _Batches(samples, progress)
-    for features, rows in batches:
-        accumulator.update(features, samples.classes[rows])
-        parts.add(features.astype(np.float64), rows)
-    metrics = accumulator.result(W, b, batches=(features for features, _ in batches), centre=centre)
+    metrics = _read(samples, parts, W, b, centre, threads, progress)
     decays = parts.decays(**given)
     ufm = UFM(
         K, d, metrics.counts, loss=loss_function, lambda_W=decays.lambda_W, lambda_H=decays.lambda_H,
         lambda_b=decays.lambda_b, bias=b is not None, threads=threads,
     )  # fmt: skip
-    p = Point(classifier, metrics.class_means, bias)
-    critical = classify(ufm, p)
-    value = parts.loss(decays)
+    return _compared(ufm, Point(classifier, metrics.class_means, bias), metrics, parts, decays, solve)
+
+
+def _read(
+    samples: Samples,
+    parts: _Gradient,
+    W: ArrayLike,
+    b: ArrayLike | None,
+    centre: Literal["samples", "classes"],
+    threads: int | None,
+    progress: Callable[[int, int], None] | None,
+) -> NCMetrics:
+    """Go through the samples twice: add them to the gradient's parts, and measure how collapsed they are."""
+    accumulator = NCAccumulator(*parts.W.shape, classes=samples.classes, threads=threads)
+    batches = _Batches(samples, progress)
+    for features, rows in batches:
+        accumulator.update(features, samples.classes[rows])
+        parts.add(features.astype(np.float64), rows)
+    return accumulator.result(W, b, batches=(features for features, _ in batches), centre=centre)
+
+
+def _compared(ufm: UFM, means: Point, metrics: NCMetrics, parts: _Gradient, decays: Decays, solve: bool) -> Inspection:
+    """Compare the samples, and their class means, with what the model's critical points and global minimum are."""
+    critical = classify(ufm, means)
+    loss = parts.loss(decays)
     # Only rounding brings the loss below a bound: logits that lose more have ridges far above the minimum.
-    lower_bound = min(value, _lower_bound(ufm, p, solve))
+    lower_bound = min(loss, _lower_bound(ufm, means, solve))
     spectral_norm = math.sqrt(max(0.0, float(np.linalg.eigvalsh(parts.gram)[-1])))
     stationarity = parts.stationarity(decays)
     return Inspection(
         metrics=metrics,
         ufm=ufm,
         decays=decays,
-        loss=value,
+        loss=loss,
         data_loss=parts.data,
         mean_loss=critical.certificate.loss,
         lower_bound=lower_bound,
-        gap=value - lower_bound,
-        relative_gap=(value - lower_bound) / value,
+        gap=loss - lower_bound,
+        relative_gap=(loss - lower_bound) / loss,
         spectral_norm=spectral_norm,
         threshold=ufm.tau,
         stationarity=stationarity,
         near_critical=stationarity <= _NEAR,
         lowest_eigenvalue_bound=_lowest_eigenvalue_bound(ufm, spectral_norm),
         critical=critical,
-    )  # fmt: skip
+    )
 
 
 def _check_counts(samples: Samples, K: int) -> None:
@@ -291,13 +309,12 @@ class _Gradient:
             loss=self._loss.name, label_smoothing=self._loss.label_smoothing, lambda_W=0.0, lambda_b=0.0,
             bias=self.has_bias,
         )  # fmt: skip
-        with single_threaded_blas():
-            value, to_W, to_H, to_b = problem.loss_and_grad(self._classifier, H, self.b, self.threads)
-            self.gram += problem.gradient_gram(self._classifier, H, self.b, self.threads)
+        value, to_W, to_H, to_b = problem.loss_and_grad(self._classifier, H, self.b, self.threads)
+        self.gram += problem.gradient_gram(self._classifier, H, self.b, self.threads)
         self.data += value
         self.to_W += to_W
         self.to_b += to_b
-        self.squares += H.T @ H
+        self.squares += gram(H, self.threads)
         self.inner_H += float(np.vdot(to_H, H))
         self.square_H += float(np.vdot(to_H, to_H))
 

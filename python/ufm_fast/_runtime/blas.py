@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from .._model.model import UFM
-
 _PARAMETERS = {"dgemm": 13, "sgemm": 13, "dsyrk": 10, "ssyrk": 10}  # of the functions that the core calls
 _WITHOUT_AVX512 = {"Haswell", "Zen", "Excavator", "Steamroller", "Bulldozer", "Sandybridge", "Nehalem", "Prescott"}
 _SMALL_K = 256  # up to here K x K work loses more by waking threads than it gains
@@ -88,7 +86,8 @@ def _open_limits_to_all_threads() -> None:
 def single_threaded_blas() -> Iterator[None]:
     """Load SciPy's BLAS into the core and hold every BLAS to one thread until the last concurrent caller leaves.
 
-    Also a decorator of functions.
+    Decorates each public function and method that calls the core or LAPACK, and what a worker process starts with.
+    Functions that these call rely on it: `tests/test_blas_limit.py` runs all public ones.
     """
     global _callers, _controller, _limit
     with _lock:
@@ -109,20 +108,18 @@ def single_threaded_blas() -> Iterator[None]:
                 _open_limits_to_all_threads()
 
 
-def fitting_threads(ufm: UFM) -> int:
-    """Return how many threads work on K x K arrays of a model is worth."""
-    return 1 if ufm.K <= _SMALL_K else ufm.threads or get_num_threads()
+def fitting_threads(K: int, threads: int | None) -> int:
+    """Return how many threads work on K x K arrays is worth, of those wanted (None: as many as are usual)."""
+    return 1 if K <= _SMALL_K else threads or get_num_threads()
 
 
 def product(
     X: NDArray[np.float64], Y: NDArray[np.float64], threads: int, out: NDArray[np.float64] | None = None
 ) -> NDArray[np.float64]:
     """Return X Y. Each factor is contiguous or the transpose of what is."""
-    with single_threaded_blas():
-        return core.product(X, Y, threads, out)
+    return core.product(X, Y, threads, out)
 
 
 def gram(X: NDArray[np.float64], threads: int) -> NDArray[np.float64]:
     """Return X^T X for a contiguous X."""
-    with single_threaded_blas():
-        return core.gram(X, threads)
+    return core.gram(X, threads)
