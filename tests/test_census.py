@@ -13,7 +13,7 @@ import pytest
 import ufm_fast as uf
 from oracle import Oracle
 from ufm_fast._curvature.critical import covered
-from ufm_fast._landscape.census import visible_rank
+from ufm_fast._landscape.census import rank_at_tolerance
 from ufm_fast.plotting.models import plot_census
 
 DECAYS = {"lambda_W": 1e-3, "lambda_H": 2e-4, "lambda_b": 1e-2}
@@ -218,11 +218,11 @@ def test_covered():
     assert covered(uf.UFM(5, 4, loss="mse", lambda_W=1e-3, lambda_H=1e-3))
 
 
-def test_visible_rank():
+def test_rank_at_tolerance():
     ufm = uf.UFM(4, 4, lambda_W=0.5, lambda_H=1.0)
     W = np.diag([3.0, 1.0, 1e-3, 0.0])
     p = uf.Point(W, W, np.zeros(4))
-    assert [visible_rank(ufm, p, 1.0, tol) for tol in (1e-8, 1e-6, 1.0)] == [3, 2, 1]
+    assert [rank_at_tolerance(ufm, p, 1.0, tol) for tol in (1e-8, 1e-6, 1.0)] == [3, 2, 1]
 
 
 def test_figure_shows_the_points_and_the_fractions(found):

@@ -67,8 +67,8 @@ class Census:
         """All points as a structured array, one row a point in the order of the records.
 
         Fields: model, run, start, scale; end (the run's end, else a point it escaped from); kind (as `classify` says,
-        and "global_minimum" where the run is certified); rank (see `visible_rank`); loss; relative_gap (certified; it
-        means nothing where d is too small for the bound); relative_gradient_norm and lowest_eigenvalue as `classify`
+        and "global_minimum" where the run is certified); rank (see `rank_at_tolerance`); loss; relative_gap (certified;
+        it means nothing where d is too small for the bound); relative_gradient_norm and lowest_eigenvalue as `classify`
         gives them (NaN where it is not exact); norm_excess, ``|G|_2 / tau - 1``, positive at a saddle.
         """
         rows = [
@@ -226,7 +226,7 @@ def census(
     return _census(models, settings, [found[task] for task in tasks])
 
 
-def visible_rank(ufm: UFM, p: Point, loss: float, tol: float) -> int:
+def rank_at_tolerance(ufm: UFM, p: Point, loss: float, tol: float) -> int:
     """Count the singular values s of W that matter to the loss at a tolerance: ``lambda_W s^2 > tol |loss|``."""
     return int(np.sum(ufm.lambda_W * np.linalg.svd(p.W, compute_uv=False) ** 2 > tol * abs(loss)))
 
@@ -266,6 +266,7 @@ def _random_saddle(ufm: UFM, generator: np.random.Generator) -> Point:
     return ufm.unpack(np.zeros(ufm.size))
 
 
+@single_threaded_blas()
 def _explore(ufm: UFM, model: int, run: int, settings: dict[str, Any]) -> dict[str, Any]:
     """Do one run and return its record."""
     ufm = described_ufm(describe_ufm(ufm), threads=1)
@@ -281,7 +282,7 @@ def _explore(ufm: UFM, model: int, run: int, settings: dict[str, Any]) -> dict[s
         before = intermediate_result.point, intermediate_result.escapes
 
     tol = settings["tol"]
-    with single_threaded_blas(), warnings.catch_warnings():
+    with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
         start, scale, x0 = _start(ufm, run, np.random.default_rng((settings["seed"], run)))
         result = minimize(ufm, x0, tol=tol, max_evaluations=settings["max_evaluations"], callback=watch)
@@ -300,7 +301,7 @@ def _row(ufm: UFM, p: Point, tol: float) -> dict[str, Any]:
     certificate, eigenvalue = found.certificate, found.lowest_eigenvalue
     return {
         "kind": found.kind,
-        "rank": visible_rank(ufm, p, certificate.loss, tol),
+        "rank": rank_at_tolerance(ufm, p, certificate.loss, tol),
         "loss": certificate.loss,
         "relative_gap": certificate.relative_gap,
         "relative_gradient_norm": found.relative_gradient_norm,

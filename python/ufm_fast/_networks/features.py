@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator
 from typing import Any
 
@@ -10,6 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .._runtime.arguments import whole_number
+from .._runtime.warnings import warn
 
 _BATCH_ROWS = 4096
 
@@ -82,10 +82,9 @@ def classes_of(labels: NDArray[np.int64], K: int) -> NDArray[np.int64]:
     """
     found = np.unique(labels)
     if np.array_equal(found, np.arange(1, K + 1)):
-        warnings.warn(
+        warn(
             f"labels go from 1 to {K}: label k is taken to belong to row k - 1 of W; classes=range(1, {K + 1}) says so",
             RuntimeWarning,
-            stacklevel=4,
         )
         return found
     return np.arange(K)

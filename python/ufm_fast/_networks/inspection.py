@@ -21,7 +21,8 @@ from .._model.point import Point
 from .._model.rows import Rows
 from .._optimize.global_minimum import global_minimum
 from .._runtime.arguments import choice, flag, real_number
-from .._runtime.blas import single_threaded_blas
+from .._runtime.arrays import Array
+from .._runtime.blas import gram, single_threaded_blas
 from .._runtime.threads import get_num_threads
 from .._runtime.warnings import ConvergenceWarning
 from .features import Samples, as_classifier
@@ -191,42 +192,59 @@ def inspect(
     K, d = classifier.shape
     samples = Samples(H, labels, K, d, classes=classes, ignore_index=ignore_index)
     _check_counts(samples, K)
-    accumulator = NCAccumulator(K, d, classes=samples.classes, threads=threads)
     parts = _Gradient(classifier, bias, loss_function, len(samples.rows), b is not None, threads or get_num_threads())
-    batches = _Batches(samples, progress)
-    for features, rows in batches:
-        accumulator.update(features, samples.classes[rows])
-        parts.add(features.astype(np.float64), rows)
-    metrics = accumulator.result(W, b, batches=(features for features, _ in batches), centre=centre)
+    metrics = _read(samples, parts, W, b, centre, threads, progress)
     decays = parts.decays(**given)
     ufm = UFM(
         K, d, metrics.counts, loss=loss_function, lambda_W=decays.lambda_W, lambda_H=decays.lambda_H,
         lambda_b=decays.lambda_b, bias=b is not None, threads=threads,
     )  # fmt: skip
-    p = Point(classifier, metrics.class_means, bias)
-    critical, here = classified(ufm, p, GRADIENT_TOLERANCE, CERTIFICATE_TOLERANCE)
-    value = parts.loss(decays)
+    return _compared(ufm, Point(classifier, metrics.class_means, bias), metrics, parts, decays, solve)
+
+
+def _read(
+    samples: Samples,
+    parts: _Gradient,
+    W: ArrayLike,
+    b: ArrayLike | None,
+    centre: Literal["samples", "classes"],
+    threads: int | None,
+    progress: Callable[[int, int], None] | None,
+) -> NCMetrics:
+    """Go through the samples twice: add them to the gradient's parts, and measure how collapsed they are."""
+    accumulator = NCAccumulator(*parts.W.shape, classes=samples.classes, threads=threads)
+    batches = _Batches(samples, progress)
+    for features, rows in batches:
+        accumulator.update(features, samples.classes[rows])
+        parts.add(features.astype(np.float64), rows)
+    return accumulator.result(W, b, batches=(features for features, _ in batches), centre=centre)
+
+
+def _compared(ufm: UFM, means: Point, metrics: NCMetrics, parts: _Gradient, decays: Decays, solve: bool) -> Inspection:
+    """Compare the samples, and their class means, with what the model's critical points and global minimum are."""
+    critical, here = classified(ufm, means, GRADIENT_TOLERANCE, CERTIFICATE_TOLERANCE)
+    loss = parts.loss(decays)
     # Only rounding brings the loss below a bound: logits that lose more have ridges far above the minimum.
-    lower_bound = min(value, _lower_bound(ufm, here, solve))
+    lower_bound = min(loss, _lower_bound(ufm, here, solve))
     spectral_norm = math.sqrt(max(0.0, float(np.linalg.eigvalsh(parts.gram)[-1])))
     stationarity = parts.stationarity(decays)
     return Inspection(
         metrics=metrics,
         ufm=ufm,
         decays=decays,
-        loss=value,
+        loss=loss,
         data_loss=parts.data,
         mean_loss=critical.certificate.loss,
         lower_bound=lower_bound,
-        gap=value - lower_bound,
-        relative_gap=(value - lower_bound) / value,
+        gap=loss - lower_bound,
+        relative_gap=(loss - lower_bound) / loss,
         spectral_norm=spectral_norm,
         threshold=ufm.tau,
         stationarity=stationarity,
         near_critical=stationarity <= _NEAR,
         lowest_eigenvalue_bound=lower_branch(ufm, spectral_norm),
         critical=critical,
-    )  # fmt: skip
+    )
 
 
 def _check_counts(samples: Samples, K: int) -> None:
@@ -265,9 +283,7 @@ class _Batches:
 class _Gradient:
     """The data term over all samples, its gradient, and inner products from which any decays' terms follow."""
 
-    def __init__(
-        self, W: NDArray[np.float64], b: NDArray[np.float64], loss: Loss, N: int, has_bias: bool, threads: int
-    ) -> None:
+    def __init__(self, W: Array, b: Array, loss: Loss, N: int, has_bias: bool, threads: int) -> None:
         self.W, self.b, self.N, self.has_bias, self.threads = W, b, N, has_bias, threads
         self._loss = loss
         # The loss may be blind to what all logits have in common, but their rounding is not; the core minds the bias.
@@ -279,7 +295,7 @@ class _Gradient:
         self.squares = np.zeros((d, d))  # H^T H
         self.inner_H = self.square_H = 0.0  # <G W, H> and |G W|^2
 
-    def add(self, H: NDArray[np.float64], rows: NDArray[np.int64]) -> None:
+    def add(self, H: Array, rows: NDArray[np.int64]) -> None:
         """Add a batch of features of these classes."""
         if not len(H):
             return
@@ -292,7 +308,7 @@ class _Gradient:
         self.data += value
         self.to_W += to_W
         self.to_b += to_b
-        self.squares += H.T @ H
+        self.squares += gram(H, self.threads)
         self.inner_H += float(np.vdot(to_H, H))
         self.square_H += float(np.vdot(to_H, to_H))
 
@@ -372,13 +388,13 @@ def _check_size(square: float, name: str) -> None:
         raise ValueError(f"{name} must be zero or have a norm between 1e-30 and 1e30, not {math.sqrt(square):.1e}")
 
 
-def _balancing(other: float, product: float, gram: NDArray[np.float64], name: str) -> float:
+def _balancing(other: float, product: float, gram: Array, name: str) -> float:
     """Return the decay whose multiple of ``gram`` is closest to the other decay's, ``product`` being <W^T W, H^T H>."""
     if not product > 0:
         raise ValueError(f"{name} must be given: W and H have no direction in common, so no balance fits it")
     return other * product / float(np.vdot(gram, gram))
 
 
-def _relative(residual: NDArray[np.float64], whole: NDArray[np.float64]) -> float:
+def _relative(residual: Array, whole: Array) -> float:
     norm = float(np.linalg.norm(whole))
     return float(np.linalg.norm(residual)) / norm if norm > 0 else math.nan

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import warnings
 from collections.abc import Iterable
 from typing import Any, Literal
 
@@ -14,6 +13,7 @@ from .._runtime import core
 from .._runtime.arguments import addressable, choice, whole_number
 from .._runtime.blas import single_threaded_blas
 from .._runtime.threads import checked_threads, get_num_threads
+from .._runtime.warnings import warn
 from .features import (
     Samples,
     as_classes,
@@ -85,6 +85,7 @@ class NCAccumulator:
         with self._lock:
             return self._statistics.counts()
 
+    @single_threaded_blas()
     def update(self, H: ArrayLike, labels: ArrayLike) -> NCAccumulator:
         """Add a batch.
 
@@ -111,11 +112,12 @@ class NCAccumulator:
             counted = values != self.ignore_index
             features, values = features[counted], values[counted]
         rows = rows_of_classes(values, self.classes)
-        with self._lock, single_threaded_blas():
+        with self._lock:
             self._statistics.update(features, rows, self.threads or get_num_threads())
             self._precision = max(self._precision, float(np.finfo(features.dtype).eps))
         return self
 
+    @single_threaded_blas()
     def merge(self, other: NCAccumulator) -> NCAccumulator:
         """Add what another accumulator of the same K, d and classes has seen, and return itself.
 
@@ -131,11 +133,12 @@ class NCAccumulator:
         first, second = sorted((self, other), key=id)
         if first is second:
             raise ValueError("other must be another accumulator")
-        with first._lock, second._lock, single_threaded_blas():
+        with first._lock, second._lock:
             self._statistics.merge(other._statistics, self.threads or get_num_threads())
             self._precision = max(self._precision, other._precision)
         return self
 
+    @single_threaded_blas()
     def result(
         self,
         W: ArrayLike,
@@ -183,33 +186,36 @@ class NCAccumulator:
         if batches is not None and not isinstance(batches, Iterable):
             raise TypeError(f"batches must be an iterable of arrays, not {type(batches).__name__}")
         classifier, bias = as_classifier(W, b, self.K, self.d)
-        with self._lock, single_threaded_blas():
-            counts = self._statistics.counts()
-            means, roundings, squares, scatter = self._statistics.read(self.threads or get_num_threads())
-            precision = self._precision
-        with single_threaded_blas():
-            moments = Moments.of(counts, means, roundings, squares, scatter, precision, centre)
-            metrics = moments.variability() | classifier_metrics(classifier, bias, moments, precision_of(W))
-            metrics |= row_metrics(classifier, moments)
-        nc4 = np.nan
+        moments = self._moments(centre)
+        metrics = moments.variability() | classifier_metrics(classifier, bias, moments, precision_of(W))
+        metrics |= row_metrics(classifier, moments)
+        metrics["nc4_agreement"] = np.nan
         if batches is not None and moments.between.rank > 0:
-            nc4 = moments.agreement((as_features(batch, self.d) for batch in batches), classifier, bias)
+            features = (as_features(batch, self.d) for batch in batches)
+            threads = self.threads or get_num_threads()
+            metrics["nc4_agreement"] = moments.agreement(features, classifier, bias, threads)
         for message in gaps(metrics, classifier, moments, self.classes):
-            warnings.warn(message, RuntimeWarning, stacklevel=2)
+            warn(message, RuntimeWarning)
         return NCMetrics(
             K=self.K,
             d=self.d,
-            N=int(counts.sum()),
-            counts=counts,
+            N=int(moments.counts.sum()),
+            counts=moments.counts,
             centre=centre,
-            nc4_agreement=nc4,
             global_mean=moments.global_mean,
             class_means=moments.class_means,
             class_variances=moments.variances,
             **metrics,
         )
 
+    def _moments(self, centre: Literal["samples", "classes"]) -> Moments:
+        with self._lock:
+            counts, precision = self._statistics.counts(), self._precision
+            means, roundings, squares, scatter = self._statistics.read(self.threads or get_num_threads())
+        return Moments.of(counts, means, roundings, squares, scatter, precision, centre)
 
+
+@single_threaded_blas()
 def nc_metrics(
     W: ArrayLike,
     H: Any,

@@ -5,14 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from . import geometry
-
-Array: TypeAlias = NDArray[np.float64]
+from .._runtime.arrays import Array
+from .._runtime.blas import product
+from . import class_geometry
 
 _EPS = float(np.finfo(np.float64).eps)
 _SMALLEST = 1e-140  # differences of class means whose squares are far from underflow
@@ -50,7 +50,7 @@ class Moments:
     precision: float
     global_mean: Array
     centred: Array
-    between: geometry.Between
+    between: class_geometry.Between
 
     @classmethod
     def of(
@@ -82,9 +82,9 @@ class Moments:
         differences = means - first  # which keeps what all have in common from being rounded once more
         shift = weights @ np.where(empty[:, None], 0.0, differences)
         centred = np.where(empty[:, None], np.nan, differences - shift)
-        between = geometry.Between.undefined(means.shape[1])
+        between = class_geometry.Between.undefined(means.shape[1])
         if not empty.any():
-            between = geometry.Between.of(
+            between = class_geometry.Between.of(
                 centred, float(np.linalg.norm(roundings) + np.sqrt(K) * (weights @ roundings))
             )
             centred[np.linalg.norm(centred, axis=1) <= between.cut_off] = 0
@@ -122,14 +122,14 @@ class Moments:
         return {
             "nc1": nc1 if measured and self.between.rank > 0 else np.nan,
             "nc1_trace_ratio": _ratio(self.trace_within, self.between.trace) if measured else np.nan,
-            "cdnv": geometry.class_distance_variance(self.class_means, variances, self.roundings),
+            "cdnv": class_geometry.class_distance_variance(self.class_means, variances, self.roundings),
             "rank_means": self.between.rank,
             "singular_values_means": self.between.singular_values,
             "spectrum_within": np.linalg.eigvalsh(self.within)[::-1].clip(min=0),
             "spectrum_between": self.between.spectrum,
         }
 
-    def agreement(self, batches: Iterable[NDArray[Any]], W: Array, b: Array) -> float:
+    def agreement(self, batches: Iterable[NDArray[Any]], W: Array, b: Array, threads: int) -> float:
         """NC4: the fraction of samples whose largest logit is that of the nearest class mean."""
         half_squares = (self.centred**2).sum(axis=1) / 2
         N = int(self.counts.sum())
@@ -138,8 +138,8 @@ class Moments:
             H = batch.astype(np.float64)
             if not np.isfinite(H).all():
                 raise ValueError("batches must be finite, as the features were when they were first seen")
-            decided = np.argmax(H @ W.T + b, axis=1)
-            nearest = np.argmax((H - self.global_mean) @ self.centred.T - half_squares, axis=1)
+            decided = np.argmax(product(H, W.T, threads) + b, axis=1)
+            nearest = np.argmax(product(H - self.global_mean, self.centred.T, threads) - half_squares, axis=1)
             agreements += int((decided == nearest).sum())
             samples += len(H)
         if samples != N:
@@ -154,7 +154,7 @@ def classifier_metrics(W: Array, b: Array, moments: Moments, eps: float) -> dict
     return {
         "bias_term": math.hypot(*(b + W @ moments.global_mean)),
         "norm_ratio": _ratio(norm**2 / len(W), moments.mean_square),
-        "rank_W": int((values > eps / 2 * norm + geometry.rounding_of_svd(W.shape, values)).sum()),
+        "rank_W": int((values > eps / 2 * norm + class_geometry.rounding_of_svd(W.shape, values)).sum()),
         "singular_values_W": values,
     }
 
@@ -164,18 +164,18 @@ def row_metrics(W: Array, moments: Moments) -> dict[str, float]:
     W, M, means = _scaled(W), _scaled(moments.centred), _scaled(moments.class_means)
     W_centred = _centred_rows(W)
     sets = {"W": W, "W_centred": W_centred, "means": M}
-    angles = {name: geometry.angles(rows) for name, rows in sets.items()}
+    angles = {name: class_geometry.angles(rows) for name, rows in sets.items()}
     return {
-        **{f"nc2_{name}": geometry.distance_to_etf(rows, rows) for name, rows in sets.items()},
-        "nc2_means_uncentred": geometry.distance_to_etf(means, means),
-        **{f"equinorm_{name}": geometry.norm_spread(rows) for name, rows in sets.items()},
+        **{f"nc2_{name}": class_geometry.distance_to_etf(rows, rows) for name, rows in sets.items()},
+        "nc2_means_uncentred": class_geometry.distance_to_etf(means, means),
+        **{f"equinorm_{name}": class_geometry.norm_spread(rows) for name, rows in sets.items()},
         **{f"cosine_mean_{name}": value.mean for name, value in angles.items()},
         **{f"cosine_std_{name}": value.std for name, value in angles.items()},
         **{f"equiangularity_{name}": value.from_etf for name, value in angles.items()},
-        "nc3_product": geometry.distance_to_etf(W, M),
-        "nc3_product_centred": geometry.distance_to_etf(W_centred, M),
-        "nc3_duality": geometry.duality(W, M),
-        "nc3_duality_centred": geometry.duality(W_centred, M),
+        "nc3_product": class_geometry.distance_to_etf(W, M),
+        "nc3_product_centred": class_geometry.distance_to_etf(W_centred, M),
+        "nc3_duality": class_geometry.duality(W, M),
+        "nc3_duality_centred": class_geometry.duality(W_centred, M),
     }
 
 

@@ -1,13 +1,14 @@
-"""Warnings of the package."""
+"""Warnings of the package, which point at the caller's line."""
 
 from __future__ import annotations
 
 import contextlib
 import inspect
+import os
 import warnings
 from pathlib import Path
 
-_OURS = (str(Path(__file__).parent.parent), contextlib.__file__)
+_PACKAGE = str(Path(__file__).parent.parent) + os.sep
 
 
 class ConvergenceWarning(UserWarning):
@@ -15,8 +16,15 @@ class ConvergenceWarning(UserWarning):
 
 
 def warn(message: str, category: type[Warning] = ConvergenceWarning) -> None:
-    """Issue a warning that points at the line outside of this package from which it was called."""
+    """Issue a warning at the first line outside of this package, however many of its functions lie in between.
+
+    Functions of contextlib, which call what a context manager decorates, are passed over too.
+    """
     frame, level = inspect.currentframe(), 1
-    while frame is not None and frame.f_code.co_filename.startswith(_OURS):
+    while frame is not None and frame.f_back is not None and _is_ours(frame.f_code.co_filename):
         frame, level = frame.f_back, level + 1
     warnings.warn(message, category, stacklevel=level)
+
+
+def _is_ours(file: str) -> bool:
+    return file.startswith(_PACKAGE) or file == contextlib.__file__

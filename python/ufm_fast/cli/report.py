@@ -12,8 +12,8 @@ from scipy.optimize import OptimizeResult
 
 import ufm_fast as uf
 
-from .._landscape.census import visible_rank
-from .._networks import geometry
+from .._landscape.census import rank_at_tolerance
+from .._networks import class_geometry
 
 
 def summarize(ufm: uf.UFM, result: OptimizeResult, tol: float) -> dict[str, Any]:
@@ -30,7 +30,7 @@ def summarize(ufm: uf.UFM, result: OptimizeResult, tol: float) -> dict[str, Any]
         "success": bool(result.success),
         "message": result.message,
         "escapes": int(result.escapes),
-        "rank": visible_rank(ufm, result.point, certificate.loss, tol),
+        "rank": rank_at_tolerance(ufm, result.point, certificate.loss, tol),
         "spectral_norm": certificate.spectral_norm,
         "threshold": certificate.threshold,
         "neural_collapse": {name: None if isnan(value) else value for name, value in collapse.items()},
@@ -44,11 +44,11 @@ def neural_collapse(ufm: uf.UFM, p: uf.Point) -> dict[str, float]:
     """Give those of `ufm_fast.NCMetrics` that can differ at a critical point, where features of a class coincide."""
     W = np.asarray(p.W - p.W.mean(axis=0), dtype=np.float64)
     means = np.asarray(p.H - ufm.counts @ p.H / ufm.N, dtype=np.float64)
-    measures = {"nc3_duality_centred": geometry.duality(W, means)}
+    measures = {"nc3_duality_centred": class_geometry.duality(W, means)}
     for name, rows in (("W_centred", W), ("means", means)):
-        angles = geometry.angles(rows)
+        angles = class_geometry.angles(rows)
         measures |= {
-            f"equinorm_{name}": geometry.norm_spread(rows),
+            f"equinorm_{name}": class_geometry.norm_spread(rows),
             f"cosine_mean_{name}": angles.mean,
             f"cosine_std_{name}": angles.std,
         }
