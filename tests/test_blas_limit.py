@@ -9,7 +9,7 @@ from ufm_fast._runtime import blas, core
 COUNTS = [4, 3, 2, 2]
 WITHOUT = {  # public functions that call neither
     "counts", "save_point", "load_point", "show_config", "set_num_threads", "get_num_threads", "get_include",
-    "get_cmake_dir", "closed_form_spectrum",
+    "get_cmake_dir",
 }  # fmt: skip
 NO_ARITHMETIC = {"set_dgemm", "set_sgemm", "set_dsyrk", "set_ssyrk", "find_spec", "import_module"}
 LAPACK = ("svd", "eigh", "eigvalsh", "qr", "cholesky", "solve", "inv")
@@ -76,6 +76,7 @@ OF_MODELS = {
     "global_minimum": lambda ufm, p: uf.global_minimum(ufm).point,
     "saddle": lambda ufm, p: uf.saddle(ufm, 1),
     "census": lambda ufm, p: uf.census([ufm], 3),
+    "closed_form_spectrum": lambda ufm, p: uf.closed_form_spectrum(ufm),
     "lowest_eigenpairs": lambda ufm, p: uf.lowest_eigenpairs(ufm, p, 2),
     "spectrum": lambda ufm, p: uf.spectrum(ufm, p).count_below(0),
     "UFM.loss": lambda ufm, p: ufm.loss(p),
