@@ -12,10 +12,12 @@ from .._model.facts import is_balanced
 from .._model.losses import MSE, CrossEntropy, Loss
 from .._model.model import UFM
 from .._runtime.arrays import Array
+from .._runtime.blas import single_threaded_blas
 
 _Piece = tuple[float, int]
 
 
+@single_threaded_blas()
 def closed_form_spectrum(ufm: UFM) -> tuple[Array, NDArray[np.int64]] | None:
     """Give the eigenvalues of the full-sample Hessian at the global minimum and their multiplicities.
 
