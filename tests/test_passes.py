@@ -9,7 +9,7 @@ import scipy.special
 
 import ufm_fast as uf
 from ufm_fast._model.canonical import CanonicalProblem
-from ufm_fast._numerics.newton import descend
+from ufm_fast._numerics.newton import quasi_newton_descent
 from ufm_fast._numerics.quasi_newton import Memory
 from ufm_fast._runtime import core
 
@@ -237,5 +237,5 @@ def test_descend_on_a_quadratic():
         def scale(self, x):
             return 1.0
 
-    x = descend(Quadratic(), np.ones(30), 1e-8)
+    x = quasi_newton_descent(Quadratic(), np.ones(30), 1e-8)
     assert np.linalg.norm(Quadratic.diagonal * x) <= 1e-8
