@@ -29,6 +29,7 @@ struct CurvatureSums {
 
 template <class T>
 CurvatureSums<T> curvature_sums(const Problem<T>& problem, MatrixView<const T> G, const Execution& execution) {
+  assert_fits<T>(problem, G);
   const int workers = row_workers(problem, execution);
   std::vector<CurvatureSums<T>> parts(workers);
   parallel_ranges(problem.M, workers, execution.poll, [&](int worker, Index first, Index last, Interruption&) {
@@ -65,6 +66,7 @@ CurvatureSums<T> curvature_sums(const Problem<T>& problem, MatrixView<const T> G
 template <class T>
 void bias_curvature_product(const Problem<T>& problem, MatrixView<const T> G, const T* v, double* out,
                             const Execution& execution) {
+  assert_fits<T>(problem, G);
   const int workers = row_workers(problem, execution);
   std::vector<double> sums(static_cast<std::size_t>(workers * problem.K), 0.0);
   parallel_ranges(problem.M, workers, execution.poll, [&](int worker, Index first, Index last, Interruption&) {
@@ -88,6 +90,7 @@ void bias_curvature_product(const Problem<T>& problem, MatrixView<const T> G, co
 template <class T>
 double curvature_along(const Problem<T>& problem, MatrixView<const T> G, MatrixView<const T> dZ,
                        const Execution& execution) {
+  assert_fits<T>(problem, G);
   const int workers = row_workers(problem, execution);
   std::vector<double> parts(static_cast<std::size_t>(workers), 0.0);
   parallel_ranges(problem.M, workers, execution.poll, [&](int worker, Index first, Index last, Interruption&) {

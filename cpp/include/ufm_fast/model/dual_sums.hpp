@@ -97,6 +97,7 @@ class DualRows {
 /// up in two chains of packets, of two numbers at least, and columns in blocks of 32.
 inline DualSums dual_sums(const Problem<double>& problem, MatrixView<const double> Y, double margin,
                           const Execution& execution) {
+  assert_fits<double>(problem, Y);
   eigen_assert(problem.loss->of_distributions() && "dual points of the loss are distributions");
   constexpr Index block = detail::DualRows::block;
   const Index K = problem.K;

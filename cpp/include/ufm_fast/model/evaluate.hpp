@@ -132,6 +132,7 @@ class ClassifierGradient {
 /// f(W, H, b): one product of K d M multiplications. Memory: one tile of logits per thread and, for small d, W.
 template <class T>
 double loss(const Problem<T>& problem, PointView<const T> p, const Execution& execution) {
+  assert_fits<T>(problem, p);
   const int workers = row_workers(problem, execution);
   const RightFactor<T> scores(Op::transpose, p.W, execution);
   const LogitBias<T> b(problem, p.b);
@@ -159,6 +160,7 @@ namespace detail {
 template <class T, class GradientTile>
 double gradient_from_tiles(const Problem<T>& problem, PointView<const T> p, PointView<T> gradient, int workers,
                            const Execution& execution, GradientTile&& gradient_tile) {
+  assert_fits<T>(problem, p);
   const RightFactor<T> features(Op::none, p.W, execution);
   std::vector<double> values(workers, 0.0);
   ClassifierGradient<T> sum(problem, p, gradient, workers, execution);

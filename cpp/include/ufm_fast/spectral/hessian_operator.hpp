@@ -6,6 +6,7 @@
 #include "ufm_fast/blas/vectors.hpp"
 #include "ufm_fast/model/hessian.hpp"
 #include "ufm_fast/spectral/linear_operator.hpp"
+#include "ufm_fast/spectral/orthonormal_rows.hpp"
 
 namespace ufm_fast {
 
@@ -28,6 +29,9 @@ class HessianOperator final : public LinearOperator<T> {
  public:
   HessianOperator(const Problem<T>& problem, PointView<const T> p, bool store, bool deflate, const Execution& execution)
       : problem_(problem), p_(p), deflate_(deflate), d_(problem.d) {
+    assert_fits<T>(problem, p);
+    eigen_assert(has_constant_ridges() && "the ridges are equal: the preconditioner takes the first for all");
+    eigen_assert((!deflate || has_diagonal_gram(execution)) && "W^T W + H^T H is diagonal: deflation relies on it");
     if (store) {
       states_ = std::make_unique<Workspace<T>>(problem.M * problem.K);
       row_states(problem, p, states(), execution);
@@ -114,6 +118,20 @@ class HessianOperator final : public LinearOperator<T> {
   void inner_sums(PointView<const T> v, MatrixView<T> C, const Execution& execution) const {
     parallel_gemm<T>(Op::transpose, Op::none, 1, p_.W, v.W, 0, C, execution);
     parallel_gemm<T>(Op::transpose, Op::none, 1, p_.H, v.H, 1, C, execution);
+  }
+
+  bool has_constant_ridges() const {
+    const std::vector<T>& ridges = problem_.ridges;
+    return std::all_of(ridges.begin(), ridges.end(), [&](T ridge) { return ridge == ridges[0]; });
+  }
+
+  /// Whether W^T W + H^T H is diagonal but for rounding.
+  bool has_diagonal_gram(const Execution& execution) const {
+    detail::Dense<T> gram(d_, d_);
+    inner_sums(p_, {gram.data(), d_, d_}, execution);
+    const T largest = gram.diagonal().maxCoeff();
+    gram.diagonal().setZero();
+    return gram.cwiseAbs().maxCoeff() <= std::sqrt(std::numeric_limits<T>::epsilon()) * largest;
   }
 
   void set_squares(const Execution& execution) {
