@@ -125,8 +125,9 @@ Array bias_curvature_product_of(const DoubleBinding& binding, py::handle G, py::
   return out;
 }
 
-/// A, B at which the metric is, X, Y that it is applied to, and the results are the halves of `point`, of `gradient`
-/// and of what is returned, (K, columns) each; that is zero beyond the K-th column and beyond the halves.
+/// Applies the metric of the point (A, B) to (X, Y). Each of these pairs, and the result, is the beginning of a vector:
+/// (A, B) of `point`, (X, Y) of `gradient`, two matrices (K, columns) one after the other, of which the first K columns
+/// are read. The rest of the result is zero.
 Array pair_metric(const DoubleBinding& binding, py::handle G, py::handle point, py::handle e, py::handle o,
                   double least_curvature, py::handle gradient, Index columns, int threads) {
   const Problem<double>& problem = binding.problem();

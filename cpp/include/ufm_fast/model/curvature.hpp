@@ -18,13 +18,13 @@ void diagonal_curvatures(const Problem<T>& problem, Index first, Index column, M
   problem.loss->diagonal_curvatures(out);
 }
 
-/// Of the diagonal second derivatives of the data term with respect to Z (M, K): their sum, the part of it at the
-/// labels or anchors, and the largest one; and those with respect to b (K,).
+/// Summarises the diagonal second derivatives of the data term.
 template <class T>
 struct CurvatureSums {
-  double total = 0, at_anchors = 0;
-  T largest = 0;
-  std::vector<double> bias;
+  double total = 0;          ///< sum of those with respect to the scores Z (M, K) ...
+  double at_anchors = 0;     ///< ... and the part of it at the rows' labels or anchors
+  T largest = 0;             ///< the largest of them
+  std::vector<double> bias;  ///< those with respect to b, (K,)
 };
 
 template <class T>

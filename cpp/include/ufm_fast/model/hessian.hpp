@@ -4,8 +4,8 @@
 
 namespace ufm_fast {
 
-/// States (M, K): what second-order products at p need of every row, as Loss has it (for cross-entropy the
-/// probabilities). One product. An array of this size is the caller's choice: it saves one product in seven.
+/// Writes the states of all rows at p (M, K), which second-order products need (see Loss; for cross-entropy they are
+/// the probabilities). One product. Whoever can afford an array of this size saves one product in seven.
 template <class T>
 void row_states(const Problem<T>& problem, PointView<const T> p, MatrixView<T> states, const Execution& execution) {
   assert_fits<T>(problem, p);

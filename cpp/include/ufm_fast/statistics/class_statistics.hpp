@@ -13,10 +13,11 @@ namespace ufm_fast {
 
 /// Counts, means and second moments of labelled features, gathered batch by batch in double.
 ///
-/// Features are shifted before they are squared, by their class's reference: at first the mean over the tile that
-/// brings the first samples, then the class mean if, when the class has grown sixteenfold, moments about the reference
-/// are more than twice the scatter. So they are at most 33 times the scatter, whatever the size of the means, and
-/// nothing is lost to cancellation. Products are taken over tiles of at most `tile_rows` shifted rows.
+/// Before features are squared, a reference of their class is subtracted. At first that is the mean of the class over
+/// the tile that brings its first samples. Whenever the class has grown sixteenfold and its moments about the reference
+/// are more than twice its scatter, the reference moves to the class mean. So moments are at most 33 times the scatter,
+/// whatever the size of the means, and nothing is lost to cancellation. Products are taken over tiles of at most
+/// `tile_rows` rows.
 ///
 /// How far rounding can have moved a class mean is counted along the way (`errors_`): n additions of rows whose squared
 /// distances from the reference sum to Q err by at most n u sqrt(n Q) together, u = 2^-53, because each errs by u times
@@ -110,12 +111,13 @@ class ClassStatistics {
   static constexpr double epsilon = std::numeric_limits<double>::epsilon();
 
   Index K_, d_;
-  std::vector<Index> counts_, settled_counts_;  // settled: the count when the reference was last looked at
-  std::vector<double> squares_;                 // sum of |h - reference|^2, by class
-  std::vector<double> errors_;                  // bounds on |sums - what they stand for|, by class
-  std::vector<double> reference_, sums_;        // (K, d); sums of h - reference
-  ScatterSum scatter_;                          // of h - reference
-  std::vector<Index> places_;                   // (K,), zeros: scratch of RowsByClass
+  std::vector<Index> counts_;
+  std::vector<Index> settled_counts_;     // counts when it was last decided whether references move
+  std::vector<double> squares_;           // sum of |h - reference|^2, by class
+  std::vector<double> errors_;            // bounds on |sums - what they stand for|, by class
+  std::vector<double> reference_, sums_;  // (K, d); sums of h - reference
+  ScatterSum scatter_;                    // of h - reference
+  std::vector<Index> places_;             // (K,), zeros: scratch of RowsByClass
 
   /// What a worker found in its share of the rows of a tile.
   struct ShiftedRows {
@@ -139,7 +141,7 @@ class ClassStatistics {
     return all;
   }
 
-  /// Whether the thread that has shifted some rows also multiplies them, at once.
+  /// Whether a thread that has shifted some rows also multiplies them at once, while they are in its cache.
   bool in_one_piece() const { return d_ <= ScatterSum::block; }
 
   int shift_workers(Index rows, const Execution& execution) const {
@@ -301,7 +303,7 @@ class ClassStatistics {
     return total;
   }
 
-  /// Fills the tile as `shift` did.
+  /// Writes the shifted rows to a tile as `shift` did, but leaves the sums as they are.
   template <class T>
   void shift_again(const RowsByClass<T>& groups, MatrixView<T> tile) {
     for (const auto& run : groups.runs) {
