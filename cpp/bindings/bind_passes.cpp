@@ -104,12 +104,6 @@ MatrixView<const double> square(const DoubleBinding& binding, py::handle matrix,
   return matrix_argument<double>(matrix, name, binding.problem().K, binding.problem().K);
 }
 
-void require_a_sample_a_class(const Problem<double>& problem) {
-  bool each = problem.M == problem.K;
-  for (Index m = 0; each && m < problem.M; ++m) each = problem.targets->anchor(m) == m;
-  if (!each) throw py::value_error("problem must have one sample a class, in order");
-}
-
 py::tuple curvature_sums_of(const DoubleBinding& binding, py::handle G, int threads) {
   const Problem<double>& problem = binding.problem();
   const MatrixView<const double> matrix = matrix_argument<double>(G, "G", problem.M, problem.K);
@@ -131,12 +125,13 @@ Array bias_curvature_product_of(const DoubleBinding& binding, py::handle G, py::
   return out;
 }
 
-/// A, B at which the metric is, X, Y that it is applied to, and the results are the halves of `point`, of `gradient`
-/// and of what is returned, (K, columns) each; that is zero beyond the K-th column and beyond the halves.
+/// Applies the metric of the point (A, B) to (X, Y). Each of these pairs, and the result, is the beginning of a vector:
+/// (A, B) of `point`, (X, Y) of `gradient`, two matrices (K, columns) one after the other, of which the first K columns
+/// are read. The rest of the result is zero.
 Array pair_metric(const DoubleBinding& binding, py::handle G, py::handle point, py::handle e, py::handle o,
                   double least_curvature, py::handle gradient, Index columns, int threads) {
   const Problem<double>& problem = binding.problem();
-  require_a_sample_a_class(problem);
+  if (!has_one_row_a_class(problem)) throw py::value_error("problem must have one sample a class, in order");
   const Index K = problem.K, n = row_count<double>(gradient, "gradient");
   if (columns < K || columns > n / (2 * K)) {
     throw py::value_error("gradient must hold two matrices of at least K columns");

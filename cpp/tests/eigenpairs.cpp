@@ -1,5 +1,6 @@
 // The eigen-solvers against dense decompositions.
 #include <Eigen/Eigenvalues>
+#include <Eigen/QR>
 #include <ufm_fast/ufm_fast.hpp>
 
 #include "checks.hpp"
@@ -44,6 +45,36 @@ Wide dense_hessian(const Model<T>& model, const Arrays<T>& p) {
   return hessian;
 }
 
+/// A Hessian between the tangents (W S, H S) of rotations, S skew, which get an eigenvalue above all others.
+template <class T>
+Wide without_rotations(const Wide& hessian, const Arrays<T>& p) {
+  const Index d = p.W.cols(), of_W = p.W.size(), of_H = p.H.size();
+  Wide tangents = Wide::Zero(hessian.cols(), d * (d - 1) / 2);
+  Index count = 0;
+  for (Index i = 0; i < d; ++i) {
+    for (Index j = 0; j < i; ++j, ++count) {
+      for (Index k = 0; k < (of_W + of_H) / d; ++k) {
+        const auto entry = [&](Index l) { return double(k < p.W.rows() ? p.W(k, l) : p.H(k - p.W.rows(), l)); };
+        tangents(k * d + i, count) = entry(j);
+        tangents(k * d + j, count) = -entry(i);
+      }
+    }
+  }
+  const Wide Q = Eigen::HouseholderQR<Wide>(tangents).householderQ() * Wide::Identity(hessian.cols(), count);
+  const Wide onto_rotations = Q * Q.transpose();
+  const Wide others = Wide::Identity(hessian.cols(), hessian.cols()) - onto_rotations;
+  return others * hessian * others + 2 * hessian.norm() * onto_rotations;
+}
+
+/// Turns the features so that W^T W + H^T H is diagonal.
+template <class T>
+void turn_to_axes(Arrays<T>& p) {
+  const Dense<T> gram = p.W.transpose() * p.W + p.H.transpose() * p.H;
+  const Dense<T> axes = Eigen::SelfAdjointEigenSolver<Dense<T>>(gram).eigenvectors();
+  p.W = (p.W * axes).eval();
+  p.H = (p.H * axes).eval();
+}
+
 template <class T>
 void compare_all(double tolerance) {
   Model<T> model({5, 4, 7}, loss_of(CrossEntropy<T>{5, T(0)}), true);
@@ -52,6 +83,12 @@ void compare_all(double tolerance) {
   const Execution execution{2, {}};
   const HessianOperator<T> hessian(model.problem, p.view(), true, false, execution);
   compare<T>(hessian, dense_hessian(model, p), tolerance, "eigenvalue of the Hessian");
+
+  Arrays<T> turned = p;
+  turn_to_axes(turned);
+  const HessianOperator<T> deflated(model.problem, turned.view(), false, true, execution);
+  compare<T>(deflated, without_rotations(dense_hessian(model, turned), turned), tolerance,
+             "eigenvalue of the Hessian without rotations");
 
   Dense<T> G(7, 5);
   gradient_matrix<T>(model.problem, p.view(), {G.data(), 7, 5}, execution);

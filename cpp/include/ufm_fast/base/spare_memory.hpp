@@ -26,7 +26,8 @@ struct Block {
 };
 
 #ifdef __linux__
-/// A large block comes from the system itself: between blocks of malloc that are kept, freed ones could not go back.
+/// A large block comes from the system itself and not from malloc, which can give memory back to the system only where
+/// nothing above it is still in use.
 inline void* fresh(std::size_t bytes) {
   if (bytes < large) return Eigen::internal::aligned_malloc(bytes);
   void* const data = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);

@@ -7,7 +7,8 @@
 
 namespace ufm_fast {
 
-/// An uninitialised, aligned array of numbers: the worker that writes it first places its pages.
+/// An aligned array of numbers. It is not initialised: the system places its pages near the thread that writes them
+/// first.
 template <class T>
 class Workspace {
  public:

@@ -34,15 +34,15 @@ namespace ufm_fast::prepacked {
 // are read in place or packed likewise. Blocks are sized for caches of 32 KiB (a sliver) and 1 MiB (a panel of
 // slivers).
 
-/// Rows of the kernel's block of C: as many as 3 packets each leave registers for.
+/// Rows of the kernel's block of C: the most for which rows of three packets fit in the registers.
 #if defined(EIGEN_VECTORIZE_AVX512) || defined(EIGEN_VECTORIZE_NEON)
 inline constexpr int height = 8;
 #else
 inline constexpr int height = 4;
 #endif
-inline constexpr Index widest = 3;           // packets of a sliver
-inline constexpr Index depth_bytes = 2048;   // of a column of a panel
-inline constexpr Index panel_columns = 360;  // of a panel, about
+inline constexpr Index widest = 3;           // packets in a row of a sliver, at most
+inline constexpr Index depth_bytes = 2048;   // size of a column of a panel
+inline constexpr Index panel_columns = 360;  // columns of a panel, about
 
 template <class T>
 inline constexpr Index depth = depth_bytes / static_cast<Index>(sizeof(T));
@@ -186,7 +186,7 @@ void pack_sliver(MatrixView<const T> b, Index row, Index rows, Index first, Inde
   }
 }
 
-/// The same of B^T.
+/// Columns [first, first + columns) of rows [row, row + rows) of B^T, padded, row after row.
 template <class T>
 void pack_transposed_sliver(MatrixView<const T> b, Index row, Index rows, Index first, Index columns, T* out) {
   const Index width = padded<T>(columns);
@@ -292,7 +292,8 @@ class RightFactor {
   }
 };
 
-/// The sum of products A^T B, transposed and in pieces: memory is walked through in one direction.
+/// The sum of products A^T B. It is stored in pieces, one a sliver of columns, so that adding to it walks through
+/// memory in one direction.
 template <class T>
 class TransposedSum {
  public:

@@ -8,8 +8,9 @@
 
 namespace ufm_fast {
 
-/// Whether tiles of features with d columns are multiplied by the packed kernel, and not by BLAS: that packs the large
-/// operand again in every call, which is lost on few columns. Tiny products stay on Eigen (see `small_product`).
+/// Whether tiles of features with d columns are multiplied by the kernel of prepacked.hpp and not by BLAS. BLAS packs
+/// the large operand again in every call, which does not pay for few columns. Tiny products are left to Eigen (see
+/// `small_product`).
 template <class T>
 bool packs(Index K, Index d) {
   return (d <= 256 || gemm_function<T>().function == nullptr) && K * d > 1024;

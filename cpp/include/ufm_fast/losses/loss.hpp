@@ -9,8 +9,8 @@ namespace ufm_fast {
 
 using elementwise::Affine;
 
-/// What a loss is told of the M rows of data: their targets, loss weights and scales, and the b that all logits get
-/// (null for none). The logits of row m are scales[m] times its scores, plus b.
+/// Lists what a loss needs to know of the M rows of data: their targets, loss weights and scales, and the bias b (null
+/// for none). The logits of row m are scales[m] times its scores, plus b.
 template <class T>
 struct DataRows {
   const Targets<T>& targets;
@@ -21,8 +21,8 @@ struct DataRows {
   Affine<T> logits_of(Index m) const { return {scales[m], b}; }
 };
 
-/// A loss l of a row's K logits and its target. Its functions work on blocks of consecutive rows of data, from the row
-/// `first` on, one row of the block each:
+/// A loss l of a row's K logits and its target. Its functions work on blocks of consecutive rows of data. Row i of a
+/// block belongs to row first + i of the data:
 ///
 ///     Z    the scores W h
 ///     G    the gradient matrix, weights scales l'
@@ -65,7 +65,7 @@ class Loss {
   /// From S to G.
   virtual void gradient_rows(const DataRows<T>& data, Index first, MatrixView<const T> S, MatrixView<T> G) const = 0;
 
-  /// D becomes its image, and that without the scales is added to `sum` (K,). Here b is the direction's.
+  /// D becomes its image, and weights l'' (scales D + b) is added to `sum` (K,). Here b is the direction's bias.
   virtual void second_order_rows(const DataRows<T>& data, Index first, MatrixView<const T> S, MatrixView<T> D,
                                  double* sum) const = 0;
 

@@ -16,26 +16,29 @@ struct LossAndFactor {
   T factor;
 };
 
-// A policy is a loss of one row, from which PolicyLoss makes a Loss:
+// A policy describes a loss by functions of one row; PolicyLoss makes a Loss of it. It has
 //
 //   using Scalar = T
-//   static constexpr bool shift_invariant, of_distributions, wants_largest_logit      as the functions of Loss
-//   Index K
-//   value_and_residual(z, affine, target, largest) -> LossAndFactor  scores z; factor z is then l' at the logits
-//   state(z, affine, target, largest)              scores z become the state
-//   residual(state, target)                        the state becomes l'
-//   second_order(state, dz, target)                dz becomes l'' dz
+//   static constexpr bool shift_invariant, of_distributions, wants_largest_logit
+//                                     what the functions of Loss of these names return
+//   Index K                           the number of logits
+//   value_and_residual(z, affine, target, largest) -> LossAndFactor
+//                                     turns the scores z into l' at their logits, up to the factor
+//   state(z, affine, target, largest) turns the scores z into the state
+//   residual(state, target)           turns the state into l'
+//   second_order(state, dz, target)   turns dz into l'' dz
 //   state_of_residual(r, factor, first, last, target, out)
-//                                                  entries [first, last) of the state, from those of l' = factor r
-//   diagonal_curvature(state, size)                any entries of the state become those of the diagonal of l''
-//   prepare(target, anchor) -> std::string         makes a row of target numbers exact by changing the anchor's;
-//   returns
-//                                                  what is wrong with the row, or nothing
-//   smooth(target)                                 a row of target numbers becomes what the logits are compared with
+//                                     writes entries [first, last) of the state, given those of l' = factor r
+//   diagonal_curvature(state, size)   turns any `size` entries of the state into those of the diagonal of l''
+//   prepare(target, anchor) -> std::string
+//                                     makes a row of target numbers exact by changing the one at the anchor; returns
+//                                     what is wrong with the row, or an empty string
+//   smooth(target)                    turns a row of target numbers into what the logits are compared with
 //
-// z, state, dz and out are K numbers (out: last - first). A target is a label, an Index, or a DenseTarget<T>: one
-// template, or two overloads. `largest` points to the largest logit, or is null where that is not known. Where l' is
-// tiny it should keep its relative accuracy: the others' sum taken negative stands at the anchor if they sum to zero.
+// Here z, state and dz are arrays of K numbers, and out is one of last - first numbers. A target is a label (an Index)
+// or a DenseTarget<T>; a function takes both as one template or as two overloads. `largest` points to the largest logit
+// and is null where that is not known. Where l' is tiny it should keep its relative accuracy: if its entries sum to
+// zero, the one at the anchor should be computed as minus the sum of the others.
 template <class Policy>
 class PolicyLoss final : public Loss<typename Policy::Scalar> {
  public:
@@ -138,8 +141,8 @@ class PolicyLoss final : public Loss<typename Policy::Scalar> {
  private:
   Policy policy_;
 
-  /// Calls body(begin, count, weights) for blocks of few rows of X, the weights being its own to change; then weighs
-  /// the rows by these and the scales, and adds them to `sum` without the scales.
+  /// Calls body(begin, count, weights) for blocks of few rows of X, with a copy of their weights that the body may
+  /// change. Then multiplies the rows by these weights, adds them to `sum`, and multiplies them by the scales.
   template <class Body>
   static void for_each_weighed_block(const DataRows<T>& data, Index first, MatrixView<T> X, Body&& body, double* sum) {
     for (Index begin = 0; begin < X.rows; begin += elementwise::weighed_rows) {

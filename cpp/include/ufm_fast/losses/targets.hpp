@@ -10,7 +10,7 @@
 
 namespace ufm_fast {
 
-/// A row of K target numbers. Its anchor is the index of the largest, the first of them on ties.
+/// A row of K target numbers. Its anchor is the index of the largest one, on ties the first.
 template <class T>
 struct DenseTarget {
   const T* entries;

@@ -11,6 +11,7 @@ namespace ufm_fast {
 template <class T>
 double data_term(const Problem<T>& problem, MatrixView<const T> Z, const T* b, MatrixView<T> G, T* grad_b,
                  const Execution& execution) {
+  assert_fits<T>(problem, Z);
   const int workers = row_workers(problem, execution);
   const LogitBias<T> logit_bias(problem, b);
   std::vector<double> values(workers, 0.0);
@@ -34,6 +35,7 @@ double data_term(const Problem<T>& problem, MatrixView<const T> Z, const T* b, M
 template <class T>
 double gradient_at_scores(const Problem<T>& problem, PointView<const T> p, MatrixView<const T> Z, MatrixView<T> G,
                           PointView<T> gradient, const Execution& execution) {
+  assert_fits<T>(problem, Z);
   const LogitBias<T> b(problem, p.b);
   return detail::gradient_from_tiles(problem, p, gradient, row_workers(problem, execution), execution,
                                      [&](int, Index begin, MatrixView<const T> H, double* bias_sum, double& value) {

@@ -18,17 +18,18 @@ void diagonal_curvatures(const Problem<T>& problem, Index first, Index column, M
   problem.loss->diagonal_curvatures(out);
 }
 
-/// Of the diagonal second derivatives of the data term with respect to Z (M, K): their sum, the part of it at the
-/// labels or anchors, and the largest one; and those with respect to b (K,).
+/// Summarises the diagonal second derivatives of the data term.
 template <class T>
 struct CurvatureSums {
-  double total = 0, at_anchors = 0;
-  T largest = 0;
-  std::vector<double> bias;
+  double total = 0;          ///< sum of those with respect to the scores Z (M, K) ...
+  double at_anchors = 0;     ///< ... and the part of it at the rows' labels or anchors
+  T largest = 0;             ///< the largest of them
+  std::vector<double> bias;  ///< those with respect to b, (K,)
 };
 
 template <class T>
 CurvatureSums<T> curvature_sums(const Problem<T>& problem, MatrixView<const T> G, const Execution& execution) {
+  assert_fits<T>(problem, G);
   const int workers = row_workers(problem, execution);
   std::vector<CurvatureSums<T>> parts(workers);
   parallel_ranges(problem.M, workers, execution.poll, [&](int worker, Index first, Index last, Interruption&) {
@@ -65,6 +66,7 @@ CurvatureSums<T> curvature_sums(const Problem<T>& problem, MatrixView<const T> G
 template <class T>
 void bias_curvature_product(const Problem<T>& problem, MatrixView<const T> G, const T* v, double* out,
                             const Execution& execution) {
+  assert_fits<T>(problem, G);
   const int workers = row_workers(problem, execution);
   std::vector<double> sums(static_cast<std::size_t>(workers * problem.K), 0.0);
   parallel_ranges(problem.M, workers, execution.poll, [&](int worker, Index first, Index last, Interruption&) {
@@ -88,6 +90,7 @@ void bias_curvature_product(const Problem<T>& problem, MatrixView<const T> G, co
 template <class T>
 double curvature_along(const Problem<T>& problem, MatrixView<const T> G, MatrixView<const T> dZ,
                        const Execution& execution) {
+  assert_fits<T>(problem, G);
   const int workers = row_workers(problem, execution);
   std::vector<double> parts(static_cast<std::size_t>(workers), 0.0);
   parallel_ranges(problem.M, workers, execution.poll, [&](int worker, Index first, Index last, Interruption&) {

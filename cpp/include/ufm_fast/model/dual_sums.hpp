@@ -8,19 +8,20 @@
 
 namespace ufm_fast {
 
-/// Sums over a dual point Y (M, K) without the entries at the labels or anchors of its rows, for a loss whose dual
-/// points are Q = t + Y / (weights scales) row by row, with t the targets that the logits are compared with.
+/// Holds sums over a dual point Y (M, K), each without the entries at the rows' labels or anchors. The loss has
+/// distributions for dual points: row by row these are Q = t + Y / (weights scales), where t is the target that the
+/// logits are compared with.
 struct DualSums {
   // one number a row
-  std::vector<double> rows, absolute_rows;  ///< of Y and |Y|
-  std::vector<double> least;                ///< least entry of Q ...
-  std::vector<double> least_above_margin;   ///< ... and of Q - margin t
-  std::vector<double> wrong;                ///< of Q
-  std::vector<double> entropy;              ///< of -Q log Q, with Q at least the least normal number
-  std::vector<double> target_logarithms;    ///< of t (1 - log Q), likewise
+  std::vector<double> rows, absolute_rows;  ///< sums of Y and of |Y|
+  std::vector<double> least;                ///< least entry of Q
+  std::vector<double> least_above_margin;   ///< least entry of Q - margin t
+  std::vector<double> wrong;                ///< sum of Q: the probability of all classes but the anchor
+  std::vector<double> entropy;              ///< sum of -Q log Q, where Q is at least the least normal number
+  std::vector<double> target_logarithms;    ///< sum of t (1 - log Q), where Q is at least the least normal number
   std::vector<double> own_target;           ///< t at the anchor itself
   // one number a class
-  std::vector<double> received, absolute_received;  ///< columns of Y / scales and |Y| / scales
+  std::vector<double> received, absolute_received;  ///< sums of the columns of Y / scales and of |Y| / scales
 
   DualSums(Index M, Index K) {
     for (auto* sums : {&rows, &absolute_rows, &wrong, &entropy, &target_logarithms, &own_target}) {
@@ -97,6 +98,7 @@ class DualRows {
 /// up in two chains of packets, of two numbers at least, and columns in blocks of 32.
 inline DualSums dual_sums(const Problem<double>& problem, MatrixView<const double> Y, double margin,
                           const Execution& execution) {
+  assert_fits<double>(problem, Y);
   eigen_assert(problem.loss->of_distributions() && "dual points of the loss are distributions");
   constexpr Index block = detail::DualRows::block;
   const Index K = problem.K;

@@ -26,7 +26,7 @@ double ridge_of_features(const Problem<T>& problem, Index first, MatrixView<cons
   return value;
 }
 
-/// The same; and out = ridges[m] h_m, row by row.
+/// The same sum, and writes ridges[m] h_m to the rows of `out`.
 template <class T>
 double ridge_of_features(const Problem<T>& problem, Index first, MatrixView<const T> H, MatrixView<T> out) {
   double value = 0;
@@ -49,7 +49,7 @@ inline double total(const std::vector<double>& parts) {
   return sum;
 }
 
-/// The gradient with respect to b from its sum in double: zero without bias.
+/// Writes the gradient with respect to b, given as a sum in double; without bias it is zero.
 template <class T>
 void write_bias_gradient(const Problem<T>& problem, const double* sum, T* b) {
   Vector<T> out(b, problem.K);
@@ -132,6 +132,7 @@ class ClassifierGradient {
 /// f(W, H, b): one product of K d M multiplications. Memory: one tile of logits per thread and, for small d, W.
 template <class T>
 double loss(const Problem<T>& problem, PointView<const T> p, const Execution& execution) {
+  assert_fits<T>(problem, p);
   const int workers = row_workers(problem, execution);
   const RightFactor<T> scores(Op::transpose, p.W, execution);
   const LogitBias<T> b(problem, p.b);
@@ -153,12 +154,14 @@ double loss(const Problem<T>& problem, PointView<const T> p, const Execution& ex
 
 namespace detail {
 
-/// f and its gradient, or infinity if that overflows, from tiles of the gradient matrix: gradient_tile(worker, begin,
-/// H, bias sum, value) returns that of the samples with features H, from `begin` on, adds their part of the data term
-/// to `value` and of the gradient with respect to b to the sum.
+/// Computes f and its gradient from tiles of the gradient matrix; infinity if the gradient overflows. The function
+/// gradient_tile(worker, begin, H, bias sum, value) returns the tile of the rows of data from `begin` on, whose
+/// features are H, and adds their part of the data term to `value` and of the gradient with respect to b to the bias
+/// sum.
 template <class T, class GradientTile>
 double gradient_from_tiles(const Problem<T>& problem, PointView<const T> p, PointView<T> gradient, int workers,
                            const Execution& execution, GradientTile&& gradient_tile) {
+  assert_fits<T>(problem, p);
   const RightFactor<T> features(Op::none, p.W, execution);
   std::vector<double> values(workers, 0.0);
   ClassifierGradient<T> sum(problem, p, gradient, workers, execution);

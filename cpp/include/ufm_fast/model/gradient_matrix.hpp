@@ -10,6 +10,7 @@ namespace ufm_fast {
 /// G itself, where the caller wants an array of that size (one row a class). One product.
 template <class T>
 void gradient_matrix(const Problem<T>& problem, PointView<const T> p, MatrixView<T> G, const Execution& execution) {
+  assert_fits<T>(problem, p);
   const int workers = row_workers(problem, execution);
   const RightFactor<T> scores(Op::transpose, p.W, execution);
   const LogitBias<T> b(problem, p.b);
@@ -29,6 +30,7 @@ namespace detail {
 template <class T, class Body>
 void for_each_gradient_tile(const Problem<T>& problem, PointView<const T> p, int workers, const Execution& execution,
                             Body&& body) {
+  assert_fits<T>(problem, p);
   const RightFactor<T> scores(Op::transpose, p.W, execution);
   const LogitBias<T> b(problem, p.b);
   parallel_ranges(problem.M, workers, execution.poll, [&](int worker, Index first, Index last, Interruption& stop) {

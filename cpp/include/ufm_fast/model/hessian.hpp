@@ -4,10 +4,11 @@
 
 namespace ufm_fast {
 
-/// States (M, K): what second-order products at p need of every row, as Loss has it (for cross-entropy the
-/// probabilities). One product. An array of this size is the caller's choice: it saves one product in seven.
+/// Writes the states of all rows at p (M, K), which second-order products need (see Loss; for cross-entropy they are
+/// the probabilities). One product. Whoever can afford an array of this size saves one product in seven.
 template <class T>
 void row_states(const Problem<T>& problem, PointView<const T> p, MatrixView<T> states, const Execution& execution) {
+  assert_fits<T>(problem, p);
   const int workers = row_workers(problem, execution);
   const RightFactor<T> scores(Op::transpose, p.W, execution);
   const LogitBias<T> b(problem, p.b);
@@ -31,6 +32,8 @@ void row_states(const Problem<T>& problem, PointView<const T> p, MatrixView<T> s
 template <class T>
 bool hessian_products(const Problem<T>& problem, PointView<const T> p, const std::vector<PointView<const T>>& v,
                       MatrixView<const T> states, const std::vector<PointView<T>>& out, const Execution& execution) {
+  assert_fits<T>(problem, p);
+  eigen_assert(v.size() == out.size() && "there is an output for each direction");
   const int workers = row_workers(problem, execution);
   const Index K = problem.K;
   const RightFactor<T> scores(Op::transpose, p.W, execution), features(Op::none, p.W, execution);

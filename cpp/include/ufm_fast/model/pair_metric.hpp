@@ -19,6 +19,15 @@ void row_norms(MatrixView<const T> X, T* out, const Execution& execution) {
   });
 }
 
+/// Whether row m is the only one of class m, for all classes.
+template <class T>
+bool has_one_row_a_class(const Problem<T>& problem) {
+  for (Index m = 0; m < problem.M; ++m) {
+    if (problem.targets->anchor(m) != m) return false;
+  }
+  return problem.M == problem.K;
+}
+
 /// An approximate inverse Hessian of F(A, B) = data term(B A^T) + tau/2 (|A|^2 + |B|^2) on a problem with a sample a
 /// class, for square factors near the class-aligned gauge: for every pair of classes j, k it inverts the 4 x 4 block of
 /// (A_jk, B_jk, A_kj, B_kj) in which A and B count as diagonal. The block is
@@ -38,6 +47,8 @@ struct PairMetric {
   /// (out_A, out_B) = the inverse times (X, Y), all (K, K). G is the gradient matrix (K, K). One pass over all of them.
   void apply(const Problem<T>& problem, MatrixView<const T> G, MatrixView<const T> X, MatrixView<const T> Y,
              MatrixView<T> out_A, MatrixView<T> out_B, const Execution& execution) const {
+    assert_fits<T>(problem, G);
+    eigen_assert(has_one_row_a_class(problem) && "there is one row a class, in order");
     const Index K = problem.K, tiles = (K + edge - 1) / edge;
     std::vector<std::pair<Index, Index>> pairs;
     for (Index i = 0; i < tiles; ++i) {

@@ -41,4 +41,31 @@ struct PointView {
   }
 };
 
+/// Asserts, where assertions are on, that the parts of a problem fit each other. Every driver begins with this.
+template <class T>
+void assert_fits([[maybe_unused]] const Problem<T>& problem) {
+  eigen_assert(problem.K >= 1 && problem.d >= 1 && problem.M >= 1 && "K, d and M are positive");
+  eigen_assert(problem.loss && problem.loss->K() == problem.K && "the loss is of K logits");
+  eigen_assert(problem.targets && problem.targets->K() == problem.K && "the targets are of K logits");
+  eigen_assert(problem.targets->rows() == problem.M && "each of the M rows has a target");
+  eigen_assert(static_cast<Index>(problem.weights.size()) == problem.M && "each of the M rows has a weight");
+  eigen_assert(static_cast<Index>(problem.scales.size()) == problem.M && "each of the M rows has a scale");
+  eigen_assert(static_cast<Index>(problem.ridges.size()) == problem.M && "each of the M rows has a ridge");
+}
+
+/// The same, and that a matrix has a row for each row of data and K columns.
+template <class T>
+void assert_fits(const Problem<T>& problem, [[maybe_unused]] MatrixView<const T> X) {
+  assert_fits(problem);
+  eigen_assert(X.rows == problem.M && X.cols == problem.K && "the matrix is (M, K)");
+}
+
+/// The same, and that a point is one of this problem.
+template <class T>
+void assert_fits(const Problem<T>& problem, [[maybe_unused]] PointView<const T> p) {
+  assert_fits(problem);
+  eigen_assert(p.W.rows == problem.K && p.W.cols == problem.d && p.W.stride == problem.d && "W is (K, d), contiguous");
+  eigen_assert(p.H.rows == problem.M && p.H.cols == problem.d && p.H.stride == problem.d && "H is (M, d), contiguous");
+}
+
 }  // namespace ufm_fast

@@ -10,8 +10,9 @@
 
 namespace ufm_fast {
 
-/// Rows of H a worker handles at a time. With few features a tile of logits is used soon and should still be in a
-/// cache; with many, memory is fast enough anyway, and a tall tile makes up for the packing in every BLAS call.
+/// How many rows of H a worker handles at a time. With few features (small d) a tile of logits is read again soon after
+/// it is written, so it should fit in a cache. With many features the products dominate: tiles are tall, because every
+/// BLAS call rearranges the large operand first.
 template <class T>
 Index tile_rows(const Problem<T>& problem) {
   const bool small = packs<T>(problem.K, problem.d);
@@ -19,7 +20,7 @@ Index tile_rows(const Problem<T>& problem) {
   return std::min(tallest, std::max<Index>(192, bytes / static_cast<Index>(sizeof(T)) / problem.K / 16 * 16));
 }
 
-/// Workers for the M rows of a problem.
+/// How many workers share the M rows of a problem.
 template <class T>
 int row_workers(const Problem<T>& problem, const Execution& execution) {
   const Index pieces = (problem.M + 31) / 32;
@@ -37,14 +38,14 @@ void for_each_tile(const Problem<T>& problem, Index first, Index last, int worke
   }
 }
 
-/// What a worker needs for rows [first, last): the height of its tallest tile.
+/// The most rows that a tile of rows [first, last) can have.
 template <class T>
 Index tallest_tile(const Problem<T>& problem, Index first, Index last) {
   return std::min(tile_rows(problem), last - first);
 }
 
-/// The bias as logits get it. Where a common shift of the logits does not change the loss, the middle of the range of b
-/// is taken out: added to the scores, a large shift would round away their last digits.
+/// The bias that is added to the scores. Where a common shift of the logits does not change the loss, the middle of the
+/// range of b is subtracted from it: a large shift would round away the last digits of the scores.
 template <class T>
 class LogitBias {
  public:
@@ -69,8 +70,8 @@ class LogitBias {
   const T* data_;
 };
 
-/// The product `scores`, Z = H W^T, for the samples from `first` on. Returns their largest logits where these can be
-/// had while Z is in a cache, and nothing otherwise.
+/// Computes the scores Z = H W^T of the rows of data from `first` on. Returns their largest logits where these can be
+/// found while Z is in a cache, and an empty vector otherwise.
 template <class T>
 std::vector<T> multiply_scores(const Problem<T>& problem, Index first, const RightFactor<T>& scores,
                                MatrixView<const T> H, const LogitBias<T>& b, MatrixView<T> Z) {
@@ -89,15 +90,15 @@ std::vector<T> multiply_scores(const Problem<T>& problem, Index first, const Rig
   return largest;
 }
 
-/// Rows of Z = H W^T, for the samples from `first` on, become rows of the gradient matrix; their bias gradient is added
-/// to `sum`. Returns the data term of the loss. `largest` as multiply_scores returns it.
+/// Turns the scores Z of the rows of data from `first` on into rows of the gradient matrix, and adds their gradient
+/// with respect to b to `sum`. Returns their data term. `largest` is what multiply_scores returned.
 template <class T>
 double residual_rows(const Problem<T>& problem, Index first, const LogitBias<T>& b, MatrixView<T> Z, double* sum,
                      const std::vector<T>& largest = {}) {
   return problem.loss->residual_rows(problem.data(b.data()), first, Z, largest.empty() ? nullptr : largest.data(), sum);
 }
 
-/// Z becomes the states of the samples with the features H, from `first` on.
+/// Writes the states of the rows of data from `first` on, whose features are H, to Z.
 template <class T>
 void state_rows(const Problem<T>& problem, Index first, const RightFactor<T>& scores, MatrixView<const T> H,
                 const LogitBias<T>& b, MatrixView<T> Z) {

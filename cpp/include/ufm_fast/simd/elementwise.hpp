@@ -81,8 +81,8 @@ T largest_logit(const T* z, Index size, Affine<T> affine) {
 
 namespace detail {
 
-/// Powers below this are taken as zero: a weight could make them subnormal, and products with subnormal numbers are
-/// many times slower.
+/// Values of exp below this are taken as zero: a weight could make them subnormal, and products with subnormal numbers
+/// are many times slower.
 template <class T>
 inline constexpr T least_power = std::numeric_limits<T>::min() / std::numeric_limits<T>::epsilon();
 
@@ -151,8 +151,8 @@ T shifted_dot(const T* p, const T* d, Index size, T shift) {
   return result;
 }
 
-/// Row i of X becomes scales[i] weights[i] X_i, and weights[i] X_i is added to `sum`. The sum runs over all samples and
-/// mostly cancels: double for any T, but for that over `weighed_rows` rows, the most that X may have.
+/// Row i of X becomes scales[i] weights[i] X_i, and weights[i] X_i is added to `sum`. X has at most `weighed_rows`
+/// rows: over so many the sum is taken in T, and beyond in double, because over all rows of data most of it cancels.
 inline constexpr Index weighed_rows = 8;
 
 template <class T>

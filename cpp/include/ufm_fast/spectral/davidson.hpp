@@ -81,8 +81,8 @@ class DavidsonSearch {
 
   Index ritz_count() const { return std::min(wanted_, size_); }
 
-  /// Makes the rows of X orthonormal to the basis and to each other and takes them into it, with their products.
-  /// Whether any were left.
+  /// Makes the rows of X orthonormal to the basis and to each other and adds them to it, with their products. Returns
+  /// false if no row was independent of the basis.
   bool widen(MatrixView<T> X) {
     for (Index i = 0; i < X.rows; ++i) {
       const double norm = std::sqrt(squared_norm(X.row(i), n_));
@@ -92,7 +92,8 @@ class DavidsonSearch {
     for (int pass = 0; pass < 5 && X.rows > 0; ++pass) {
       if (loss > 0.9) op_.project(X, execution_);
       remove_components<T>(V_.block(0, size_), X, execution_);
-      // Rows had norm one: those that lose all of it, or in a later pass much of it, were rounding.
+      // Rows begin with norm one. What is left of those that lose nearly all of it, or in a later pass half, is
+      // rounding.
       const Orthonormalized done = orthonormalize<T>(X, pass == 0 ? T(1e-14) : T(0.5), execution_);
       X.rows = done.rows;
       loss = done.largest_loss;
@@ -120,8 +121,8 @@ class DavidsonSearch {
         (T(0.5) * (rows.rightCols(added) + rows.rightCols(added).transpose())).eval();
   }
 
-  /// Ritz values, and the residuals of their vectors; those that are not small enough yet become the first rows of R.
-  /// Returns how many they are.
+  /// Computes the Ritz values and the residuals of their vectors. Those that are not small enough yet are moved to the
+  /// first rows of R. Returns how many they are.
   Index find_residuals(const Ritz& ritz) {
     const Index count = ritz_count();
     const Dense<T> C = ritz.eigenvectors().leftCols(count).transpose();
@@ -149,7 +150,8 @@ class DavidsonSearch {
     return std::max(enough, guard_residual * (result_.values[i] - result_.values[options_.count - 1]));
   }
 
-  /// The basis becomes its best Ritz vectors and what is independent of them in those of the step before.
+  /// Replaces the basis by its best Ritz vectors and by the parts of the last step's Ritz vectors that are independent
+  /// of these.
   void restart(const Ritz& ritz, Index open) {
     const Index count = ritz_count(), most = options_.basis;
     const Index best = std::min(size_, std::max(count + open, 2 * most / 5));
@@ -186,10 +188,9 @@ class DavidsonSearch {
 /// `start` (s, n), s >= count, is overwritten; `vectors` (count, n) receives unit eigenvectors. Multiple eigenvalues
 /// are found as often as `count` says, because the block has as many vectors.
 ///
-/// A search may settle on an eigenvector that is not among the lowest if its start hardly contains those. Whoever
-/// starts it again, from what it found and fresh random vectors, with a guard, makes it look for a lower one among
-/// these: the guard is the next Ritz pair, and is let go only where its residual is small against its distance from the
-/// wanted.
+/// A search may miss one of the lowest eigenvectors if its start hardly contains it. To look for missed ones, search
+/// again from what was found and fresh random vectors, with guards: these are the Ritz pairs above the wanted ones, and
+/// the search ends only when their residuals are small against their distance from the wanted ones.
 ///
 /// Memory: 2 basis + 2 count vectors. Work besides the operator: about 8 basis n multiplications per product.
 template <class T>

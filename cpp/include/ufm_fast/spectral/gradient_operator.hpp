@@ -7,8 +7,8 @@
 namespace ufm_fast {
 
 /// -G^T G of the gradient matrix G (M, K), whose lowest eigenpairs are the squared largest singular values and the
-/// right singular vectors of G. G is made tile by tile in every product; where `store` is true, once, as an (M, K)
-/// array.
+/// right singular vectors of G. Every product computes G again, tile by tile; where `store` is true, G is computed once
+/// and kept as an (M, K) array.
 template <class T>
 class GradientOperator final : public LinearOperator<T> {
  public:

@@ -6,21 +6,24 @@
 #include "ufm_fast/blas/vectors.hpp"
 #include "ufm_fast/model/hessian.hpp"
 #include "ufm_fast/spectral/linear_operator.hpp"
+#include "ufm_fast/spectral/orthonormal_rows.hpp"
 
 namespace ufm_fast {
 
 /// The Hessian of a problem at a point for the eigen-solver: products, deflation of rotations, preconditioner. Vectors
 /// are flat: W, H and, where there is a bias, b.
 ///
-/// Turning the features, W R and H R with R in O(d), does not change f, so at a critical point the tangents (W S, H S),
-/// S skew, are in the null space; elsewhere the operator is the compression to their complement. They need no storage:
-/// with M = W^T W + H^T H diagonal (the caller turns the features so), the component of (V_W, V_H) along them has S_ij
-/// = (C_ij - C_ji) / (M_ii + M_jj), C = W^T V_W + H^T V_H.
+/// Rotations of the features, W R and H R with R in O(d), do not change f. So at a critical point the tangents (W S,
+/// H S), S skew, are in the null space of the Hessian. With `deflate` the operator is the Hessian projected onto the
+/// complement of these tangents. They need no storage: the caller rotates the features so that M = W^T W + H^T H is
+/// diagonal, and then the component of (V_W, V_H) along the tangents is that of S_ij = (C_ij - C_ji) / (M_ii + M_jj),
+/// where C = W^T V_W + H^T V_H.
 ///
-/// The preconditioner replaces the second derivative of the data term in the logits by a number w, the mean of its
-/// diagonal entries but for those at the labels, and the gradient matrix by -tau U_H U_W^T, which it is on the column
-/// spaces of the factors of a critical point. Then, in the orthonormal bases U_W, U_H of these spaces, the Hessian
-/// falls apart into 4 x 4 blocks for (W_ij, W_ji, H_ij, H_ji); outside them it is taken as diagonal.
+/// The preconditioner is the inverse of a simpler Hessian. In that the second derivative of the data term in the logits
+/// is a number w, the mean of the diagonal entries away from the labels, and the gradient matrix is -tau U_H U_W^T,
+/// which is true on the column spaces of the factors of a critical point; all ridges are equal. Then, in the
+/// orthonormal bases U_W, U_H of these spaces, the Hessian consists of 4 x 4 blocks for (W_ij, W_ji, H_ij, H_ji).
+/// Outside these spaces it is taken as diagonal.
 ///
 /// Memory: where `store` is true, one (M, K) array, which saves one product in seven.
 template <class T>
@@ -28,6 +31,9 @@ class HessianOperator final : public LinearOperator<T> {
  public:
   HessianOperator(const Problem<T>& problem, PointView<const T> p, bool store, bool deflate, const Execution& execution)
       : problem_(problem), p_(p), deflate_(deflate), d_(problem.d) {
+    assert_fits<T>(problem, p);
+    eigen_assert(has_constant_ridges() && "the ridges are equal: the preconditioner takes the first for all");
+    eigen_assert((!deflate || has_diagonal_gram(execution)) && "W^T W + H^T H is diagonal: deflation relies on it");
     if (store) {
       states_ = std::make_unique<Workspace<T>>(problem.M * problem.K);
       row_states(problem, p, states(), execution);
@@ -116,6 +122,20 @@ class HessianOperator final : public LinearOperator<T> {
     parallel_gemm<T>(Op::transpose, Op::none, 1, p_.H, v.H, 1, C, execution);
   }
 
+  bool has_constant_ridges() const {
+    const std::vector<T>& ridges = problem_.ridges;
+    return std::all_of(ridges.begin(), ridges.end(), [&](T ridge) { return ridge == ridges[0]; });
+  }
+
+  /// Whether W^T W + H^T H is diagonal but for rounding.
+  bool has_diagonal_gram(const Execution& execution) const {
+    detail::Dense<T> gram(d_, d_);
+    inner_sums(p_, {gram.data(), d_, d_}, execution);
+    const T largest = gram.diagonal().maxCoeff();
+    gram.diagonal().setZero();
+    return gram.cwiseAbs().maxCoeff() <= std::sqrt(std::numeric_limits<T>::epsilon()) * largest;
+  }
+
   void set_squares(const Execution& execution) {
     const auto squares = [this](MatrixView<const T> a) {
       std::vector<T> sums(static_cast<std::size_t>(d_), T(0));
@@ -130,8 +150,8 @@ class HessianOperator final : public LinearOperator<T> {
     set_mean_curvatures(execution);
   }
 
-  /// For the preconditioner: weight_, the mean over off-anchor entries of the diagonal second derivatives in the
-  /// scores, and the mean over classes of those in the bias.
+  /// Sets weight_, the mean of the diagonal second derivatives in the scores away from the anchors, and
+  /// bias_curvature_, the mean over classes of those in the bias.
   void set_mean_curvatures(const Execution& execution) {
     const Index K = problem_.K;
     const int workers = row_workers(problem_, execution);
@@ -168,8 +188,8 @@ class HessianOperator final : public LinearOperator<T> {
     for (Index i = 0; i < V.rows; ++i) Vector<T>(V.row(i), d_) *= inverse;
   }
 
-  /// Given a = W^T R_W and h = H^T R_H: replaces them by what has to be added, through W a and H h, to the diagonal
-  /// solution to make it the block solution.
+  /// Given a = W^T R_W and h = H^T R_H, replaces them by such matrices that W a and H h, added to the solution of the
+  /// diagonal system, make it the solution of the block system.
   void solve_blocks(MatrixView<T> a, MatrixView<T> h, T shift, const Execution& execution) const {
     const int workers = worker_count(d_ / 32 + 1, execution.threads);
     parallel_ranges(workers, workers, execution.poll, [&](int, Index first, Index, Interruption&) {

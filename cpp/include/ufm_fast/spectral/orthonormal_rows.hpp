@@ -18,8 +18,8 @@ MatrixView<const T> view(const Dense<T>& a) {
 }
 
 struct Orthonormalized {
-  Index rows;           ///< that are left
-  double largest_loss;  ///< one less the smallest norm that a row that is left had
+  Index rows;           ///< how many rows are left
+  double largest_loss;  ///< one minus the smallest norm, before, of the rows that are left
 };
 
 /// Rows of X become orthonormal, dropping those that depend on others or have a norm of at most `least_norm` (singular
