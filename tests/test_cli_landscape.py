@@ -118,6 +118,7 @@ def test_census_says_where_the_theorem_was_not_met(run):
         (["census", "--imbalance", "0.5"], ["--imbalance"]),
         (["census", "--d", "0"], ["d must"]),
         (["census", "--loss", "hinge"], ["--loss"]),
+        (["census", "--loss", "mse", "--label-smoothing", "0.1"], ["--label-smoothing", "cross_entropy", "mse"]),
         (["census", "--counts", "nonsense"], ["--counts"]),
         (["census", "--counts", "mnist", "--n", "3"], ["--n"]),
         (["census", "--output", "no/such/file"], ["--output"]),
