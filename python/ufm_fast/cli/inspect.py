@@ -49,7 +49,7 @@ def inspect(
     ignore_index: Annotated[
         int | None, typer.Option(help="Leave out samples with this label.", rich_help_panel=_ARRAYS)
     ] = None,
-    loss: options.Loss = options.LossName.cross_entropy,
+    loss: options.Loss = options.DEFAULT_LOSS,
     lambda_W: Annotated[
         float | None,
         typer.Option("--lambda-W", help="Weight decay of W. [default: fitted]", rich_help_panel="Model"),

@@ -32,7 +32,7 @@ def solve(
     n: options.SamplesPerClass = None,
     counts: options.Counts = None,
     imbalance: options.Imbalance = None,
-    loss: options.Loss = options.LossName.cross_entropy,
+    loss: options.Loss = options.DEFAULT_LOSS,
     label_smoothing: options.LabelSmoothing = 0.0,
     lambda_W: options.LambdaW = options.DEFAULT_LAMBDA_W,
     lambda_H: options.LambdaH = None,
