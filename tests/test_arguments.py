@@ -6,11 +6,8 @@ import warnings
 
 import numpy as np
 import pytest
-import scipy.optimize
-import scipy.sparse.linalg
 
 import ufm_fast as uf
-from oracle import Oracle
 from ufm_fast._model.storage import describe_ufm
 
 MODEL = uf.UFM(3, 3, [3, 2, 1], lambda_W=0.02, lambda_H=0.01, lambda_b=0.05)
@@ -349,60 +346,3 @@ def test_packed_vectors_are_converted(dtype):
     for wrong in [np.nan, np.inf, *([1e39] if dtype == "float32" else [])]:
         with pytest.raises(ValueError, match=r"\b[xW] must be finite"):
             ufm.fun(np.where(np.arange(ufm.size) == 1, wrong, x.astype(float)))
-
-
-# SciPy
-
-JACOBIAN = ["Nelder-Mead", "Powell", "CG", "BFGS", "L-BFGS-B", "TNC", "COBYLA", "SLSQP", "Newton-CG", "trust-constr"]
-PRODUCTS = ["Newton-CG", "trust-ncg", "trust-krylov", "trust-constr"]
-METHODS = [*((name, "jac") for name in JACOBIAN), *((name, "hessp") for name in PRODUCTS)]
-METHODS += [(name, "operator") for name in ("Newton-CG", "trust-constr")]
-METHODS += [(name, "matrix") for name in ("dogleg", "trust-exact", "trust-ncg", "trust-krylov", "trust-constr")]
-DERIVATIVE_FREE = "Nelder-Mead", "Powell", "COBYLA"
-
-
-@pytest.mark.filterwarnings("ignore:delta_grad", "ignore:Method .* does not use", "ignore:overflow encountered in cast")
-@pytest.mark.parametrize("dtype", ["float64", "float32"])
-@pytest.mark.parametrize(("method", "way"), METHODS)
-def test_minimisers_of_scipy(method, way, dtype):
-    """Near the global minimum, where the Hessian is definite in a gauge: every method that has derivatives finds it."""
-    if method == "SLSQP" and dtype == "float32":
-        pytest.skip("takes float64 gradients only")
-    ufm = uf.UFM(2, 1, [3, 1], lambda_W=0.05, lambda_H=0.02, lambda_b=0.3, dtype=dtype)
-    minimum = uf.global_minimum(ufm).value
-    start = ufm.pack(uf.Point(*(np.array(part, dtype) for part in ([[0.9], [-0.9]], [[0.8], [-1.9]], [0.2, -0.2]))))
-    options = {
-        "jac": {},
-        "hessp": {"hessp": ufm.hessp},
-        "operator": {"hess": lambda x: ufm.hessian(ufm.unpack(x))},
-        "matrix": {"hess": lambda x: ufm.hessian(ufm.unpack(x)) @ np.eye(ufm.size)},
-    }[way]
-    found = scipy.optimize.minimize(ufm.fun_and_grad, start.astype(float), jac=True, method=method, **options)
-    assert ufm.fun(start) > minimum * 1.01
-    if dtype == "float64":
-        assert found.fun == pytest.approx(minimum, rel=1e-2 if method in DERIVATIVE_FREE else 1e-5)
-    assert minimum * (1 - 1e-5) <= found.fun <= ufm.fun(start)
-
-
-@pytest.mark.parametrize("dtype", ["float64", "float32"])
-def test_linear_algebra_of_scipy(dtype):
-    ufm = make(n=[3, 2, 1], lambda_b=0.3, dtype=dtype)
-    p = ufm.random_point(4, scale=0.3)
-    operator, dense = ufm.hessian(p), Oracle.of(ufm).hessian(*map(np.float64, p))
-    values, rel = np.linalg.eigvalsh(dense), {"float64": 1e-8, "float32": 1e-3}[dtype]
-    right = np.random.default_rng(0).standard_normal(ufm.size)
-    block = np.random.default_rng(1).standard_normal((ufm.size, 3))
-    linalg = scipy.sparse.linalg
-    assert linalg.eigsh(operator, 3, which="SA", tol=rel)[0] == pytest.approx(values[:3], rel=rel)
-    lowest = linalg.lobpcg(operator, block, largest=False, maxiter=500, tol=rel * 1e-2)[0]
-    assert np.sort(lowest) == pytest.approx(values[:3], rel=rel)
-    for solver in ("arpack", "lobpcg", "propack"):
-        found = linalg.svds(operator, 2, solver=solver, return_singular_vectors=False, rng=0)
-        assert np.sort(found) == pytest.approx(np.sort(abs(values))[-2:], rel=rel)
-    shifted = operator + 0.5 * linalg.aslinearoperator(np.eye(ufm.size))  # definite
-    for solve in (linalg.cg, linalg.minres, linalg.gmres):
-        solution, info = solve(shifted, right, rtol=1e-10 if dtype == "float64" else 1e-4)
-        assert info == 0
-        np.testing.assert_allclose(
-            dense @ solution + 0.5 * solution, right, atol={"float64": 1e-8, "float32": 2e-3}[dtype]
-        )

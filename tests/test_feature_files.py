@@ -1,4 +1,4 @@
-"""Files given to ``ufm-fast inspect`` from which no array can be taken without a guess."""
+"""Files given to ``ufm-fast inspect``: read by slices, or refused where nothing can be read without a guess."""
 
 import json
 import struct
@@ -60,3 +60,27 @@ def test_types_that_numpy_lacks(run, tmp_path, dtype, size):
     code, out, err = run("inspect", tmp_path / "H.safetensors", tmp_path / "rest.npz", "--lambda-W", 1, "--json")
     assert (code, out) == (2, "")
     assert f"H in {tmp_path}/H.safetensors must be of a type that NumPy has, such as F32, not {dtype}" in err
+
+
+def test_stored_arrays_are_read_by_slices(tmp_path):
+    array = np.arange(60.0).reshape(20, 3)
+    np.save(tmp_path / "x.npy", array)
+    np.savez_compressed(tmp_path / "y.npz", y=array)
+    with open_arrays(tmp_path / "x.npy", tmp_path / "y.npz") as stored:
+        for name in "xy":
+            assert stored[name].shape == (20, 3)
+            for rows in (slice(3, 8), slice(0, 5), slice(15, 99), slice(None)):
+                np.testing.assert_array_equal(stored[name][rows], array[rows])
+            with pytest.raises(ValueError, match="in order"):
+                stored[name][::2]
+
+
+def test_arrays_that_cannot_be_read(tmp_path):
+    array = np.arange(60.0).reshape(20, 3)
+    np.save(tmp_path / "fortran.npy", np.asfortranarray(array))
+    with pytest.raises(ValueError, match="C order"), open_arrays(tmp_path / "fortran.npy"):
+        pass
+    np.save(tmp_path / "cut.npy", array)
+    (tmp_path / "cut.npy").write_bytes((tmp_path / "cut.npy").read_bytes()[:-8])
+    with pytest.raises(ValueError, match="truncated"), open_arrays(tmp_path / "cut.npy") as stored:
+        stored["cut"][:]

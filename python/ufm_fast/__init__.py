@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from ._model.model import UFM
     from ._model.point import Point
     from ._model.storage import load_point, save_point
-    from ._networks.inspection import Decays, Inspection, inspect
+    from ._networks.data_term import Decays
+    from ._networks.inspection import Inspection, inspect
     from ._networks.metrics import NCAccumulator, nc_metrics
     from ._networks.nc_metrics import NCMetrics
     from ._optimize.global_minimum import Solution, global_minimum
@@ -41,7 +42,8 @@ _HOMES = {
     "_curvature.critical": ("CriticalPoint", "classify"),
     "_model.datasets": ("counts",),
     "_curvature.eigenpairs": ("Eigenpairs", "lowest_eigenpairs"),
-    "_networks.inspection": ("Decays", "Inspection", "inspect"),
+    "_networks.data_term": ("Decays",),
+    "_networks.inspection": ("Inspection", "inspect"),
     "_landscape.census": ("Census", "census"),
     "_model.losses": ("MSE", "CrossEntropy"),
     "_networks.metrics": ("NCAccumulator", "nc_metrics"),

@@ -18,48 +18,15 @@ from .._model.facts import lower_branch
 from .._model.losses import Loss, as_loss
 from .._model.model import UFM
 from .._model.point import Point
-from .._model.rows import Rows
 from .._optimize.global_minimum import global_minimum
 from .._runtime.arguments import choice, flag, real_number
-from .._runtime.arrays import Array
-from .._runtime.blas import gram, single_threaded_blas
+from .._runtime.blas import single_threaded_blas
 from .._runtime.threads import get_num_threads
 from .._runtime.warnings import ConvergenceWarning
+from .data_term import DataTerm, Decays, check_size
 from .features import Samples, as_classifier
 from .metrics import CENTRES, NCAccumulator
 from .nc_metrics import NCMetrics
-
-
-@dataclass(frozen=True)
-class Decays:
-    """Weight decays under which features and classifier come closest to a critical point, and how close.
-
-    At a critical point of the UFM the gradient of the data term cancels the ridges, ``G^T H = -lambda_W W`` and
-    ``G W = -lambda_H H`` (row i of G is the data term's gradient with respect to W h_i), and so
-    ``lambda_W W^T W = lambda_H H^T H``. If neither lambda_W nor lambda_H is given, each is the least-squares solution
-    of its first equation; if one is, the other is that of the balance. lambda_b is fitted to ``G^T 1 = -lambda_b b``.
-
-    Attributes
-    ----------
-    lambda_W, lambda_H, lambda_b : float
-        In use: given or fitted.
-    fitted : tuple of str
-        The names of those fitted.
-    residual_W, residual_H, residual_b : float
-        ``|G^T H + lambda_W W| / |G^T H|`` and so on: 0 if the decay explains everything, about 1 if
-        nothing.
-    imbalance : float
-        ``|lambda_W W^T W - lambda_H H^T H|`` over the larger of the two norms; 0 at a critical point.
-    """
-
-    lambda_W: float
-    lambda_H: float
-    lambda_b: float
-    fitted: tuple[str, ...]
-    residual_W: float
-    residual_H: float
-    residual_b: float
-    imbalance: float
 
 
 @dataclass(frozen=True)
@@ -188,52 +155,52 @@ def inspect(
     }
     classifier, bias = as_classifier(W, b)
     if classifier.any():
-        _check_size(float((classifier**2).sum()), "W")
+        check_size(float((classifier**2).sum()), "W")
     K, d = classifier.shape
     samples = Samples(H, labels, K, d, classes=classes, ignore_index=ignore_index)
     _check_counts(samples, K)
-    parts = _Gradient(classifier, bias, loss_function, len(samples.rows), b is not None, threads or get_num_threads())
-    metrics = _read(samples, parts, W, b, centre, threads, progress)
-    decays = parts.decays(**given)
+    data = DataTerm(classifier, bias, loss_function, len(samples.rows), b is not None, threads or get_num_threads())
+    metrics = _read(samples, data, W, b, centre, threads, progress)
+    decays = data.decays(**given)
     ufm = UFM(
         K, d, metrics.counts, loss=loss_function, lambda_W=decays.lambda_W, lambda_H=decays.lambda_H,
         lambda_b=decays.lambda_b, bias=b is not None, threads=threads,
     )  # fmt: skip
-    return _compared(ufm, Point(classifier, metrics.class_means, bias), metrics, parts, decays, solve)
+    return _compared(ufm, Point(classifier, metrics.class_means, bias), metrics, data, decays, solve)
 
 
 def _read(
     samples: Samples,
-    parts: _Gradient,
+    data: DataTerm,
     W: ArrayLike,
     b: ArrayLike | None,
     centre: Literal["samples", "classes"],
     threads: int | None,
     progress: Callable[[int, int], None] | None,
 ) -> NCMetrics:
-    """Go through the samples twice: add them to the gradient's parts, and measure how collapsed they are."""
-    accumulator = NCAccumulator(*parts.W.shape, classes=samples.classes, threads=threads)
+    """Go through the samples twice: add them to the data term, and measure how collapsed they are."""
+    accumulator = NCAccumulator(*data.W.shape, classes=samples.classes, threads=threads)
     batches = _Batches(samples, progress)
     for features, rows in batches:
         accumulator.update(features, samples.classes[rows])
-        parts.add(features.astype(np.float64), rows)
+        data.add(features.astype(np.float64), rows)
     return accumulator.result(W, b, batches=(features for features, _ in batches), centre=centre)
 
 
-def _compared(ufm: UFM, means: Point, metrics: NCMetrics, parts: _Gradient, decays: Decays, solve: bool) -> Inspection:
+def _compared(ufm: UFM, means: Point, metrics: NCMetrics, data: DataTerm, decays: Decays, solve: bool) -> Inspection:
     """Compare the samples, and their class means, with what the model's critical points and global minimum are."""
     critical, here = classified(ufm, means, GRADIENT_TOLERANCE, CERTIFICATE_TOLERANCE)
-    loss = parts.loss(decays)
+    loss = data.loss(decays)
     # Only rounding brings the loss below a bound: logits that lose more have ridges far above the minimum.
     lower_bound = min(loss, _lower_bound(ufm, here, solve))
-    spectral_norm = math.sqrt(max(0.0, float(np.linalg.eigvalsh(parts.gram)[-1])))
-    stationarity = parts.stationarity(decays)
+    spectral_norm = math.sqrt(max(0.0, float(np.linalg.eigvalsh(data.gram)[-1])))
+    stationarity = data.stationarity(decays)
     return Inspection(
         metrics=metrics,
         ufm=ufm,
         decays=decays,
         loss=loss,
-        data_loss=parts.data,
+        data_loss=data.value,
         mean_loss=critical.certificate.loss,
         lower_bound=lower_bound,
         gap=loss - lower_bound,
@@ -278,123 +245,3 @@ class _Batches:
             self._done += 1
             if self._progress is not None:
                 self._progress(self._done, self._total)
-
-
-class _Gradient:
-    """The data term over all samples, its gradient, and inner products from which any decays' terms follow."""
-
-    def __init__(self, W: Array, b: Array, loss: Loss, N: int, has_bias: bool, threads: int) -> None:
-        self.W, self.b, self.N, self.has_bias, self.threads = W, b, N, has_bias, threads
-        self._loss = loss
-        # The loss may be blind to what all logits have in common, but their rounding is not; the core minds the bias.
-        self._classifier = W - W.mean(axis=0) if loss.shift_invariant else W
-        K, d = W.shape
-        self.data = 0.0
-        self.to_W, self.to_b = np.zeros((K, d)), np.zeros(K)
-        self.gram = np.zeros((K, K))  # G^T G
-        self.squares = np.zeros((d, d))  # H^T H
-        self.inner_H = self.square_H = 0.0  # <G W, H> and |G W|^2
-
-    def add(self, H: Array, rows: NDArray[np.int64]) -> None:
-        """Add a batch of features of these classes."""
-        if not len(H):
-            return
-        ones = np.ones(len(H))
-        problem = Rows(rows, ones / self.N, ones).compiled(
-            self._loss, *self.W.shape, scales=ones, ridges=0 * ones, lambda_W=0.0, lambda_b=0.0, bias=self.has_bias
-        )
-        value, to_W, to_H, to_b = problem.loss_and_grad(self._classifier, H, self.b, self.threads)
-        self.gram += problem.gradient_gram(self._classifier, H, self.b, self.threads)
-        self.data += value
-        self.to_W += to_W
-        self.to_b += to_b
-        self.squares += gram(H, self.threads)
-        self.inner_H += float(np.vdot(to_H, H))
-        self.square_H += float(np.vdot(to_H, to_H))
-
-    @property
-    def _norms(self) -> tuple[float, float, float]:
-        """|W|^2, |H|^2, |b|^2."""
-        return float(np.vdot(self.W, self.W)), float(np.trace(self.squares)), float(self.b @ self.b)
-
-    def decays(self, lambda_W: float | None, lambda_H: float | None, lambda_b: float | None) -> Decays:
-        """Complete the decays given, and measure the fit of all."""
-        W2, H2, b2 = self._norms
-        if H2 > 0:
-            _check_size(H2, "H")
-        gram_W, gram_H = self.W.T @ self.W, self.squares
-        product = float(np.vdot(gram_W, gram_H))
-        fitted = tuple(
-            name
-            for name, value in (("lambda_W", lambda_W), ("lambda_H", lambda_H), ("lambda_b", lambda_b))
-            if value is None and (name != "lambda_b" or self.has_bias)
-        )
-        if lambda_H is None:
-            if lambda_W is not None:
-                lambda_H = _balancing(lambda_W, product, gram_H, "lambda_H")
-            elif self.inner_H < 0:
-                lambda_W, lambda_H = -self.inner_H / W2, -self.inner_H / H2
-            else:
-                raise ValueError(
-                    "lambda_W or lambda_H must be given: none fit, because the data term does not ask for larger "
-                    "logits, which is what decays hold back"
-                )
-        elif lambda_W is None:
-            lambda_W = _balancing(lambda_H, product, gram_W, "lambda_W")
-        if lambda_b is None:
-            lambda_b = max(0.0, -float(self.to_b @ self.b) / b2) if b2 > 0 else 0.0
-        to_H2 = self._gradient_H2(lambda_H)
-        left, right = lambda_W * gram_W, lambda_H * gram_H
-        sizes = float(np.linalg.norm(left)), float(np.linalg.norm(right))
-        return Decays(
-            lambda_W=lambda_W,
-            lambda_H=lambda_H,
-            lambda_b=float(lambda_b),
-            fitted=fitted,
-            residual_W=_relative(self.to_W + lambda_W * self.W, self.to_W),
-            residual_H=math.sqrt(to_H2 / self.square_H) if self.square_H > 0 else math.nan,
-            residual_b=_relative(self.to_b + lambda_b * self.b, self.to_b),
-            imbalance=float(np.linalg.norm(left - right)) / max(sizes) if max(sizes) > 0 else math.nan,
-        )
-
-    def _gradient_H2(self, lambda_H: float) -> float:
-        """Return |G W + lambda_H H|^2."""
-        _, H2, _ = self._norms
-        return max(0.0, self.square_H + 2 * lambda_H * self.inner_H + lambda_H**2 * H2)
-
-    def loss(self, decays: Decays) -> float:
-        """Evaluate f."""
-        W2, H2, b2 = self._norms
-        return self.data + (decays.lambda_W * W2 + decays.lambda_H * H2 + decays.lambda_b * b2) / 2
-
-    def stationarity(self, decays: Decays) -> float:
-        """Return |gradient| / (|data part| + |ridge part|) in canonical coordinates."""
-        W2, H2, b2 = self._norms
-        rho2 = math.sqrt(decays.lambda_H / decays.lambda_W)
-        to_W2, to_b2 = float((self.to_W**2).sum()), float(self.to_b @ self.to_b)
-        data = rho2 * to_W2 + self.square_H / rho2 + to_b2
-        ridge = rho2 * decays.lambda_W**2 * W2 + decays.lambda_H**2 * H2 / rho2 + decays.lambda_b**2 * b2
-        total = (
-            rho2 * float(((self.to_W + decays.lambda_W * self.W) ** 2).sum())
-            + self._gradient_H2(decays.lambda_H) / rho2
-            + float(((self.to_b + decays.lambda_b * self.b) ** 2).sum())
-        )
-        return math.sqrt(total) / (math.sqrt(data) + math.sqrt(ridge)) if data + ridge > 0 else 0.0
-
-
-def _check_size(square: float, name: str) -> None:
-    """Refuse norms whose fourth powers, from which decays follow, overflow or vanish."""
-    if not 1e-60 < square < 1e60:
-        raise ValueError(f"{name} must be zero or have a norm between 1e-30 and 1e30, not {math.sqrt(square):.1e}")
-
-
-def _balancing(other: float, product: float, gram: Array, name: str) -> float:
-    """Return the decay whose multiple of ``gram`` is closest to the other decay's, ``product`` being <W^T W, H^T H>."""
-    if not product > 0:
-        raise ValueError(f"{name} must be given: W and H have no direction in common, so no balance fits it")
-    return other * product / float(np.vdot(gram, gram))
-
-
-def _relative(residual: Array, whole: Array) -> float:
-    norm = float(np.linalg.norm(whole))
-    return float(np.linalg.norm(residual)) / norm if norm > 0 else math.nan

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from itertools import product
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich import box
@@ -14,12 +13,14 @@ from rich.table import Table
 
 import ufm_fast as uf
 
-from .._io.files import FileError
 from .._model.storage import describe_ufm
 from . import options
-from .files import check_destinations, save_figure, show
-from .problem import build_ufm
+from .files import Result, check_destinations, deliver, going_on_from
+from .problem import build_losses, build_ufm
 from .progress import follow_count
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 _RUNS = "Runs"
 
@@ -92,40 +93,41 @@ def census(
     check_destinations(output, plot)
     dimensions: Sequence[int | None] = d or [None]
     ratios: Sequence[float | None] = imbalance or ([1, 10] if counts is None else [None])
+    losses = build_losses(loss or options.LossName, label_smoothing=label_smoothing)
     models = [
         build_ufm(
-            K=K, d=dimension, n=n, counts=counts, imbalance=ratio, loss=name,
-            label_smoothing=label_smoothing if name is options.LossName.cross_entropy else 0,
-            lambda_W=lambda_W, lambda_H=lambda_H, lambda_b=lambda_b, no_bias=no_bias,
-            threads=None, dtype=options.FloatType.float64,
+            K=K, d=dimension, n=n, counts=counts, imbalance=ratio, loss=loss_function, lambda_W=lambda_W,
+            lambda_H=lambda_H, lambda_b=lambda_b, no_bias=no_bias, threads=None, dtype=options.FloatType.float64,
         )
-        for dimension, ratio, name in product(dimensions, ratios, loss or options.LossName)
+        for dimension, ratio, loss_function in product(dimensions, ratios, losses)
     ]  # fmt: skip
     options.check_tolerance(tol, models[0].K)
-    with follow_count("descents", enabled=not as_json) as callback:
-        try:
-            found = uf.census(
-                models, runs, seed=seed, tol=tol, max_evaluations=max_evaluations,
-                jobs=uf.get_num_threads() if jobs is None else jobs, path=output, callback=callback,
-            )  # fmt: skip
-        except FileError as error:
-            raise typer.BadParameter(str(error), param_hint="--output") from error
-        except KeyboardInterrupt as stop:
-            if output is None or not output.is_file():
-                raise
-            raise KeyboardInterrupt(f"the same command does what {output} lacks") from stop
-    summary = found.summary()
-    config = {**found.settings, "runs": runs, "models": [describe_ufm(ufm) for ufm in models]}
-    show({"models": summary, "config": config}, lambda: _table(summary), as_json=as_json)
-    if plot is not None:
+    with (
+        follow_count("descents", enabled=not as_json) as callback,
+        going_on_from(output, "--output", f"the same command does what {output} lacks"),
+    ):
+        found = uf.census(
+            models, runs, seed=seed, tol=tol, max_evaluations=max_evaluations,
+            jobs=uf.get_num_threads() if jobs is None else jobs, path=output, callback=callback,
+        )  # fmt: skip
+    deliver(_result(found, runs), as_json=as_json, plot=plot)
+
+
+def _result(found: uf.Census, runs: int) -> Result:
+    def figure() -> Figure:
         from ..plotting.models import plot_census
 
-        save_figure(plot, plot_census(found))
-    failures = [row for row in summary if row["covered"] and row["certified"] < 1]
-    if failures:
-        names = "; ".join(row["model"] for row in failures)
-        print(f"ufm-fast: not every run ended at the certified global minimum: {names}", file=sys.stderr)
-        raise typer.Exit(1)
+        return plot_census(found)
+
+    summary = found.summary()
+    unmet = "; ".join(row["model"] for row in summary if row["covered"] and row["certified"] < 1)
+    return Result(
+        {"models": summary},
+        config={**found.settings, "runs": runs, "models": [describe_ufm(ufm) for ufm in found.models]},
+        table=lambda: _table(summary),
+        figure=figure,
+        failure=f"not every run ended at the certified global minimum: {unmet}" if unmet else "",
+    )
 
 
 def _table(summary: list[dict[str, Any]]) -> Table:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import sys
 from typing import Annotated, Any
 
 import numpy as np
@@ -15,7 +14,7 @@ import ufm_fast as uf
 from .._landscape.census import name_of
 from .._model.storage import describe_ufm
 from . import options
-from .files import check_destinations, read_problem, show, write_result
+from .files import Result, check_destinations, deliver, read_problem
 
 _TITLES = {
     "global_minimum": "[bold green]Global minimum",
@@ -42,17 +41,22 @@ def classify(
         found = uf.classify(ufm, p, gradient_tol=gradient_tol, certificate_tol=certificate_tol)
     except ValueError as error:
         raise typer.BadParameter(str(error)) from error
+    deliver(_result(ufm, p, found), as_json=as_json, output=output)
+
+
+def _result(ufm: uf.UFM, p: uf.Point, found: uf.CriticalPoint) -> Result:
     summary = _summarize(found)
-    config = describe_ufm(ufm)
-    show({**summary, "config": config}, lambda: _table(ufm, found), as_json=as_json)
-    if output is not None:
-        arrays = {**p._asdict(), "counts": ufm.counts, **{name: np.array(value) for name, value in summary.items()}}
-        if found.direction is not None:
-            arrays |= {f"direction_{name}": part for name, part in found.direction._asdict().items()}
-        write_result(output, arrays=arrays, history={}, config=config)
-    if found.kind == "undecided":
-        print("ufm-fast: critical, but neither a global minimum nor a strict saddle is shown", file=sys.stderr)
-        raise typer.Exit(1)
+    arrays = {**p._asdict(), "counts": ufm.counts, **{name: np.array(value) for name, value in summary.items()}}
+    if found.direction is not None:
+        arrays |= {f"direction_{name}": part for name, part in found.direction._asdict().items()}
+    undecided = found.kind == "undecided"
+    return Result(
+        summary,
+        config=describe_ufm(ufm),
+        table=lambda: _table(ufm, found),
+        arrays=arrays,
+        failure="critical, but neither a global minimum nor a strict saddle is shown" if undecided else "",
+    )
 
 
 def _summarize(found: uf.CriticalPoint) -> dict[str, Any]:

@@ -5,7 +5,10 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +19,7 @@ from rich.console import Console, RenderableType
 
 import ufm_fast as uf
 
-from .._io.files import check_destination, read_array, reading, write_file
+from .._io.files import FileError, check_destination, read_array, reading, write_file
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -77,6 +80,8 @@ def check_destinations(output: Path | None, plot: Path | None, checkpoint: Path 
     ------
     typer.BadParameter
         If one cannot be written, two are one file, or no figure can be saved under its suffix.
+    ModuleNotFoundError
+        If a figure is wanted and Matplotlib is not there.
     """
     files: dict[Path, str] = {}
     for name, path in (("--output", output), ("--plot", plot), ("--checkpoint", checkpoint)):
@@ -88,6 +93,76 @@ def check_destinations(output: Path | None, plot: Path | None, checkpoint: Path 
             raise typer.BadParameter(f"{path} is the file of {files[file]} too", param_hint=name)
     if plot is not None and plot.suffix not in _FIGURE_SUFFIXES:
         raise typer.BadParameter(f"{plot} should end in {', '.join(_FIGURE_SUFFIXES)}", param_hint="--plot")
+    if plot is not None:
+        import_module("matplotlib")  # takes a while, and is needed for nothing else
+
+
+@contextmanager
+def going_on_from(path: Path | None, option: str, advice: str) -> Iterator[None]:
+    """Name `option` when what an earlier run left in `path` is refused, and give `advice` when this one is interrupted.
+
+    Raises
+    ------
+    typer.BadParameter
+        In place of a FileError.
+    KeyboardInterrupt
+        With the advice if the file is there.
+    """
+    try:
+        yield
+    except FileError as error:
+        raise typer.BadParameter(str(error), param_hint=option) from error
+    except KeyboardInterrupt as stop:
+        if path is None or not path.is_file():
+            raise
+        raise KeyboardInterrupt(advice) from stop
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a command has found, in each form in which it can be asked for.
+
+    Attributes
+    ----------
+    summary : dict
+        For ``--json``.
+    config : dict
+        What the command was asked to do.
+    table : callable
+        Makes what is printed without ``--json``.
+    arrays, history : dict
+        For ``--output``.
+    figure : callable, optional
+        Makes what ``--plot`` saves.
+    failure : str
+        Why the exit code is 1, if it is.
+    """
+
+    summary: dict[str, Any]
+    config: dict[str, Any]
+    table: Callable[[], RenderableType]
+    arrays: dict[str, Any] = field(default_factory=dict)
+    history: dict[str, Any] = field(default_factory=dict)
+    figure: Callable[[], Figure] | None = None
+    failure: str = ""
+
+
+def deliver(result: Result, *, as_json: bool, output: Path | None = None, plot: Path | None = None) -> None:
+    """Print a result, write it and draw it, as asked for.
+
+    Raises
+    ------
+    typer.Exit
+        With exit code 1, and the reason on standard error, if the result is a failure.
+    """
+    show({**result.summary, "config": result.config}, result.table, as_json=as_json)
+    if output is not None:
+        write_result(output, arrays=result.arrays, history=result.history, config=result.config)
+    if plot is not None and result.figure is not None:
+        save_figure(plot, result.figure())
+    if result.failure:
+        print(f"ufm-fast: {result.failure}", file=sys.stderr)
+        raise typer.Exit(1)
 
 
 def save_figure(path: Path, figure: Figure) -> None:

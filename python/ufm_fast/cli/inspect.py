@@ -49,7 +49,7 @@ def inspect(
     ignore_index: Annotated[
         int | None, typer.Option(help="Leave out samples with this label.", rich_help_panel=_ARRAYS)
     ] = None,
-    loss: options.Loss = options.LossName.cross_entropy,
+    loss: options.Loss = options.DEFAULT_LOSS,
     lambda_W: Annotated[
         float | None,
         typer.Option("--lambda-W", help="Weight decay of W. [default: fitted]", rich_help_panel="Model"),
@@ -76,33 +76,53 @@ def inspect(
     Features are read in batches, twice, and may be larger than memory.
     """
     check_destinations(None, plot)
+    names = {"W": W, "H": H, "labels": labels, "b": b or None, "classes": classes or None}
+    with follow_count("batches", enabled=not as_json) as progress:
+        classifier, found = _inspect_files(
+            files, names, lambda_W=lambda_W, lambda_H=lambda_H, lambda_b=lambda_b, loss=loss.value,
+            solve=not no_solve, ignore_index=ignore_index, threads=threads, progress=progress,
+        )  # fmt: skip
+    show(_summarize(found), lambda: _tables(found), as_json=as_json)
+    if plot is not None:
+        from ..plotting.inspection import plot_inspection
+
+        save_figure(plot, plot_inspection(classifier, found))
+
+
+def _inspect_files(
+    files: list[Path], names: dict[str, str | None], **settings: Any
+) -> tuple[NDArray[Any], uf.Inspection]:
+    """Inspect the arrays with these names; return the classifier too. Warnings go to standard error.
+
+    Raises
+    ------
+    typer.BadParameter
+        If the files or the arrays in them are not as `ufm_fast.inspect` needs them.
+    """
     try:
-        with open_arrays(*files) as arrays, follow_count("batches", enabled=not as_json) as progress:
-            bias = b or ("b" if "b" in arrays else None)
-            wanted = [W, H, labels, *(name for name in (bias, classes) if name)]
-            missing = [name for name in wanted if name not in arrays]
-            if missing:
-                raise ValueError(f"no array {', '.join(missing)} in the files: there is {', '.join(arrays) or 'none'}")
-            classifier = _whole(arrays, W)
+        with open_arrays(*files) as arrays:
+            chosen = _choose(arrays, names)
             with warnings.catch_warnings(record=True) as caught:
                 warnings.simplefilter("always", RuntimeWarning)
-                found = uf.inspect(
-                    classifier, arrays[H], _whole(arrays, labels), _whole(arrays, bias) if bias else None,
-                    lambda_W=lambda_W, lambda_H=lambda_H, lambda_b=lambda_b, loss=loss.value, solve=not no_solve,
-                    classes=_whole(arrays, classes) if classes else None, ignore_index=ignore_index,
-                    threads=threads, progress=progress,
-                )  # fmt: skip
+                found = uf.inspect(**chosen, **settings)
     except ModuleNotFoundError as error:
         raise typer.BadParameter(f"{error.name} is missing, which reads such files", param_hint="FILE") from error
     except (ValueError, TypeError) as error:
         raise typer.BadParameter(str(error)) from error
     for warning in caught:
         print(f"ufm-fast: {warning.message}", file=sys.stderr)
-    show(_summarize(found), lambda: _tables(found), as_json=as_json)
-    if plot is not None:
-        from ..plotting.inspection import plot_inspection
+    return chosen["W"], found
 
-        save_figure(plot, plot_inspection(classifier, found))
+
+def _choose(arrays: dict[str, Any], names: dict[str, str | None]) -> dict[str, Any]:
+    """Take the arrays that `ufm_fast.inspect` needs; all but the features, which it reads in batches, are read here."""
+    if names["b"] is None and "b" in arrays:
+        names = {**names, "b": "b"}
+    wanted = {parameter: name for parameter, name in names.items() if name is not None}
+    missing = [name for name in wanted.values() if name not in arrays]
+    if missing:
+        raise ValueError(f"no array {', '.join(missing)} in the files: there is {', '.join(arrays) or 'none'}")
+    return {parameter: arrays[name] if parameter == "H" else _whole(arrays, name) for parameter, name in wanted.items()}
 
 
 def _whole(arrays: dict[str, Any], name: str) -> NDArray[Any]:
@@ -142,7 +162,10 @@ def _without_nan(value: Any) -> Any:
 
 
 def _tables(found: uf.Inspection) -> Group:
-    m = found.metrics
+    return Group(_collapse_table(found.metrics), _model_table(found))
+
+
+def _collapse_table(m: uf.NCMetrics) -> Table:
     ideal = -1 / (m.K - 1)
     sizes = f"{m.counts.min()}" if m.counts.min() == m.counts.max() else f"{m.counts.min()} to {m.counts.max()}"
     collapse = Table(
@@ -165,6 +188,10 @@ def _tables(found: uf.Inspection) -> Group:
         ("rank of W, of class means", f"{m.rank_W}, {m.rank_means}", m.K - 1),
     ):
         collapse.add_row(label, _short(value), _short(goal))
+    return collapse
+
+
+def _model_table(found: uf.Inspection) -> Table:
     decays = found.decays
     model = Table(title="As a point of its UFM", title_justify="left", show_header=False)
     fitted = f"; fitted: {', '.join(decays.fitted)}" if decays.fitted else ""
@@ -182,7 +209,7 @@ def _tables(found: uf.Inspection) -> Group:
         "class means": found.critical.kind.replace("_", " "),
     }.items():
         model.add_row(label, text)
-    return Group(collapse, model)
+    return model
 
 
 def _short(value: float | str) -> str:

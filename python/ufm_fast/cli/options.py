@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from enum import Enum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from .._model.losses import LOSSES, CrossEntropy
 from .._optimize.minimize import smallest_tolerance
 
 DEFAULT_COUNTS = "cifar100-lt"
@@ -16,11 +17,13 @@ DEFAULT_LAMBDA_W = 5e-4
 DEFAULT_LAMBDA_B = 1e-2
 
 
-class LossName(str, Enum):
-    """The losses by name."""
+if TYPE_CHECKING:
 
-    cross_entropy = "cross_entropy"
-    mse = "mse"
+    class LossName(str, Enum):
+        """The losses by name."""
+else:
+    LossName = Enum("LossName", [(name, name) for name in LOSSES], type=str)
+DEFAULT_LOSS = LossName(CrossEntropy.name)
 
 
 class FloatType(str, Enum):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 import ufm_fast as uf
 
 from .._io.files import FileError
+from .._model.losses import LOSSES, Loss, as_loss, described_loss
 from .files import read_counts
 from .options import DEFAULT_COUNTS, DEFAULT_K, DEFAULT_LAMBDA_B, FloatType, LossName
 
@@ -59,6 +61,27 @@ def exponential_counts(K: int, n: int, imbalance: float | None) -> NDArray[np.in
     return np.array([int(n * imbalance ** (-k / (K - 1))) for k in range(K)])
 
 
+def build_losses(names: Iterable[LossName], **parameters: float) -> list[Loss]:
+    """Make the losses with these names, each with those of the parameters that it has; 0 is the same as not given.
+
+    Raises
+    ------
+    typer.BadParameter
+        If no loss has a parameter that is given, or one refuses its value.
+    """
+    losses = [as_loss(name.value) for name in names]
+    for parameter, value in parameters.items():
+        if value and not any(parameter in loss.parameters for loss in losses):
+            takers = " or ".join(name for name in LOSSES if parameter in as_loss(name).parameters)
+            others = " or ".join(loss.name for loss in losses)
+            option = f"--{parameter.replace('_', '-')}"
+            raise typer.BadParameter(f"it goes with {takers}, not {others}", param_hint=option)
+    try:
+        return [described_loss({"loss": loss.name, **parameters}) for loss in losses]
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
+
+
 def build_ufm(
     *,
     K: int | None,
@@ -66,8 +89,7 @@ def build_ufm(
     n: int | None,
     counts: str | None,
     imbalance: float | None,
-    loss: LossName,
-    label_smoothing: float,
+    loss: Loss,
     lambda_W: float,
     lambda_H: float | None,
     lambda_b: float | None,
@@ -85,14 +107,12 @@ def build_ufm(
     sizes = class_counts(K, n, counts, imbalance)
     if no_bias and lambda_b is not None:
         raise typer.BadParameter("a model without a bias has no bias decay", param_hint="--lambda-b")
-    if label_smoothing and loss is not LossName.cross_entropy:
-        raise typer.BadParameter(f"it goes with cross_entropy, not {loss.value}", param_hint="--label-smoothing")
     try:
         return uf.UFM(
             len(sizes),
             len(sizes) if d is None else d,
             sizes,
-            loss=uf.CrossEntropy(label_smoothing) if loss is LossName.cross_entropy else uf.MSE(),
+            loss=loss,
             lambda_W=lambda_W,
             lambda_H=lambda_W / float(np.mean(sizes)) if lambda_H is None else lambda_H,
             lambda_b=DEFAULT_LAMBDA_B if lambda_b is None and not no_bias else lambda_b or 0.0,

@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
-import sys
 import warnings
 from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 import typer
+from scipy.optimize import OptimizeResult
 from threadpoolctl import threadpool_limits
 
 import ufm_fast as uf
 
-from .._io.files import FileError, read_archive
+from .._io.files import read_archive
 from .._model.storage import describe_ufm
 from . import options
-from .files import check_destinations, save_figure, show, write_result
-from .problem import build_ufm
+from .files import Result, check_destinations, deliver, going_on_from
+from .problem import build_losses, build_ufm
 from .progress import follow_gap
 from .report import summarize, tables
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 def solve(
@@ -29,7 +32,7 @@ def solve(
     n: options.SamplesPerClass = None,
     counts: options.Counts = None,
     imbalance: options.Imbalance = None,
-    loss: options.Loss = options.LossName.cross_entropy,
+    loss: options.Loss = options.DEFAULT_LOSS,
     label_smoothing: options.LabelSmoothing = 0.0,
     lambda_W: options.LambdaW = options.DEFAULT_LAMBDA_W,
     lambda_H: options.LambdaH = None,
@@ -77,44 +80,43 @@ def solve(
 
     Exit code: 0 if the optimum is certified to the tolerance, 1 if not, 2 for wrong options or files.
     """
+    (loss_function,) = build_losses([loss], label_smoothing=label_smoothing)
     ufm = build_ufm(
-        K=K, d=d, n=n, counts=counts, imbalance=imbalance, loss=loss, label_smoothing=label_smoothing,
-        lambda_W=lambda_W, lambda_H=lambda_H, lambda_b=lambda_b, no_bias=no_bias, threads=threads, dtype=dtype,
+        K=K, d=d, n=n, counts=counts, imbalance=imbalance, loss=loss_function, lambda_W=lambda_W, lambda_H=lambda_H,
+        lambda_b=lambda_b, no_bias=no_bias, threads=threads, dtype=dtype,
     )  # fmt: skip
     x0 = _starting_point(ufm, start, seed)
     options.check_tolerance(tol, ufm.K)
     check_destinations(output, plot, checkpoint)
-    if plot is not None:
-        from ..plotting.models import plot_solution  # a second of import, not needed without --plot
+    settings: dict[str, Any] = {"seed": seed, "tol": tol, "max_evaluations": max_evaluations, "restarts": restarts}
+    with (
+        threadpool_limits(threads),
+        follow_gap(tol, enabled=not as_json) as callback,
+        going_on_from(checkpoint, "--checkpoint", f"the same command goes on from {checkpoint}"),
+        warnings.catch_warnings(),
+    ):
+        warnings.simplefilter("ignore", uf.ConvergenceWarning)  # it becomes the reason of the failure
+        found = uf.minimize(ufm, x0, callback=callback, checkpoint=checkpoint, **settings)
+    used = {"start": start, **settings, "threads": threads or uf.get_num_threads()}
+    deliver(_result(ufm, found, tol, used), as_json=as_json, output=output, plot=plot)
 
-    with threadpool_limits(threads), follow_gap(tol, enabled=not as_json) as callback, warnings.catch_warnings():
-        warnings.simplefilter("ignore", uf.ConvergenceWarning)  # reported below, in one line
-        try:
-            result = uf.minimize(
-                ufm, x0, tol=tol, max_evaluations=max_evaluations, callback=callback, seed=seed, restarts=restarts,
-                checkpoint=checkpoint,
-            )  # fmt: skip
-        except FileError as error:
-            raise typer.BadParameter(str(error), param_hint="--checkpoint") from error
-        except KeyboardInterrupt as stop:
-            if checkpoint is None or not checkpoint.is_file():
-                raise
-            raise KeyboardInterrupt(f"the same command goes on from {checkpoint}") from stop
 
-    summary = summarize(ufm, result, tol)
-    config = {
-        "version": version("ufm-fast"), **describe_ufm(ufm), "start": start, "seed": seed, "tol": tol,
-        "max_evaluations": max_evaluations, "restarts": restarts, "threads": threads or uf.get_num_threads(),
-    }  # fmt: skip
-    show({**summary, "config": config}, lambda: tables(ufm, summary, tol), as_json=as_json)
-    if output is not None:
-        arrays = {**result.point._asdict(), "counts": ufm.counts}
-        write_result(output, arrays=arrays, history=result.history, config=config)
-    if plot is not None:
-        save_figure(plot, plot_solution(ufm, result, tol=tol))
-    if not result.success:
-        print(f"ufm-fast: {result.message}", file=sys.stderr)
-        raise typer.Exit(1)
+def _result(ufm: uf.UFM, found: OptimizeResult, tol: float, settings: dict[str, Any]) -> Result:
+    def figure() -> Figure:
+        from ..plotting.models import plot_solution
+
+        return plot_solution(ufm, found, tol=tol)
+
+    summary = summarize(ufm, found, tol)
+    return Result(
+        summary,
+        config={"version": version("ufm-fast"), **describe_ufm(ufm), **settings},
+        table=lambda: tables(ufm, summary, tol),
+        arrays={**found.point._asdict(), "counts": ufm.counts},
+        history=found.history,
+        figure=figure,
+        failure="" if found.success else found.message,
+    )
 
 
 def _starting_point(ufm: uf.UFM, start: str, seed: int) -> uf.Point | None:

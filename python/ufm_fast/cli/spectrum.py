@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import math
-import sys
 import warnings
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 import typer
@@ -19,8 +18,11 @@ import ufm_fast as uf
 from .._landscape.census import name_of
 from .._model.storage import describe_ufm
 from . import options
-from .files import check_destinations, read_problem, save_figure, show, write_result
+from .files import Result, check_destinations, deliver, read_problem
 from .progress import follow_count
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 def spectrum(
@@ -50,39 +52,49 @@ def spectrum(
     """
     check_destinations(output, plot)
     ufm, p = read_problem(point, threads)
-    try:
-        with (
-            threadpool_limits(threads),
-            follow_count("eigenvalues, density", enabled=not as_json) as callback,
-            warnings.catch_warnings(record=True) as caught,
-        ):
-            warnings.simplefilter("always", uf.ConvergenceWarning)
-            progress = callback or (lambda done, total: None)
+    with (
+        threadpool_limits(threads),
+        follow_count("eigenvalues, density", enabled=not as_json) as callback,
+        warnings.catch_warnings(record=True) as caught,
+    ):
+        warnings.simplefilter("always", uf.ConvergenceWarning)
+        progress = callback or (lambda done, total: None)
+        try:
             progress(0, 2)
             lowest = uf.lowest_eigenpairs(ufm, p, k, tol, deflate=not rotations, seed=seed)
             progress(1, 2)
             found = uf.spectrum(ufm, p, steps=steps, probes=probes, seed=seed)
             progress(2, 2)
-    except ValueError as error:
-        raise typer.BadParameter(str(error)) from error
-    summary = _summarize(found, lowest)
-    config = {**describe_ufm(ufm), "k": k, "tol": tol, "steps": steps, "probes": probes, "seed": seed}
-    show({**summary, "config": config}, lambda: _tables(name_of(ufm), summary), as_json=as_json)
-    if output is not None:
-        arrays = {
-            **p._asdict(), "counts": ufm.counts, "nodes": found.nodes, "weights": found.weights,
-            "eigenvalues": lowest.eigenvalues, "residuals": lowest.residuals,
-        }  # fmt: skip
-        if found.exact is not None:
-            arrays["closed_form_eigenvalues"], arrays["closed_form_multiplicities"] = found.exact
-        write_result(output, arrays=arrays, history={}, config=config)
-    if plot is not None:
+        except ValueError as error:
+            raise typer.BadParameter(str(error)) from error
+    settings = {"k": k, "tol": tol, "steps": steps, "probes": probes, "seed": seed}
+    failure = str(caught[-1].message) if caught else ""
+    deliver(_result(ufm, p, found, lowest, settings, failure), as_json=as_json, output=output, plot=plot)
+
+
+def _result(
+    ufm: uf.UFM, p: uf.Point, found: uf.Spectrum, lowest: uf.Eigenpairs, settings: dict[str, Any], failure: str
+) -> Result:
+    def figure() -> Figure:
         from ..plotting.models import plot_spectrum
 
-        save_figure(plot, plot_spectrum(found, lowest.eigenvalues))
-    if caught:
-        print(f"ufm-fast: {caught[-1].message}", file=sys.stderr)
-        raise typer.Exit(1)
+        return plot_spectrum(found, lowest.eigenvalues)
+
+    summary = _summarize(found, lowest)
+    arrays = {
+        **p._asdict(), "counts": ufm.counts, "nodes": found.nodes, "weights": found.weights,
+        "eigenvalues": lowest.eigenvalues, "residuals": lowest.residuals,
+    }  # fmt: skip
+    if found.exact is not None:
+        arrays["closed_form_eigenvalues"], arrays["closed_form_multiplicities"] = found.exact
+    return Result(
+        summary,
+        config={**describe_ufm(ufm), **settings},
+        table=lambda: _tables(name_of(ufm), summary),
+        arrays=arrays,
+        figure=figure,
+        failure=failure,
+    )
 
 
 def _summarize(found: uf.Spectrum, lowest: uf.Eigenpairs) -> dict[str, Any]:
