@@ -124,9 +124,10 @@ def main() -> None:
     start = time.perf_counter()
     description = machine.description()
     parts = []
-    if os.getloadavg()[0] > QUIET_LOAD:
+    if (load := os.getloadavg()[0]) > QUIET_LOAD:
         parts.append(
-            "**The machine was busy with something else when this run began: no number below can be trusted.**"
+            f"**The machine was not idle when this run began (load {load:.1f}).** Times may be too long; ratios are of "
+            "implementations that run in turns, and suffer less."
         )
     if options.quick:
         parts.append("**Not a measurement: with --quick every large size is a fifth of what the tables say.**")

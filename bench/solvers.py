@@ -42,8 +42,8 @@ def conditions(quick: bool, cpu_time: bool) -> Iterator[str]:
         yield "Measured with --cpu-time: every library has one thread, and times are processor times."
     elif load > QUIET_LOAD:
         yield (
-            f"**The machine was busy with something else when this run began (load {load:.1f}): times and their ratios "
-            "cannot be trusted, counts can. See --cpu-time.**"
+            f"**The machine was not idle when this run began (load {load:.1f}).** Times may be too long, and their "
+            "ratios are rough; counts are exact. See --cpu-time."
         )
 
 
