@@ -169,8 +169,10 @@ PROGRAM = """
 int main() {
   using namespace ufm_fast;
   const Index K = 7, d = 3, M = 5;
-  const Problem<double> problem{K, d, M, {0, 1, 2, 3, 6}, std::vector<double>(M, 0.2), std::vector<double>(M, 1.0),
-                                std::vector<double>(M, 1e-3), CrossEntropy<double>{K, 0.0}, 1e-3, 0.0, false};
+  const auto targets = std::make_shared<const Targets<double>>(Targets<double>::of_labels(K, {0, 1, 2, 3, 6}));
+  const Problem<double> problem{K, d, M, targets, std::vector<double>(M, 0.2), std::vector<double>(M, 1.0),
+                                std::vector<double>(M, 1e-3),
+                                make_loss<double>("cross_entropy", K, {{"label_smoothing", 0.0}}), 1e-3, 0.0, false};
   std::vector<double> zeros(K * d + M * d + K), gradient(zeros.size(), NAN);
   const auto view = [&](std::vector<double>& x) {
     return PointView<double>{{x.data(), K, d}, {x.data() + K * d, M, d}, x.data() + K * d + M * d};
