@@ -4,6 +4,7 @@ import itertools
 from typing import NamedTuple
 
 import numpy as np
+from hypothesis import strategies as st
 
 import ufm_fast as uf
 from oracle import Oracle
@@ -109,3 +110,17 @@ def check(case: Case) -> None:
     assert_close([core.gradient_matrix(*p, case.threads)], [matrix], case.dtype)
     assert_close([core.gradient_gram(*p, case.threads)], [matrix.T @ matrix], case.dtype)
     assert_close([core.gradient_product(*p, X, case.threads)], [matrix @ X], case.dtype)
+
+
+models = st.builds(
+    lambda K, d, n, loss, bias, collapse, dtype: uf.UFM(
+        K, d, n[:K], loss=loss, lambda_W=0.02, lambda_H=0.003, collapse=collapse, dtype=dtype, **bias
+    ),
+    st.integers(2, 6),
+    st.integers(1, 6),
+    st.lists(st.integers(1, 4), min_size=6, max_size=6),
+    st.sampled_from(LOSSES),
+    st.sampled_from(BIASES),
+    st.booleans(),
+    st.sampled_from(["float64", "float32"]),
+)

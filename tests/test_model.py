@@ -12,21 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import ufm_fast as uf
-from comparison import BIASES, CASES, LOSSES, SHAPE_CASES, SMALL, assert_close, check, tolerance
+from comparison import CASES, LOSSES, SHAPE_CASES, SMALL, assert_close, check, models, tolerance
 from oracle import Oracle
-
-models = st.builds(
-    lambda K, d, n, loss, bias, collapse, dtype: uf.UFM(
-        K, d, n[:K], loss=loss, lambda_W=0.02, lambda_H=0.003, collapse=collapse, dtype=dtype, **bias
-    ),
-    st.integers(2, 6),
-    st.integers(1, 6),
-    st.lists(st.integers(1, 4), min_size=6, max_size=6),
-    st.sampled_from(LOSSES),
-    st.sampled_from(BIASES),
-    st.booleans(),
-    st.sampled_from(["float64", "float32"]),
-)
 
 
 @pytest.mark.parametrize("case", CASES + SHAPE_CASES, ids=str)

@@ -6,21 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import ufm_fast as uf
-from comparison import BIASES, LOSSES
-
-models = st.builds(
-    lambda K, d, n, loss, bias, collapse, dtype: uf.UFM(
-        K, d, n[:K], loss=loss, lambda_W=0.02, lambda_H=0.003, collapse=collapse, dtype=dtype, **bias
-    ),
-    st.integers(2, 6),
-    st.integers(1, 6),
-    st.lists(st.integers(1, 4), min_size=6, max_size=6),
-    st.sampled_from(LOSSES),
-    st.sampled_from(BIASES),
-    st.booleans(),
-    st.sampled_from(["float64", "float32"]),
-)
-
+from comparison import models
 
 VALUES = {"nan": np.nan, "inf": np.inf, "-inf": -np.inf}
 LAYOUTS = ["strided", "unaligned"]

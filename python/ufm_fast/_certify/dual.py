@@ -30,7 +30,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .._numerics.gram_spectra import leading_pair, norm_rounding
+from .._numerics.gram_spectra import leading_singular_pair, norm_rounding
 from .._runtime import core
 from .._runtime.arrays import Array
 from .._runtime.blas import gram, product
@@ -65,9 +65,8 @@ class Dual(ABC):
         self.problem = problem
         self.products = 0.0
         self.floor = 0.0
-        longer = max(problem.K, problem.M)
-        self.rounding = (32 + longer / 4) * UNIT
-        self.norm_rounding = norm_rounding(longer)
+        self.rounding = problem.sum_rounding
+        self.norm_rounding = norm_rounding(max(problem.K, problem.M))
 
     @abstractmethod
     def value(self, Y: Array) -> float:
@@ -148,14 +147,9 @@ class Dual(ABC):
         return self.towards(step, F)
 
     def norm(self, F: Array) -> float:
-        """Return the spectral norm |F|_2, from the largest eigenvalue of F^T F: see `leading_pair`."""
+        """Return the spectral norm |F|_2: see `leading_singular_pair`."""
         self.products += NORM_PRODUCTS
-        size = float(abs(F).max())
-        if size == 0:
-            return 0.0
-        X = F / size
-        square, _ = leading_pair(gram(X, self.problem.workers), self.problem.workers)
-        return size * float(np.sqrt(square))
+        return leading_singular_pair(F, self.problem.workers)[0]
 
     def combination(self, coefficients: list[float], matrices: list[Array]) -> Array:
         flat = [np.ascontiguousarray(matrix).ravel() for matrix in matrices]

@@ -7,9 +7,9 @@ from typing import NamedTuple
 from .._model.canonical import CanonicalProblem
 from .._model.model import UFM
 from .._model.point import Point
-from .._numerics.gram_spectra import leading_pair
+from .._numerics.gram_spectra import leading_singular_pair
 from .._runtime.arrays import Array
-from .._runtime.blas import gram, product
+from .._runtime.blas import product
 
 
 class Linearization(NamedTuple):
@@ -45,12 +45,3 @@ def rounding_at(problem: CanonicalProblem, p: Point, A: Array, B: Array, b: Arra
     if problem.ufm.collapse_classes:
         return problem.rounding(A, B, b, loss)
     return problem.rounding(A, p.H * problem.ufm.rho, b, loss, root=1.0)
-
-
-def leading_singular_pair(G: Array, threads: int) -> tuple[float, Array]:
-    """Return |G|_2 and the unit vector that G lengthens by it."""
-    size = float(abs(G).max())
-    if size == 0:
-        return 0.0, leading_pair(gram(G, threads), threads)[1]
-    square, right = leading_pair(gram(G / size, threads), threads)
-    return size * float(square**0.5), right

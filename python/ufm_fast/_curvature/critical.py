@@ -11,12 +11,12 @@ import numpy as np
 import scipy.linalg
 
 from .._certify.certificate import Certificate, certifiable, certificate_at, quick_certificate_at
-from .._certify.linearization import Linearization, leading_singular_pair, linearized, rounding_at
+from .._certify.linearization import Linearization, linearized, rounding_at
 from .._model.canonical import CanonicalProblem
 from .._model.facts import branches_of, covered, curvature_unit, lower_branch
 from .._model.model import UFM, gradient_gram, gradient_product
 from .._model.point import Point
-from .._numerics.gram_spectra import common_rank, leading_pair, leading_pairs
+from .._numerics.gram_spectra import common_rank, leading_pair, leading_pairs, leading_singular_pair
 from .._runtime.arguments import real_number
 from .._runtime.arrays import Array
 from .._runtime.blas import fitting_threads, product, single_threaded_blas

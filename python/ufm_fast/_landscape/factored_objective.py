@@ -24,7 +24,8 @@ class FactoredObjective:
         self.problem = CanonicalProblem(in_double(ufm, collapse=True, d=columns))
         self.layout = Layout(self.problem.K, self.problem.M, columns, self.problem.bias)
         self._evaluated: tuple[Array | None, Array] = None, np.empty(0)
-        self._at: tuple[Array, Any, tuple[Array, Array, Array]]
+        self._at: tuple[Array, tuple[Array, Array, Array]]
+        self._states: Any = None
 
     def scale(self, x: Array) -> float:
         """tau |(A, B)|, the size of either of the two terms that cancel in the gradient."""
@@ -39,7 +40,7 @@ class FactoredObjective:
         return value, gradient[: x.size]
 
     def linearize(self, x: Array) -> None:
-        """Keep what Hessian products at x need, and the preconditioner."""
+        """Keep x and its preconditioner; Hessian products make what else they need."""
         problem = self.problem
         A, B, b = self.layout.unpack(x)
         last, G = self._evaluated
@@ -48,18 +49,20 @@ class FactoredObjective:
         curvature = problem.curvature(G)
         weight, ridge = curvature.total / (problem.K * problem.M), problem.tau * np.eye(self.layout.columns)
         for_A, for_B = (np.asarray(np.linalg.inv(weight * gram(X, problem.workers) + ridge)) for X in (B, A))
-        states = problem.core.row_states(A, B, b, problem.workers)
-        self._at = x, states, (for_A, for_B, curvature.bias + max(problem.lambda_b, 1e-12))
+        self._states = None
+        self._at = x, (for_A, for_B, curvature.bias + max(problem.lambda_b, 1e-12))
 
     def hessian_product(self, v: Array) -> Array:
-        """Hessian times v: six products."""
-        x, states, _ = self._at
-        image: Array = self.problem.core.flat_hvps(x, v[:, None], states, self.problem.workers)[0]
+        """Hessian times v: six products, and one more for the first v."""
+        problem, (x, _) = self.problem, self._at
+        if self._states is None:
+            self._states = problem.core.row_states(*self.layout.unpack(x), problem.workers)
+        image: Array = problem.core.flat_hvps(x, v[:, None], self._states, problem.workers)[0]
         return image
 
     def precondition(self, gradient: Array) -> Array:
         """Two products of a matrix of this many columns with a square one."""
-        _, _, (for_A, for_B, for_b) = self._at
+        _, (for_A, for_B, for_b) = self._at
         gA, gB, gb = self.layout.unpack(gradient)
         workers = self.problem.workers
         step: Array = self.layout.pack(product(gA, for_A, workers), product(gB, for_B, workers), gb / for_b)

@@ -103,6 +103,11 @@ class CanonicalProblem:
         taken: Array = self.targets[np.arange(self.M), self.rows.anchors()]
         return taken
 
+    @property
+    def sum_rounding(self) -> float:
+        """Relative error allowed for in a term and in sums of K or M terms: see the classes of `_certify`."""
+        return (32 + max(self.K, self.M) / 4) * _UNIT
+
     @cached_property
     def largest_ratio(self) -> float:
         """Largest weight / ridge of a row: a curvature of the loss times this bounds that of the data term in Z."""
@@ -128,8 +133,7 @@ class CanonicalProblem:
             return self.bias
         given = np.maximum(self.class_weights, np.finfo(float).tiny)
         size = 1 + float(np.linalg.norm(np.log(given / given.mean())))
-        rounding = (32 + max(self.K, self.M) / 4) * _UNIT
-        return self.lambda_b * size <= rounding * float(np.linalg.norm(self.class_weights))
+        return self.lambda_b * size <= self.sum_rounding * float(np.linalg.norm(self.class_weights))
 
     def coordinates(self, p: Point) -> tuple[Array, Array, Array]:
         """Return A (K, d), B (M, d) and b of a point of the model; with class means if it has a row a sample.

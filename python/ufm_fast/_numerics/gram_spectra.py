@@ -9,6 +9,7 @@ from scipy.linalg import lapack
 
 from .._runtime import core
 from .._runtime.arrays import Array
+from .._runtime.blas import gram as gram_of
 
 _BASIS = 30
 _RESIDUAL = 1e-9
@@ -51,6 +52,15 @@ def leading_pair(gram: Array, threads: int) -> tuple[float, Array]:
             return float(values[0]), vectors[0]
     values, vectors = np.linalg.eigh(gram)
     return max(0.0, float(values[-1])), vectors[:, -1]
+
+
+def leading_singular_pair(G: Array, threads: int) -> tuple[float, Array]:
+    """Return |G|_2 and the unit vector that G lengthens by it."""
+    size = float(abs(G).max())
+    if size == 0:
+        return 0.0, leading_pair(gram_of(G, threads), threads)[1]
+    square, right = leading_pair(gram_of(G / size, threads), threads)
+    return size * float(square**0.5), right
 
 
 def rank_and_least(gram: Array, threshold: float) -> tuple[int, Array]:

@@ -33,7 +33,7 @@ def minimize_from_point(problem: CanonicalProblem, A: Array, B: Array, b: Array,
             break
         bounds.restart()
         state, status = descent.iterate(escaped, KroneckerMetric(objective))
-    return End(*to_model(state), state.b, state.loss), status
+    return descent.end_at(state), status
 
 
 def _narrowed(problem: CanonicalProblem, A: Array, B: Array) -> tuple[Array, Array, ToModel]:

@@ -36,7 +36,11 @@ class Descent:
     def run_to_end(self, state: State, metric: Metric) -> tuple[End, int]:
         """Return where it ended, and CERTIFIED, LIMIT or STALLED."""
         state, status = self.iterate(state, metric)
-        return End(*self.to_model(state), state.b, state.loss), status
+        return self.end_at(state), status
+
+    def end_at(self, state: State) -> End:
+        """Return a state with the columns of the user's model."""
+        return End(*self.to_model(state), state.b, state.loss)
 
     def iterate(self, state: State, metric: Metric) -> tuple[State, int]:
         """Return the last state, and CERTIFIED, LIMIT or STALLED."""

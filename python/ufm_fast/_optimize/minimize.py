@@ -15,10 +15,10 @@ from scipy.optimize import OptimizeResult
 from .._certify.certificate import Certificate, certificate_of, certify
 from .._certify.dual import NORM_PRODUCTS
 from .._certify.duals import require_dual
-from .._certify.linearization import leading_singular_pair
 from .._model.canonical import CanonicalProblem
 from .._model.model import UFM
 from .._model.point import Point, checked_point
+from .._numerics.gram_spectra import leading_singular_pair
 from .._runtime.arguments import real_number, whole_number
 from .._runtime.blas import product, single_threaded_blas
 from .._runtime.warnings import warn
