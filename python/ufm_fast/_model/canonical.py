@@ -34,12 +34,17 @@ _SINGULAR = 1e-14
 
 
 class Curvature(NamedTuple):
-    """Sums of diagonal second derivatives of the data term: with respect to Z, (M, K), and b, (K,)."""
+    """Sums of diagonal second derivatives of the data term: with respect to b, (K,), and, all the others, to Z, (M, K).
+
+    `rows` (M,) and `columns` (K,) are the sums of the rows and columns of the latter.
+    """
 
     total: float
     at_labels: float
     largest: float
     bias: Array
+    rows: Array
+    columns: Array
 
 
 class CanonicalProblem:
@@ -202,7 +207,7 @@ class CanonicalProblem:
 
     def curvature(self, G: Array) -> Curvature:
         """Return sums of the diagonal second derivatives of the data term at a gradient matrix."""
-        return Curvature(*core.curvature_sums(self.core, G, self.workers))
+        return Curvature._make(core.curvature_sums(self.core, G, self.workers))
 
     def curvature_along(self, G: Array, dZ: Array) -> float:
         """Return the second derivative of the data term at the gradient matrix G along scores dZ."""
