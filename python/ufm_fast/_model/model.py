@@ -14,7 +14,8 @@ from .._runtime import arguments as check
 from .._runtime import core
 from .._runtime.blas import single_threaded_blas
 from .._runtime.threads import checked_threads, get_num_threads
-from .losses import Loss, as_loss
+from .loss import Loss
+from .losses import as_loss
 from .packing import Layout
 from .point import Point, checked_point
 from .rows import Rows, class_rows, sample_rows
@@ -40,7 +41,7 @@ class UFM:
         Feature dimension.
     n : int or K ints, optional
         Samples per class, positive; N is below 2^63.
-    loss : {"cross_entropy", "mse"} or CrossEntropy or MSE, optional
+    loss : {"cross_entropy", "mse", "bce"} or CrossEntropy or MSE or BinaryCrossEntropy or Focal, optional
     lambda_W, lambda_H : float
         Weight decays of classifier and features, positive and in the range of `dtype`.
     lambda_b : float, optional
@@ -65,7 +66,7 @@ class UFM:
     size : int
         Length of a packed point.
     dtype : numpy.dtype
-    loss_function : CrossEntropy or MSE
+    loss_function : CrossEntropy or MSE or BinaryCrossEntropy or Focal
     lambda_W, lambda_H, lambda_b : float
     bias, collapse_classes : bool
     threads : int or None
@@ -122,6 +123,7 @@ class UFM:
         self.dtype = check.float_type(dtype, "dtype")
         self.bias = check.flag(bias, "bias")
         self.loss_function = as_loss(loss)
+        self.loss_function.check(self.K)
         lambda_W, lambda_H, lambda_b = decays
         self.lambda_W = self._decay(lambda_W, "lambda_W", above=0)
         self.lambda_H = self._decay(lambda_H, "lambda_H", above=0)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from .._runtime import core
 from .._runtime.arrays import Array
-from .losses import Loss
+from .loss import Loss
 
 #: Of M rows: labels (M,), int64; or targets (M, K); or these in compressed rows, (starts, columns, entries).
 Targets: TypeAlias = "NDArray[Any] | tuple[NDArray[np.int64], NDArray[np.int64], Array]"
