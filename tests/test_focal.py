@@ -41,7 +41,7 @@ def test_the_zero_point_can_be_a_spurious_local_minimum():
     assert ufm.loss(etf) == pytest.approx(best.fun, rel=1e-13)
     assert max(np.abs(part).max() for part in ufm.loss_and_grad(etf)[1]) <= 1e-8
     assert ufm.loss(zero) == pytest.approx(3.0723, abs=5e-5)
-    assert ufm.loss(etf) == pytest.approx(3.0656, abs=5e-5)
+    assert ufm.loss(etf) == pytest.approx(3.0656, abs=2e-4)  # t is rounded
 
     p, q = 1 / K, 1 - 1 / K
     lowest = t - q**gamma * (1 - gamma * p * np.log(p) / q) / K
