@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 from .._model.canonical import CanonicalProblem
-from .._model.losses import MSE, CrossEntropy, Loss
+from .._model.loss import Loss
+from .._model.losses import MSE, BinaryCrossEntropy, CrossEntropy
 from .._model.model import UFM
+from .binary import BinaryDual
 from .dual import Dual
 from .entropic import EntropicDual
 from .quadratic import QuadraticDual
 
-_DUALS: dict[type[Loss], type[Dual]] = {CrossEntropy: EntropicDual, MSE: QuadraticDual}
+_DUALS: dict[type[Loss], type[Dual]] = {
+    CrossEntropy: EntropicDual,
+    MSE: QuadraticDual,
+    BinaryCrossEntropy: BinaryDual,
+}
 
 
 def require_dual(ufm: UFM) -> None:

@@ -9,7 +9,6 @@ import numpy as np
 
 from .._certify.dual import EIGH_PRODUCTS
 from .._model.canonical import CanonicalProblem
-from .._model.facts import has_plain_classes
 from .._model.point import Point
 from .._runtime.arrays import Array
 from .._runtime.blas import gram
@@ -108,4 +107,4 @@ def stages_of(problem: CanonicalProblem, given: Point | None, seed: int, restart
         return [Given(given), *further]
     if has_start(problem) and problem.d >= problem.K - 1:
         return [NearMinimum(), Refined(), *further]
-    return [Random(seed) if has_plain_classes(problem.ufm) else FromZero(), *further]
+    return [Random(seed) if has_start(problem) else FromZero(), *further]
