@@ -8,6 +8,7 @@ from typing import Protocol
 import numpy as np
 
 from .._certify.dual import EIGH_PRODUCTS
+from .._exact.closed_form import ClosedForm, closed_form
 from .._model.canonical import CanonicalProblem
 from .._model.point import Point
 from .._runtime.arrays import Array
@@ -49,6 +50,16 @@ class Refined:
     def run(self, problem: CanonicalProblem, run: Run) -> int:
         assert run.best is not None
         return _from_factors(problem, run.best.A, run.best.B, run.best.b, run)
+
+
+@dataclass(frozen=True)
+class FromClosedForm:
+    """From the minimum itself, where it can be written down."""
+
+    form: ClosedForm
+
+    def run(self, problem: CanonicalProblem, run: Run) -> int:
+        return _from_factors(problem, self.form.A, self.form.B, self.form.b, run)
 
 
 @dataclass(frozen=True)
@@ -105,6 +116,8 @@ def stages_of(problem: CanonicalProblem, given: Point | None, seed: int, restart
     further = [Random(seed + i) for i in range(1, restarts + 1)]
     if given is not None:
         return [Given(given), *further]
-    if has_start(problem) and problem.d >= problem.K - 1:
-        return [NearMinimum(), Refined(), *further]
-    return [Random(seed) if has_start(problem) else FromZero(), *further]
+    if has_start(problem):
+        own = [NearMinimum(), Refined()] if problem.d >= problem.K - 1 else [Random(seed)]
+        return [*own, *further]
+    form = closed_form(problem.ufm)
+    return [FromZero() if form is None else FromClosedForm(form), *further]
