@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from ._landscape.census import Census, census
     from ._landscape.saddles import saddle
     from ._model.datasets import counts
+    from ._model.frames import simplex_etf
     from ._model.losses import MSE, CrossEntropy
     from ._model.model import UFM
     from ._model.point import Point
@@ -41,6 +42,7 @@ _HOMES = {
     "_exact.closed_spectrum": ("closed_form_spectrum",),
     "_curvature.critical": ("CriticalPoint", "classify"),
     "_model.datasets": ("counts",),
+    "_model.frames": ("simplex_etf",),
     "_curvature.eigenpairs": ("Eigenpairs", "lowest_eigenpairs"),
     "_networks.data_term": ("Decays",),
     "_networks.inspection": ("Inspection", "inspect"),
@@ -64,7 +66,7 @@ __all__ = [  # noqa: RUF022 - the order of the documentation
     "minimize", "global_minimum", "Solution", "ConvergenceWarning", "SymmetricPoint", "saddle", "census", "Census",
     "lowest_eigenpairs", "Eigenpairs", "spectrum", "Spectrum", "closed_form_spectrum",
     "nc_metrics", "NCAccumulator", "NCMetrics", "inspect", "Inspection", "Decays",
-    "counts", "save_point", "load_point",
+    "counts", "simplex_etf", "save_point", "load_point",
     "show_config", "set_num_threads", "get_num_threads", "get_include", "get_cmake_dir",
 ]  # fmt: skip
 
