@@ -6,7 +6,7 @@ import inspect
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -19,18 +19,17 @@ from .._model.canonical import CanonicalProblem
 from .._model.model import UFM
 from .._model.point import Point, checked_point
 from .._numerics.gram_spectra import leading_singular_pair
-from .._runtime.arguments import real_number, whole_number
+from .._runtime.arguments import choice, real_number, whole_number
 from .._runtime.blas import product, single_threaded_blas
 from .._runtime.warnings import warn
 from .checkpoint import Checkpoint, describe_run
+from .fixed import CALLBACK, minimize_with_fixed, start_with
 from .lbfgs import CERTIFIED, LIMIT, STALLED
 from .own_start import minimize_near_minimum
 from .record import Callback, Run
 from .stages import stages_of
 from .start import has_start
 from .work import Work
-
-CALLBACK = 3
 
 
 @single_threaded_blas()
@@ -39,6 +38,7 @@ def minimize(
     x0: Point | ArrayLike | None = None,
     *,
     tol: float = 1e-8,
+    fixed: Literal["W", "H"] | None = None,
     max_evaluations: int | None = None,
     callback: Callable[..., Any] | None = None,
     seed: int = 0,
@@ -118,10 +118,16 @@ def minimize(
     tol = checked_tolerance(tol, max(ufm.K, ufm.data.M if ufm.counts is None else 0))
     max_evaluations = 10_000 if max_evaluations is None else whole_number(max_evaluations, "max_evaluations", 1)
     seed, restarts = whole_number(seed, "seed", 0), whole_number(restarts, "restarts", 0)
-    require_dual(ufm)
     start = (
         None if x0 is None else checked_point(x0 if isinstance(x0, Point) else ufm.unpack(x0), ufm.layout, ufm.dtype)
     )
+    if fixed is not None:
+        start = start_with(choice(fixed, "fixed", ["W", "H"]), start, restarts, checkpoint)
+        result = minimize_with_fixed(ufm, start, fixed, tol, max_evaluations, _adapted(ufm, callback))
+        if not result.success:
+            warn(result.message)
+        return result
+    require_dual(ufm)
     file = None
     if checkpoint is not None:
         file = Checkpoint(Path(checkpoint), describe_run(ufm, start, tol=tol, seed=seed, restarts=restarts))
