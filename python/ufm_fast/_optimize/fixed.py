@@ -21,8 +21,11 @@ from .work import Work
 CALLBACK = 3
 _FORCING = 0.1  # largest part of a residual that the conjugate gradients leave
 _INNER_STEPS = 500
-_SLOPE = 0.1  # part of a slope that the line search leaves
-_TRIALS = 20
+# Slopes that the line search may leave, relative to the first; where they are negative, it has descended.
+_SLOPES = -0.3, 1e-3
+_AIM = 0.95  # part of the way to where a chord says that the slope vanishes; in turns with a part of the bracket:
+_PARTS = 0.03, 0.5  # without and with a point of descent known
+_TRIALS = 30
 _PATIENCE = 3  # iterations that may come in a row without progress
 _PROGRESS = 1e-13  # of the loss, relative
 
@@ -130,24 +133,25 @@ def _newton_direction(function: RestrictedFunction, gradient: Array, first: Arra
 
 
 def _steps(slopes: Slopes) -> Array:
-    """Return for each group how far to go: where its part of the function, which is convex, has little slope left."""
+    """Return for each group how far to go: where its part of the function, which is convex, has little descent left."""
     first = slopes.at_zero()
     low, high = np.zeros_like(first), np.full_like(first, np.inf)
     of_low, of_high = first, np.zeros_like(first)
     t = np.where(first < 0, 1.0, 0.0)
-    for _ in range(_TRIALS):
+    for trial in range(_TRIALS):
         slope = slopes.at(t)
-        if (done := (abs(slope) <= _SLOPE * abs(first)) | (t == 0)).all():
-            break
+        done = (_SLOPES[0] * abs(first) <= slope) & (slope <= _SLOPES[1] * abs(first)) | (t == 0)
+        if done.all():
+            return t
         above = slope > 0
         low, of_low = np.where(above, low, t), np.where(above, of_low, slope)
         high, of_high = np.where(above, t, high), np.where(above, slope, of_high)
         bracketed = np.isfinite(high)
         width = np.where(bracketed, high, 0.0) - low
-        share = of_low / np.where(of_low == of_high, 1.0, of_low - of_high)  # where the chord crosses zero
-        inside = low + np.clip(share, 0.1, 0.9) * width
-        t = np.where(done, t, np.where(bracketed, inside, 2 * t))
-    return t
+        chord = of_low / np.where(of_low == of_high, 1.0, of_low - of_high)
+        share = np.where(low > 0, _PARTS[1], _PARTS[0]) if trial % 2 else np.clip(_AIM * chord, 0.05, 0.95)
+        t = np.where(done, t, np.where(bracketed, low + share * width, 2 * t))
+    return np.where(done, t, low)
 
 
 def _of_rows(ufm: UFM) -> UFM:

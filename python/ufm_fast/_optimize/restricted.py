@@ -26,7 +26,8 @@ from .work import Work
 
 _DIFFERENCE = 1e-5  # step of a difference in the logits: the curvature of a loss changes by about so much, relatively
 _LEAST_DECAY = 1e-10  # of the bias, for the preconditioner, relative to the sum of the rows' weights
-_TINY = float(np.finfo(float).tiny)
+_NOISE = 1e-8  # of a column of second derivatives, in its own entry
+_SMALLEST = 1e-200  # divisor
 
 
 class State(NamedTuple):
@@ -119,7 +120,7 @@ class RestrictedFunction(ABC):
         """Multiply by the Hessian."""
         move = self.scores(v)
         largest = abs(move).max(axis=1, keepdims=True)
-        length = _DIFFERENCE * self.problem.root[:, None] / np.where(largest > 0, largest, 1.0)
+        length = _DIFFERENCE * self.problem.root[:, None] / np.maximum(largest, _SMALLEST)
         self.charge(2)
         return self.pulled_back(self._change(length * move) / length, v)
 
@@ -149,7 +150,9 @@ class RestrictedFunction(ABC):
         at_anchor = np.zeros_like(self.probe)
         at_anchor[rows, self.anchors] = length[:, 0]
         column = self._change(at_anchor) / length
-        own = np.maximum(column[rows, self.anchors], _TINY)
+        own = column[rows, self.anchors]
+        column[own <= _NOISE * abs(column).max(axis=1)] = 0.0
+        own = np.maximum(own, _SMALLEST)
         of_column = np.einsum("ij,ij->i", column, self.probe) ** 2 / own
         others = np.maximum(np.einsum("ij,ij->i", along, self.probe) - of_column, 0.0) / (problem.K - 1)
         return Curvature(others, column * (np.sqrt(np.maximum(own - others, 0.0)) / own)[:, None])
@@ -202,7 +205,8 @@ class OverH(RestrictedFunction):
     def precondition(self, gradient: Array) -> Array:
         rows = self._rows(gradient)
         weights = np.einsum("ij,ij->i", rows, self._images) / self._heights
-        return (rows * self._inverse - weights[:, None] * self._images).ravel()
+        preconditioned: Array = rows * self._inverse - weights[:, None] * self._images
+        return preconditioned.ravel()
 
     def point(self, x: Array) -> tuple[Point, Array]:
         H = product(self._rows(x), self.basis.T, self.problem.workers) / self.problem.root[:, None]
@@ -220,7 +224,7 @@ class OverW(RestrictedFunction):
     """H is fixed; x is W with one more column where there is a bias.
 
     This column is b / kappa, multiplies features kappa, and decays by lambda_b kappa^2. That is lambda_W; but where
-    lambda_b is next to nothing, kappa is as if it were a little more, and only the preconditioner takes it for lambda_W.
+    lambda_b is next to nothing, kappa is as if it were more, and only the preconditioner takes the decay for lambda_W.
 
     The preconditioner has a block for each class: its share of the curvature times a Gram matrix of the features that
     is the same for all, and a matrix of rank one for the rows with the class as their anchor.
@@ -273,11 +277,11 @@ class OverW(RestrictedFunction):
         own = curvature.column[np.arange(problem.M), self.anchors] ** 2
         counted = problem.root**2
         others = np.maximum(of_bias - self.members @ (counted * own), 0.0)
-        shares = others / np.maximum(counted @ curvature.others, _TINY)
+        shares = others / np.maximum(counted @ curvature.others, _SMALLEST)
         squares, self._basis = np.linalg.eigh(gram(np.sqrt(curvature.others)[:, None] * self.factor, problem.workers))
         self._inverse = 1 / (np.outer(shares, np.maximum(squares, 0.0)) + self.ridge)
         total = self.members @ own
-        means = (self.members @ (own[:, None] * self.factor)) / np.sqrt(np.maximum(total, _TINY))[:, None]
+        means = (self.members @ (own[:, None] * self.factor)) / np.sqrt(np.maximum(total, _SMALLEST))[:, None]
         self._along = product(means, self._basis, problem.workers)
         self._images = self._along * self._inverse
         self._heights = 1 + np.einsum("ij,ij->i", self._along, self._images)
