@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from ._networks.inspection import Inspection, inspect
     from ._networks.metrics import NCAccumulator, nc_metrics
     from ._networks.nc_metrics import NCMetrics
+    from ._networks.nrc_metrics import NRCMetrics, nrc_metrics
+    from ._networks.onc_metrics import ONCMetrics, onc_metrics
     from ._optimize.global_minimum import Solution, global_minimum
     from ._optimize.minimize import minimize
     from ._runtime.config import get_cmake_dir, get_include, show_config
@@ -36,6 +38,8 @@ if TYPE_CHECKING:
 _HOMES = {
     "_runtime.config": ("get_cmake_dir", "get_include", "show_config"),
     "_networks.nc_metrics": ("NCMetrics",),
+    "_networks.nrc_metrics": ("NRCMetrics", "nrc_metrics"),
+    "_networks.onc_metrics": ("ONCMetrics", "onc_metrics"),
     "_curvature.spectrum": ("Spectrum", "spectrum"),
     "_runtime.threads": ("get_num_threads", "set_num_threads"),
     "_certify.certificate": ("Certificate", "certify"),
@@ -65,7 +69,8 @@ __all__ = [  # noqa: RUF022 - the order of the documentation
     "certify", "Certificate", "classify", "CriticalPoint",
     "minimize", "global_minimum", "Solution", "ConvergenceWarning", "SymmetricPoint", "saddle", "census", "Census",
     "lowest_eigenpairs", "Eigenpairs", "spectrum", "Spectrum", "closed_form_spectrum",
-    "nc_metrics", "NCAccumulator", "NCMetrics", "inspect", "Inspection", "Decays",
+    "nc_metrics", "NCAccumulator", "NCMetrics", "nrc_metrics", "NRCMetrics", "onc_metrics", "ONCMetrics",
+    "inspect", "Inspection", "Decays",
     "counts", "simplex_etf", "save_point", "load_point",
     "show_config", "set_num_threads", "get_num_threads", "get_include", "get_cmake_dir",
 ]  # fmt: skip

@@ -108,6 +108,8 @@ class Restriction:
     def __init__(self, problem: CanonicalProblem, fixed: str, start: Point) -> None:
         if not problem.loss.convex:
             raise ValueError(f"fixed={fixed!r} needs a loss that is convex in the logits, which {problem.loss} is not")
+        if fixed == "H" and len(start.b) != len(start.W):
+            raise ValueError(f"fixed='H' needs a bias that is added to the logits, which that of {problem.loss} is not")
         bounded = not problem.bias or problem.lambda_b > 0 or type(problem.loss) in _REACH
         if fixed == "H" and not bounded:
             raise ValueError(f"fixed='H' needs lambda_b > 0 or bias=False for {problem.loss}")
@@ -117,7 +119,8 @@ class Restriction:
         self.norm, self.size = norm * (1 + norm_rounding(max(factor.shape))), float(np.linalg.norm(factor))
         share, scale = problem.weights / problem.root, float(np.max(problem.loss.parameters.get("scale", 1.0)))
         self._target_rows = 2 * scale * share * _target_norms(problem)
-        self._target_columns = 2 * scale * _received(problem)
+        columns = _received(problem) if type(problem.loss) in _REACH else (problem.root * share).sum()
+        self._target_columns = 2 * scale * columns
 
     def gradient_at(self, p: Point, B: Array) -> Gradient:
         """Evaluate the model."""

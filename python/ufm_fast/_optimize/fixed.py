@@ -21,6 +21,7 @@ from .work import Work
 CALLBACK = 3
 _FORCING = 0.1  # largest part of a residual that the conjugate gradients leave
 _INNER_STEPS = 500
+_NOTHING = 1e-200  # square of a gradient that cannot matter
 # Slopes that the line search may leave, relative to the first; where they are negative, it has descended.
 _SLOPES = -0.3, 1e-3
 _AIM = 0.95  # part of the way to where a chord says that the slope vanishes; in turns with a part of the bracket:
@@ -115,11 +116,13 @@ def _newton_direction(function: RestrictedFunction, gradient: Array, first: Arra
     square = squares = function.inner(residual, y)
     start = np.maximum(squares if first is None else np.maximum(first, squares), np.finfo(float).tiny)
     goal = np.minimum(_FORCING, (squares / start) ** 0.25) ** 2 * squares
-    direction, active = -y, squares > 0
-    for _ in range(_INNER_STEPS):
+    direction, active = -y, squares > _NOTHING
+    for inner in range(_INNER_STEPS):
         image = function.hessian_product(direction)
         curvature = function.inner(direction, image)
-        active &= curvature > 0
+        if inner == 0:  # where the function is linear, the line search says how far to go
+            step = times(active & (curvature <= _NOTHING), direction)
+        active &= curvature > _NOTHING
         length = np.where(active, square / np.where(active, curvature, 1.0), 0.0)
         step, residual = step + times(length, direction), residual + times(length, image)
         y = function.precondition(residual)

@@ -70,9 +70,9 @@ class RestrictedFunction(ABC):
 
     def __init__(self, problem: CanonicalProblem, start: Point, work: Work) -> None:
         self.problem, self.start, self.work = problem, start, work
-        self.bias = np.zeros(problem.K)
-        self.anchors = problem.rows.anchors()
-        self.probe = np.random.default_rng(0).choice([-1.0, 1.0], (problem.M, problem.K))
+        self.outputs, self.bias = len(start.W), np.zeros_like(start.b)
+        self.anchors = problem.rows.anchors() if self.outputs > 1 else np.zeros(problem.M, dtype=np.int64)
+        self.probe = np.random.default_rng(0).choice([-1.0, 1.0], (problem.M, self.outputs))
         self.probe[np.arange(problem.M), self.anchors] = 0.0
 
     @abstractmethod
@@ -154,7 +154,9 @@ class RestrictedFunction(ABC):
         column[own <= _NOISE * abs(column).max(axis=1)] = 0.0
         own = np.maximum(own, _SMALLEST)
         of_column = np.einsum("ij,ij->i", column, self.probe) ** 2 / own
-        others = np.maximum(np.einsum("ij,ij->i", along, self.probe) - of_column, 0.0) / (problem.K - 1)
+        if self.outputs == 1:
+            return Curvature(own, np.zeros_like(column))
+        others = np.maximum(np.einsum("ij,ij->i", along, self.probe) - of_column, 0.0) / (self.outputs - 1)
         return Curvature(others, column * (np.sqrt(np.maximum(own - others, 0.0)) / own)[:, None])
 
 
@@ -242,8 +244,8 @@ class OverW(RestrictedFunction):
             self.kappa = float(np.sqrt(ufm.lambda_W / lambda_b))
             self.factor = np.hstack([self.B, self.kappa * problem.root[:, None]])
             decays.append(ufm.lambda_W * (problem.lambda_b / lambda_b))
-        self.decays = np.tile(decays, problem.K)
-        self.members = csr_array((np.ones(problem.M), (self.anchors, np.arange(problem.M))), (problem.K, problem.M))
+        self.decays = np.tile(decays, self.outputs)
+        self.members = csr_array((np.ones(problem.M), (self.anchors, np.arange(problem.M))), (self.outputs, problem.M))
 
     def at_start(self) -> Array:
         W, _, b = self.start
@@ -287,7 +289,7 @@ class OverW(RestrictedFunction):
         self._heights = 1 + np.einsum("ij,ij->i", self._along, self._images)
 
     def _classes(self, x: Array) -> Array:
-        rows: Array = x.reshape(self.problem.K, -1)
+        rows: Array = x.reshape(self.outputs, -1)
         return rows
 
     def _split(self, x: Array) -> tuple[Array, Array]:
