@@ -70,7 +70,7 @@ def minimize_with_fixed(
 
 def _descend(function: RestrictedFunction, restriction: Restriction, run: Run) -> int:
     """Take truncated Newton steps until the bound certifies the tolerance, evaluations run out or nothing descends."""
-    state, first, idle, best = function.evaluate(function.at_start()), None, 0, (np.inf, np.inf)
+    state, first, idle, best = _first_state(function), None, 0, (np.inf, np.inf)
     while True:
         loss, gap = _record(function, restriction, run, state)
         if gap <= run.tol * abs(loss):
@@ -87,6 +87,13 @@ def _descend(function: RestrictedFunction, restriction: Restriction, run: Run) -
         steps = _steps(function.slopes(direction))
         moved = steps * direction.reshape(function.groups, -1)
         state = function.evaluate(state.x + moved.ravel())
+
+
+def _first_state(function: RestrictedFunction) -> State:
+    """Evaluate the start, or zero where that is lower: it is far from saturation, where Newton's method is slow."""
+    start = function.at_start()
+    lowest = start if function.value(start) <= function.value(np.zeros_like(start)) else np.zeros_like(start)
+    return function.evaluate(lowest)
 
 
 def _record(function: RestrictedFunction, restriction: Restriction, run: Run, state: State) -> tuple[float, float]:
@@ -117,11 +124,9 @@ def _newton_direction(function: RestrictedFunction, gradient: Array, first: Arra
     start = np.maximum(squares if first is None else np.maximum(first, squares), np.finfo(float).tiny)
     goal = np.minimum(_FORCING, (squares / start) ** 0.25) ** 2 * squares
     direction, active = -y, squares > _NOTHING
-    for inner in range(_INNER_STEPS):
+    for _ in range(_INNER_STEPS):
         image = function.hessian_product(direction)
         curvature = function.inner(direction, image)
-        if inner == 0:  # where the function is linear, the line search says how far to go
-            step = times(active & (curvature <= _NOTHING), direction)
         active &= curvature > _NOTHING
         length = np.where(active, square / np.where(active, curvature, 1.0), 0.0)
         step, residual = step + times(length, direction), residual + times(length, image)
@@ -132,7 +137,8 @@ def _newton_direction(function: RestrictedFunction, gradient: Array, first: Arra
             break
         direction = times(active, times(np.where(active, new / np.where(active, square, 1.0), 0.0), direction) - y)
         square = new
-    return step, squares
+    descends = function.inner(gradient, step) < 0  # but where the function is linear or rounding rules
+    return times(descends, step) - times(~descends, function.precondition(gradient)), squares
 
 
 def _steps(slopes: Slopes) -> Array:

@@ -111,6 +111,12 @@ class RestrictedFunction(ABC):
         self.charge(2)
         return State(x, Z, G, self.pulled_back(G, x))
 
+    def value(self, x: Array) -> float:
+        """Return the function at x, without what is fixed."""
+        self.charge(1)
+        value, _, _ = self.problem.data_term(self.scores(x), self.bias)
+        return value + 0.5 * float((self.decays * x) @ x)
+
     def linearize(self, state: State) -> None:
         """Make the Hessian that of a state."""
         self._state = state
@@ -279,11 +285,12 @@ class OverW(RestrictedFunction):
         own = curvature.column[np.arange(problem.M), self.anchors] ** 2
         counted = problem.root**2
         others = np.maximum(of_bias - self.members @ (counted * own), 0.0)
-        shares = others / np.maximum(counted @ curvature.others, _SMALLEST)
+        total = float(counted @ curvature.others)
+        shares = others / total if total > _SMALLEST else np.zeros_like(others)
         squares, self._basis = np.linalg.eigh(gram(np.sqrt(curvature.others)[:, None] * self.factor, problem.workers))
         self._inverse = 1 / (np.outer(shares, np.maximum(squares, 0.0)) + self.ridge)
-        total = self.members @ own
-        means = (self.members @ (own[:, None] * self.factor)) / np.sqrt(np.maximum(total, _SMALLEST))[:, None]
+        sums = np.sqrt(np.maximum(self.members @ own, _SMALLEST))
+        means = (self.members @ (own[:, None] * self.factor)) / sums[:, None]
         self._along = product(means, self._basis, problem.workers)
         self._images = self._along * self._inverse
         self._heights = 1 + np.einsum("ij,ij->i", self._along, self._images)
