@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from .._model.facts import has_plain_classes, is_balanced
+from .._model.frames import frame
 from .._model.loss import Loss
 from .._model.losses import MSE, CrossEntropy
 from .._model.model import UFM
@@ -107,7 +108,7 @@ def _balanced_cross_entropy(ufm: UFM) -> ClosedForm | None:
     q = t + smoothing / K
     others = (K - 1) * q
     value = -others * math.log(q) - (1 - others) * math.log1p(-others)
-    factor = _frame(K, ufm.d, math.sqrt(n) * math.log1p(excess / q), 0.0)
+    factor = frame(K, ufm.d, math.sqrt(n) * math.log1p(excess / q), 0.0)
     return ClosedForm(value, factor, factor.copy(), np.zeros(K), K - 1)
 
 
@@ -122,7 +123,7 @@ def _balanced_squared_error(ufm: UFM) -> ClosedForm | None:
     if ufm.d < rank:
         return None
     value = (K - 1) * (lost**2 / (2 * K) + t * (1 - lost)) + c * mean_lost**2 / (2 * K) + t * (1 - mean_lost)
-    factor = _frame(K, ufm.d, math.sqrt(n) * (1 - lost), math.sqrt(n) * (1 - mean_lost))
+    factor = frame(K, ufm.d, math.sqrt(n) * (1 - lost), math.sqrt(n) * (1 - mean_lost))
     b = np.full(K, mean_lost / (K * (1 + ufm.lambda_b)) if ufm.bias else 0.0)
     return ClosedForm(value, factor, factor.copy(), b, rank)
 
@@ -193,20 +194,3 @@ def _smoothing(ufm: UFM) -> float:
 
 def _zero(ufm: UFM, value: float, b: np.ndarray) -> ClosedForm:
     return ClosedForm(value, np.zeros((ufm.K, ufm.d)), np.zeros((ufm.K, ufm.d)), b, 0)
-
-
-def _frame(K: int, d: int, signal: float, mean: float) -> np.ndarray:
-    """(K, d) matrix F with F F^T = signal (I - J/K) + mean J/K.
-
-    Symmetric, with zero columns added, for d >= K; for d = K - 1, where mean must be 0, an isometry of the K - 1
-    coordinates onto the centred vectors.
-    """
-    F = np.zeros((K, d))
-    width = min(K, d)
-    if d >= K:
-        F[:, :width] = (math.sqrt(mean) - math.sqrt(signal)) / K
-    else:
-        F[:-1] = -math.sqrt(signal) / (K + math.sqrt(K))
-        F[-1] = -math.sqrt(signal / K)
-    F[range(width), range(width)] += math.sqrt(signal)
-    return F
