@@ -14,7 +14,7 @@ from .from_point import minimize_from_point
 from .lbfgs import CERTIFIED, STALLED
 from .own_start import minimize_near_minimum
 from .record import Run
-from .start import has_start
+from .start import starts_near_minimum
 
 
 class Stage(Protocol):
@@ -80,6 +80,6 @@ def stages_of(problem: CanonicalProblem, given: Point | None, seed: int, restart
     further = [Random(seed + i) for i in range(1, restarts + 1)]
     if given is not None:
         return [Given(given), *further]
-    if has_start(problem) and problem.d >= problem.K - 1:
+    if starts_near_minimum(problem):
         return [NearMinimum(), Refined(), *further]
     return [Random(seed), *further]

@@ -13,7 +13,7 @@ from scipy.optimize import OptimizeResult
 import ufm_fast as uf
 
 from .._landscape.census import rank_at_tolerance
-from .._networks import class_geometry
+from .._numerics import class_geometry
 
 
 def summarize(ufm: uf.UFM, result: OptimizeResult, tol: float) -> dict[str, Any]:
