@@ -186,11 +186,8 @@ def path(
     }
     if flag(keep_points, "keep_points") and checkpoint is not None:
         raise ValueError("keep_points must be False with a checkpoint, which holds rows and no points")
-    described = hashlib.sha256()  # a function's name says little: all models belong to its checkpoint
-    for value in ladder:
-        described.update(json.dumps(describe_ufm(family(ufm, value))).encode())
-    header = {"path over": name, "values": ladder, "models": described.hexdigest(), **settings}
-    file = None if checkpoint is None else Checkpoint(FilePath(checkpoint), header)
+    models = [family(ufm, value) for value in ladder]
+    file = None if checkpoint is None else Checkpoint(FilePath(checkpoint), _header(name, ladder, models, settings))
     walk = _Walk(lambda value: family(ufm, value), ladder, settings, file, keep_points, callback)
     walk.report()
     walk.at(ladder[0])
@@ -267,6 +264,14 @@ def _checked_values(values: ArrayLike) -> list[float]:
         raise ValueError("values must be one or more finite numbers, ascending or descending")
     ladder: list[float] = array.tolist()
     return ladder
+
+
+def _header(name: str, ladder: list[float], models: list[UFM], settings: dict[str, Any]) -> dict[str, Any]:
+    """Say what a checkpoint belongs to; a function's name says little, so all models are part of it."""
+    digest = hashlib.sha256()
+    for ufm in models:
+        digest.update(json.dumps(describe_ufm(ufm)).encode())
+    return {"path over": name, "values": ladder, "models": digest.hexdigest(), **settings}
 
 
 def _differ(before: NDArray[Any], after: NDArray[Any]) -> bool:

@@ -73,6 +73,12 @@ def write_result(path: Path, *, arrays: dict[str, Any], history: dict[str, Any],
     write_file(path, lambda stream: np.savez_compressed(stream, config=json.dumps(config), **arrays, **named))
 
 
+def write_table(path: Path, rows: NDArray[Any]) -> None:
+    """Write a structured array as comma-separated values: the names of its fields, then a line a row."""
+    lines = [",".join(rows.dtype.names or ()), *(",".join(map(str, row)) for row in rows.tolist())]
+    write_file(path, lambda stream: stream.write("\n".join([*lines, ""]).encode()))
+
+
 def check_destinations(output: Path | None, plot: Path | None, checkpoint: Path | None = None) -> None:
     """Refuse paths that cannot be written, before the work is done.
 
@@ -132,6 +138,8 @@ class Result:
         Makes what is printed without ``--json``.
     arrays, history : dict
         For ``--output``.
+    rows : ndarray, optional
+        A structured array for ``--output FILE.csv``.
     figure : callable, optional
         Makes what ``--plot`` saves.
     failure : str
@@ -143,6 +151,7 @@ class Result:
     table: Callable[[], RenderableType]
     arrays: dict[str, Any] = field(default_factory=dict)
     history: dict[str, Any] = field(default_factory=dict)
+    rows: NDArray[Any] | None = None
     figure: Callable[[], Figure] | None = None
     failure: str = ""
 
@@ -156,7 +165,9 @@ def deliver(result: Result, *, as_json: bool, output: Path | None = None, plot: 
         With exit code 1, and the reason on standard error, if the result is a failure.
     """
     show({**result.summary, "config": result.config}, result.table, as_json=as_json)
-    if output is not None:
+    if output is not None and result.rows is not None and output.suffix == ".csv":
+        write_table(output, result.rows)
+    elif output is not None:
         write_result(output, arrays=result.arrays, history=result.history, config=result.config)
     if plot is not None and result.figure is not None:
         save_figure(plot, result.figure())
