@@ -38,19 +38,39 @@ def read_counts(path: Path) -> NDArray[np.int64]:
         If it cannot be opened.
     """
     with reading(path):
-        if path.suffix == ".npy":
-            values = read_array(path)
-        elif path.suffix == ".json":
-            values = np.asarray(json.loads(path.read_text(encoding="utf-8")))
-        else:
-            lines = path.read_text(encoding="utf-8").splitlines()
-            words = " ".join(line.partition("#")[0] for line in lines).replace(",", " ").replace(";", " ").split()
-            values = np.array([int(word) for word in words])
+        values = _read_list(path, int)
         if values.ndim != 1 or values.size == 0 or not np.issubdtype(values.dtype, np.integer):
             raise ValueError(f"a flat list of integers is needed, not {values.dtype} of shape {values.shape}")
         if values.max() > np.iinfo(np.int64).max:
             raise ValueError(f"there is a count above 2^63: {values.max()}")
     return values.astype(np.int64)
+
+
+def read_numbers(path: Path) -> NDArray[np.float64]:
+    """Read real numbers from a file like those of `read_counts`.
+
+    Raises
+    ------
+    FileError
+        If the file does not hold a flat list of numbers.
+    OSError
+        If it cannot be opened.
+    """
+    with reading(path):
+        values = _read_list(path, float)
+        if values.ndim != 1 or values.size == 0 or values.dtype.kind not in "iuf":
+            raise ValueError(f"a flat list of numbers is needed, not {values.dtype} of shape {values.shape}")
+    return values.astype(np.float64)
+
+
+def _read_list(path: Path, number: type[int] | type[float]) -> NDArray[Any]:
+    if path.suffix == ".npy":
+        return read_array(path)
+    text = path.read_text(encoding="utf-8")
+    if path.suffix == ".json":
+        return np.asarray(json.loads(text))
+    words = " ".join(line.partition("#")[0] for line in text.splitlines()).replace(",", " ").replace(";", " ").split()
+    return np.array([number(word) for word in words])
 
 
 def read_problem(path: Path, threads: int | None) -> tuple[uf.UFM, uf.Point]:
@@ -65,6 +85,11 @@ def read_problem(path: Path, threads: int | None) -> tuple[uf.UFM, uf.Point]:
         return uf.load_point(path, threads=threads)
     except (ValueError, TypeError, OSError) as error:
         raise typer.BadParameter(str(error), param_hint="POINT.npz") from error
+
+
+def arrays_of(ufm: uf.UFM, p: uf.Point) -> dict[str, Any]:
+    """Return the arrays of a point by name, and the samples per class if the model has classes."""
+    return {**p._asdict(), **({} if ufm.counts is None else {"counts": ufm.counts})}
 
 
 def write_result(path: Path, *, arrays: dict[str, Any], history: dict[str, Any], config: dict[str, Any]) -> None:

@@ -80,9 +80,38 @@ Imbalance = Annotated[
         rich_help_panel=_DATA,
     ),
 ]
+Targets = Annotated[
+    Path | None,
+    typer.Option(
+        "--targets",
+        metavar="FILE.npz",
+        help="Rows with targets in place of classes: labels or a matrix named targets, or what scipy.sparse.save_npz "
+        "wrote; if there, n, weights and ridges of the rows.",
+        rich_help_panel=_DATA,
+    ),
+]
+ClassWeights = Annotated[
+    str | None,
+    typer.Option(
+        "--class-weights",
+        metavar="balanced|n^POWER|FILE",
+        help="How often a sample of each class counts in the loss: as its count to a power, n^-0.5, say (balanced: "
+        "n^-1), with mean 1 over all samples; or a file of numbers.",
+        rich_help_panel=_DATA,
+    ),
+]
 Loss = Annotated[LossName, typer.Option("--loss", help="Loss of one sample.", rich_help_panel=_MODEL)]
 LabelSmoothing = Annotated[
     float, typer.Option("--label-smoothing", help="In [0, 1), with cross_entropy.", rich_help_panel=_MODEL)
+]
+LossParameters = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--parameter",
+        metavar="KEY=VALUE",
+        help="Parameter of the loss, a number or several between commas; repeat for more.",
+        rich_help_panel=_MODEL,
+    ),
 ]
 LambdaW = Annotated[float, typer.Option("--lambda-W", help="Weight decay of W.", rich_help_panel=_MODEL)]
 LambdaH = Annotated[

@@ -22,8 +22,9 @@ from .._io.files import FileError
 from .._landscape.path_families import FAMILIES
 from .._model.storage import describe_ufm
 from . import options
+from .data import data_of
 from .files import Result, check_destinations, deliver, going_on_from
-from .problem import build_losses, build_ufm
+from .problem import build_ufm, loss_makers
 from .progress import follow_count
 
 if TYPE_CHECKING:
@@ -45,8 +46,11 @@ def path(
     n: options.SamplesPerClass = None,
     counts: options.Counts = None,
     imbalance: options.Imbalance = None,
+    class_weights: options.ClassWeights = None,
+    targets: options.Targets = None,
     loss: options.Loss = options.DEFAULT_LOSS,
     label_smoothing: options.LabelSmoothing = 0.0,
+    parameter: options.LossParameters = None,
     lambda_W: options.LambdaW = options.DEFAULT_LAMBDA_W,
     lambda_H: options.LambdaH = None,
     lambda_b: options.LambdaB = None,
@@ -116,10 +120,10 @@ def path(
 
     Exit code: 0 if all rows are certified to the tolerance, 1 if not, 2 for wrong options or files.
     """
-    (loss_function,) = build_losses([loss], label_smoothing=label_smoothing)
+    (loss_maker,) = loss_makers([loss], parameter or (), label_smoothing)
     ufm = build_ufm(
-        K=K, d=d, n=n, counts=counts, imbalance=imbalance, loss=loss_function, lambda_W=lambda_W, lambda_H=lambda_H,
-        lambda_b=lambda_b, no_bias=no_bias, threads=threads, dtype=options.FloatType.float64,
+        data_of(K, n, counts, imbalance, class_weights, targets), d=d, loss=loss_maker, lambda_W=lambda_W,
+        lambda_H=lambda_H, lambda_b=lambda_b, no_bias=no_bias, threads=threads,
     )  # fmt: skip
     ladder = _values(over, start, stop, points, values)
     options.check_tolerance(tol, ufm.K)

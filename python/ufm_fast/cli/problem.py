@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from pathlib import Path
+import inspect
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from typing import Any
 
 import numpy as np
 import typer
@@ -11,91 +13,72 @@ from numpy.typing import NDArray
 
 import ufm_fast as uf
 
-from .._io.files import FileError
-from .._model.losses import LOSSES, Loss, as_loss, described_loss
-from .files import read_counts
-from .options import DEFAULT_COUNTS, DEFAULT_K, DEFAULT_LAMBDA_B, FloatType, LossName
+from .._model.losses import LOSSES, Loss
+from .data import Data
+from .options import DEFAULT_LAMBDA_B, FloatType, LossName
+
+#: Makes a loss for so many samples per class; None where the rows are no classes.
+LossMaker = Callable[[NDArray[np.int64] | None], Loss]
 
 
-def class_counts(K: int | None, n: int | None, counts: str | None, imbalance: float | None) -> NDArray[np.int64]:
-    """Find the samples per class that the options ask for.
-
-    Raises
-    ------
-    typer.BadParameter
-        If the options contradict each other, or what they name does not exist or is no list of positive integers.
-    """
-    if counts is None and K is None and n is None:
-        counts = DEFAULT_COUNTS
-    if counts is None:
-        return exponential_counts(DEFAULT_K if K is None else K, 1 if n is None else n, imbalance)
-    if n is not None:
-        raise typer.BadParameter("give either --n or --counts, not both", param_hint="--n")
-    if not Path(counts).exists() or Path(counts).is_dir():
-        try:
-            sizes = uf.counts(counts, imbalance)
-        except ValueError as error:
-            raise typer.BadParameter(f"no such file, and as a data set: {error}", param_hint="--counts") from error
-    elif imbalance is not None:
-        raise typer.BadParameter("counts from a file are taken as they are", param_hint="--imbalance")
-    else:
-        try:
-            sizes = read_counts(Path(counts))
-        except (FileError, OSError) as error:
-            raise typer.BadParameter(str(error), param_hint="--counts") from error
-    if K not in (None, len(sizes)):
-        raise typer.BadParameter(f"{K} classes, but --counts {counts} has {len(sizes)}", param_hint="--K")
-    return sizes
-
-
-def exponential_counts(K: int, n: int, imbalance: float | None) -> NDArray[np.int64]:
-    """Let class sizes fall exponentially from `n` to `n` / `imbalance`, rounded down as in long-tailed data sets."""
-    if K < 2:
-        raise typer.BadParameter(f"at least 2 classes are needed, not {K}", param_hint="--K")
-    if n < 1:
-        raise typer.BadParameter(f"at least 1 sample a class is needed, not {n}", param_hint="--n")
-    if imbalance is None:
-        return np.full(K, n)
-    if not 1 <= imbalance <= n:
-        raise typer.BadParameter(f"it must lie between 1 and n = {n}, not {imbalance:g}", param_hint="--imbalance")
-    return np.array([int(n * imbalance ** (-k / (K - 1))) for k in range(K)])
-
-
-def build_losses(names: Iterable[LossName], **parameters: float) -> list[Loss]:
-    """Make the losses with these names, each with those of the parameters that it has; 0 is the same as not given.
+def loss_makers(names: Iterable[LossName], parameters: Sequence[str], label_smoothing: float) -> list[LossMaker]:
+    """Prepare the losses with these names, each with those of the parameters, KEY=VALUE, that it takes.
 
     Raises
     ------
     typer.BadParameter
-        If no loss has a parameter that is given, or one refuses its value.
+        If a parameter is no KEY=VALUE, or none of the losses takes it.
     """
-    losses = [as_loss(name.value) for name in names]
-    for parameter, value in parameters.items():
-        if value and not any(parameter in loss.parameters for loss in losses):
-            takers = " or ".join(name for name in LOSSES if parameter in as_loss(name).parameters)
-            others = " or ".join(loss.name for loss in losses)
-            option = f"--{parameter.replace('_', '-')}"
-            raise typer.BadParameter(f"it goes with {takers}, not {others}", param_hint=option)
+    given = dict(map(_parameter, parameters))
+    if label_smoothing:
+        given["label_smoothing"] = label_smoothing
+    chosen = [name.value for name in names]
+    for key in given:
+        if not any(key in _taken_by(name) for name in chosen):
+            takers = " or ".join(name for name in LOSSES if key in _taken_by(name)) or "no loss"
+            option = "--label-smoothing" if key == "label_smoothing" else "--parameter"
+            raise typer.BadParameter(f"{key} goes with {takers}, not {' or '.join(chosen)}", param_hint=option)
+    return [partial(_make, name, given) for name in chosen]
+
+
+def _parameter(words: str) -> tuple[str, Any]:
+    """Split KEY=VALUE; the value is a number, a list of numbers between commas, or a word."""
+    key, sign, value = words.partition("=")
+    if not (key and sign and value):
+        raise typer.BadParameter(f"{words!r} must be KEY=VALUE", param_hint="--parameter")
     try:
-        return [described_loss({"loss": loss.name, **parameters}) for loss in losses]
-    except ValueError as error:
-        raise typer.BadParameter(str(error)) from error
+        numbers = [float(number) for number in value.split(",")]
+    except ValueError:
+        return key, value
+    return key, numbers if "," in value else numbers[0]
+
+
+def _taken_by(name: str) -> dict[str, inspect.Parameter]:
+    return dict(inspect.signature(LOSSES[name]).parameters)
+
+
+def _make(name: str, given: dict[str, Any], sizes: NDArray[np.int64] | None) -> Loss:
+    taken = _taken_by(name)
+    missing = [key for key, word in taken.items() if word.default is word.empty and key not in given]
+    if missing:
+        raise typer.BadParameter(f"{name} needs {missing[0]}=VALUE", param_hint="--parameter")
+    try:
+        return LOSSES[name](**{key: value for key, value in given.items() if key in taken})
+    except (ValueError, TypeError) as error:
+        raise typer.BadParameter(str(error), param_hint="--parameter") from error
 
 
 def build_ufm(
+    data: Data,
     *,
-    K: int | None,
     d: int | None,
-    n: int | None,
-    counts: str | None,
-    imbalance: float | None,
-    loss: Loss,
+    loss: LossMaker,
     lambda_W: float,
     lambda_H: float | None,
     lambda_b: float | None,
     no_bias: bool,
-    threads: int | None,
-    dtype: FloatType,
+    threads: int | None = None,
+    dtype: FloatType = FloatType.float64,
 ) -> uf.UFM:
     """Build the model the options describe; its classes are collapsed (exact, and N / K times cheaper).
 
@@ -104,17 +87,17 @@ def build_ufm(
     typer.BadParameter
         If the options contradict each other or the model rejects a value.
     """
-    sizes = class_counts(K, n, counts, imbalance)
     if no_bias and lambda_b is not None:
         raise typer.BadParameter("a model without a bias has no bias decay", param_hint="--lambda-b")
+    loss_function = loss(data.sizes)
     try:
         return uf.UFM(
-            len(sizes),
-            len(sizes) if d is None else d,
-            sizes,
-            loss=loss,
+            data.K,
+            data.K if d is None else d,
+            **data.arguments,
+            loss=loss_function,
             lambda_W=lambda_W,
-            lambda_H=lambda_W / float(np.mean(sizes)) if lambda_H is None else lambda_H,
+            lambda_H=lambda_W / (data.samples / data.K) if lambda_H is None else lambda_H,
             lambda_b=DEFAULT_LAMBDA_B if lambda_b is None and not no_bias else lambda_b or 0.0,
             bias=not no_bias,
             dtype=dtype.value,

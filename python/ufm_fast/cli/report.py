@@ -6,6 +6,7 @@ from math import isnan
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from rich.console import Group
 from rich.table import Table
 from scipy.optimize import OptimizeResult
@@ -41,7 +42,12 @@ def summarize(ufm: uf.UFM, result: OptimizeResult, tol: float) -> dict[str, Any]
 
 
 def neural_collapse(ufm: uf.UFM, p: uf.Point) -> dict[str, float]:
-    """Give those of `ufm_fast.NCMetrics` that can differ at a critical point, where features of a class coincide."""
+    """Give those of `ufm_fast.NCMetrics` that can differ at a critical point, where features of a class coincide.
+
+    None of them in a model without classes.
+    """
+    if ufm.counts is None:
+        return {}
     W = np.asarray(p.W - p.W.mean(axis=0), dtype=np.float64)
     means = np.asarray(p.H - ufm.counts @ p.H / ufm.N, dtype=np.float64)
     measures = {"nc3_duality_centred": class_geometry.duality(W, means)}
@@ -57,7 +63,8 @@ def neural_collapse(ufm: uf.UFM, p: uf.Point) -> dict[str, float]:
 
 def tables(ufm: uf.UFM, summary: dict[str, Any], tol: float) -> Group:
     """Show the problem, the result and its neural-collapse measures, for a rich console."""
-    return Group(_result_table(ufm, summary, tol), _collapse_table(ufm.K, summary["neural_collapse"]))
+    measures = summary["neural_collapse"]
+    return Group(_result_table(ufm, summary, tol), *([_collapse_table(ufm.K, measures)] if measures else []))
 
 
 def _result_table(ufm: uf.UFM, summary: dict[str, Any], tol: float) -> Table:
@@ -68,14 +75,12 @@ def _result_table(ufm: uf.UFM, summary: dict[str, Any], tol: float) -> Table:
         title_justify="left",
         show_header=False,
     )
-    smallest, largest = ufm.counts.min(), ufm.counts.max()
-    n = f"{smallest}" if smallest == largest else f"{smallest} to {largest}"
     parameters = [
-        f"{name.replace('_', ' ')} {value:g}" for name, value in ufm.loss_function.parameters.items() if value
+        f"{name.replace('_', ' ')} {_parameter(value)}" for name, value in ufm.loss_function.parameters.items() if value
     ]
     bias = f"lambda_b = {ufm.lambda_b:g}" if ufm.bias else "no bias"
     rows = {
-        "classes": f"K = {ufm.K}, n = {n}, N = {ufm.N}",
+        "classes": _data(ufm),
         "features": f"d = {ufm.d}, {ufm.dtype}",
         "loss": ", ".join([ufm.loss_function.name, *parameters]),
         "decays": f"lambda_W = {ufm.lambda_W:g}, lambda_H = {ufm.lambda_H:.4g}, {bias}",
@@ -91,6 +96,24 @@ def _result_table(ufm: uf.UFM, summary: dict[str, Any], tol: float) -> Table:
     for name, value in rows.items():
         table.add_row(name, value, end_section=name in ("decays", "|G| / tau"))
     return table
+
+
+def _data(ufm: uf.UFM) -> str:
+    if ufm.counts is None:
+        return f"K = {ufm.K}, M = {ufm.M} rows with targets, N = {ufm.N:g}"
+    weights = "" if ufm.weights is None else f", weights {_span(ufm.weights)}"
+    return f"K = {ufm.K}, n = {_span(ufm.counts)}, N = {ufm.N}{weights}"
+
+
+def _span(numbers: NDArray[Any]) -> str:
+    ends = [f"{number:.4g}" if numbers.dtype.kind == "f" else str(number) for number in (numbers.min(), numbers.max())]
+    return " to ".join(dict.fromkeys(ends))
+
+
+def _parameter(value: float | str | list[float]) -> str:
+    if isinstance(value, list):
+        return f"{min(value):g} to {max(value):g}"
+    return value if isinstance(value, str) else f"{value:g}"
 
 
 def _collapse_table(K: int, measures: dict[str, float | None]) -> Table:
