@@ -29,16 +29,15 @@ def loss_makers(names: Iterable[LossName], parameters: Sequence[str], label_smoo
     typer.BadParameter
         If a parameter is no KEY=VALUE, or none of the losses takes it.
     """
-    given = dict(map(_parameter, parameters))
-    if label_smoothing:
-        given["label_smoothing"] = label_smoothing
+    options = {"--parameter": dict(map(_parameter, parameters))}
+    options["--label-smoothing"] = {"label_smoothing": label_smoothing} if label_smoothing else {}
     chosen = [name.value for name in names]
-    for key in given:
-        if not any(key in _taken_by(name) for name in chosen):
-            takers = " or ".join(name for name in LOSSES if key in _taken_by(name)) or "no loss"
-            option = "--label-smoothing" if key == "label_smoothing" else "--parameter"
-            raise typer.BadParameter(f"{key} goes with {takers}, not {' or '.join(chosen)}", param_hint=option)
-    return [partial(_make, name, given) for name in chosen]
+    for option, given in options.items():
+        for key in given:
+            if not any(key in _taken_by(name) for name in chosen):
+                takers = " or ".join(name for name in LOSSES if key in _taken_by(name)) or "no loss"
+                raise typer.BadParameter(f"{key} goes with {takers}, not {' or '.join(chosen)}", param_hint=option)
+    return [partial(_make, name, options["--parameter"] | options["--label-smoothing"]) for name in chosen]
 
 
 def _parameter(words: str) -> tuple[str, Any]:
