@@ -144,7 +144,7 @@ def path(
             raise
         except (ValueError, TypeError) as error:
             raise typer.BadParameter(str(error)) from error
-    deliver(_result(found), as_json=as_json, output=output, plot=plot)
+    deliver(_result(found, ladder), as_json=as_json, output=output, plot=plot)
 
 
 def _values(
@@ -166,7 +166,7 @@ def _values(
     return spaced(start, stop, _DEFAULT_POINTS if points is None else points)
 
 
-def _result(found: uf.Path) -> Result:
+def _result(found: uf.Path, ladder: NDArray[np.float64]) -> Result:
     def figure() -> Figure:
         from ..plotting.paths import plot_path
 
@@ -182,7 +182,7 @@ def _result(found: uf.Path) -> Result:
             "transitions": changes,
         },
         config={**found.settings, "over": found.over, **describe_ufm(found.ufm)},
-        table=lambda: _tables(found),
+        table=lambda: _tables(found, ladder),
         arrays={
             **{name: found.rows[name] for name in names},
             **{f"transition_{name}": np.array([change[name] for change in changes]) for name in uf.Transition._fields},
@@ -193,11 +193,14 @@ def _result(found: uf.Path) -> Result:
     )
 
 
-def _tables(found: uf.Path) -> Group:
-    rows = Table(title="Certified global minima", title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
-    for heading in (found.over, "loss", "gap", "rank", "collapsed", "|W|", "rarest\ncosines", "NC2 of\nW"):
+def _tables(found: uf.Path, ladder: NDArray[np.float64]) -> Group:
+    """Show the rows that were asked for, without those on the way to transitions, and the transitions."""
+    rows = Table(
+        title=f"Certified global minima over {found.over}", title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False
+    )
+    for heading in ("value", "loss", "gap", "rank", "collapsed", "|W|", "rarest\ncosines", "NC2 of\nW"):
         rows.add_column(heading, justify="right", no_wrap=True)
-    for row in found.rows:
+    for row in found.rows[np.isin(found.rows["value"], ladder)]:
         gap = f"{row['relative_gap']:.0e}"
         rows.add_row(
             f"{row['value']:.6g}",
@@ -209,8 +212,8 @@ def _tables(found: uf.Path) -> Group:
             _short(row["minority_cosine_mean"]),
             _short(row["nc2_W_centred"]),
         )
-    changes = Table(title="Transitions", title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
-    for heading in (found.over, "rank", "collapsed"):
+    changes = Table(title="Transitions", **style)
+    for heading in ("value", "rank", "collapsed"):
         changes.add_column(heading, justify="right", no_wrap=True)
     for change in found.transitions:
         changes.add_row(

@@ -58,7 +58,7 @@ def plot_path(found: Path) -> Figure:
         _mark_transitions(axes, found)
         for column, label, color in curves:
             axes.plot(
-                found.rows["value"], found.rows[column], ".-", color=color, markersize=4, linewidth=1, label=label
+                found.rows["value"], found.rows[column], ".-", color=color, markersize=3, linewidth=1, label=label
             )
         axes.set_title(title, fontsize="medium")
         if len(curves) > 1:
@@ -77,7 +77,9 @@ def plot_path(found: Path) -> Figure:
 def _mark_transitions(axes: Axes, found: Path) -> None:
     for change in found.transitions:
         collapse = change.collapsed[0] != change.collapsed[1]
-        axes.axvline(change.value, color=_SECOND if collapse else _GUIDE, linestyle=":", linewidth=0.8, zorder=0)
+        axes.axvline(
+            change.value, color=_SECOND if collapse else _GUIDE, linestyle=":", linewidth=0.7, alpha=0.6, zorder=0
+        )
 
 
 def _draw_tolerance(axes: Axes, found: Path) -> None:
