@@ -195,11 +195,8 @@ def _result(found: uf.Path, ladder: NDArray[np.float64]) -> Result:
 
 def _tables(found: uf.Path, ladder: NDArray[np.float64]) -> Group:
     """Show the rows that were asked for, without those on the way to transitions, and the transitions."""
-    rows = Table(
-        title=f"Certified global minima over {found.over}", title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False
-    )
-    for heading in ("value", "loss", "gap", "rank", "collapsed", "|W|", "rarest\ncosines", "NC2 of\nW"):
-        rows.add_column(heading, justify="right", no_wrap=True)
+    headings = "value", "loss", "gap", "rank", "collapsed", "|W|", "rarest\ncosines", "NC2 of\nW"
+    rows = _table(f"Certified global minima over {found.over}", *headings)
     for row in found.rows[np.isin(found.rows["value"], ladder)]:
         gap = f"{row['relative_gap']:.0e}"
         rows.add_row(
@@ -212,15 +209,20 @@ def _tables(found: uf.Path, ladder: NDArray[np.float64]) -> Group:
             _short(row["minority_cosine_mean"]),
             _short(row["nc2_W_centred"]),
         )
-    changes = Table(title="Transitions", **style)
-    for heading in ("value", "rank", "collapsed"):
-        changes.add_column(heading, justify="right", no_wrap=True)
+    changes = _table("Transitions", "value", "rank", "collapsed")
     for change in found.transitions:
         changes.add_row(
             f"{change.value:.7g} ± {change.width / 2:.1g}",
             *(f"{before} to {after}" if before != after else "" for before, after in change[2:]),
         )
     return Group(rows, changes)
+
+
+def _table(title: str, *headings: str) -> Table:
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    for heading in headings:
+        table.add_column(heading, justify="right", no_wrap=True)
+    return table
 
 
 def _short(value: float) -> str:
