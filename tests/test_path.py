@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import ufm_fast as uf
-from ufm_fast._landscape.path_rows import rarest_classes
+from ufm_fast._landscape.path_rows import rarest_classes, row_of
 from ufm_fast.plotting import plot_path
 
 GROUPS = np.repeat([60, 20, 5], [3, 3, 4])
@@ -110,14 +110,33 @@ def test_squared_error_loses_a_class_at_a_time():
 @pytest.mark.parametrize("tol", [1e-6, 1e-9])
 def test_ranks_do_not_depend_on_the_start(tol):
     """Short of convergence, right beside a threshold, from the solver's own start and from a random one."""
-    from ufm_fast._landscape.path_rows import row_of
-
     threshold = collapse_threshold(5, GROUPS.sum(), IMBALANCED.lambda_H)
     for factor, collapsed in ((1 - 1e-3, 0), (1 + 1e-3, 4)):
         ufm = uf.UFM(10, 12, GROUPS, lambda_W=threshold * factor, lambda_H=2e-4, lambda_b=1e-2)
         for x0 in (None, ufm.random_point(3)):
             row = row_of(ufm, 0.0, uf.minimize(ufm, x0, tol=tol))
             assert (row["rank"], row["collapsed"]) == (9 if collapsed == 0 else 6, collapsed)
+
+
+@pytest.mark.filterwarnings("ignore::ufm_fast.ConvergenceWarning")
+@pytest.mark.parametrize("loss", ["cross_entropy", "mse"])
+def test_ranks_of_rows_are_those_of_tight_minima(loss):
+    """Soft targets or real ones, with weights and ridges: at tol 1e-8 the rank that singular values show at 1e-12."""
+    random = np.random.default_rng(5)
+    ranks = set()
+    for _ in range(12):
+        K, M, tau = int(random.integers(3, 12)), int(random.integers(3, 20)), 10 ** random.uniform(-2.5, -1)
+        targets = random.dirichlet(np.full(K, 0.3), M) if loss == "cross_entropy" else random.standard_normal((M, K))
+        ufm = uf.UFM(
+            K, K, targets=targets, n=random.uniform(0.5, 5, M), ridges=random.uniform(0.5, 5, M), loss=loss,
+            lambda_W=tau / K, lambda_H=tau / K, lambda_b=random.choice([0, 0.1]),
+        )  # fmt: skip
+        W = uf.minimize(ufm, tol=1e-12).point.W
+        values = np.linalg.svd(W, compute_uv=False) ** 2
+        rank = int(np.sum(values > 1e-4 * max(values[0], 1e-5)))
+        assert row_of(ufm, 0.0, uf.minimize(ufm, ufm.random_point(1)))["rank"] == rank
+        ranks.add(rank)
+    assert len(ranks) > 3
 
 
 def test_narrow_models_are_followed_and_not_certified():
