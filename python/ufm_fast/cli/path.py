@@ -215,7 +215,7 @@ def _tables(found: uf.Path, ladder: NDArray[np.float64]) -> Group:
             f"{change.value:.7g} ± {change.width / 2:.1g}",
             *(f"{before} to {after}" if before != after else "" for before, after in change[2:]),
         )
-    return Group(rows, changes)
+    return Group(rows, *([changes] if found.transitions else []))
 
 
 def _table(title: str, *headings: str) -> Table:
