@@ -55,7 +55,7 @@ def test_values_by_option(run):
 
 
 def test_table_fits_a_terminal(run):
-    code, out, err = run("path", "--counts", "cifar10-lt", "--to", 5, "--points", 3)
+    code, out, err = run("path", "--counts", "cifar10-lt", "--to", 500, "--points", 3)
     assert (code, err) == (0, "")
     assert max(map(len, out.splitlines())) <= 80
     assert "…" not in out

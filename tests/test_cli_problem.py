@@ -8,6 +8,7 @@ import scipy.sparse
 
 import ufm_fast as uf
 from refusals import assert_refused
+from ufm_fast.cli.losses import loss_makers
 
 COUNTS = [40, 20, 10, 5]
 DECAYS = {"lambda_W": 1e-3, "lambda_H": 1e-3, "lambda_b": 1e-2}
@@ -101,3 +102,22 @@ def test_parameters_of_losses(solve, run):
     assert_refused(run("solve", "--parameter", "nonsense=1"), "--parameter", "nonsense", "no loss")
     assert_refused(run("solve", "--parameter", "label_smoothing=2"), "--parameter", "label_smoothing")
     assert_refused(run("solve", "--loss", "mse", "--parameter", "label_smoothing=0.1"), "--parameter", "mse")
+    assert_refused(run("solve", "--loss", "focal"), "--parameter", "focal needs gamma")
+    assert_refused(run("solve", "--loss", "cdt", "--parameter", "strength=1"), "strength", "logit_adjusted")
+    assert_refused(run("solve", "--K", 3, "--parameter", "shift=1,2"), "shift", "K = 3")
+
+
+def test_losses_that_follow_from_the_counts(run, tmp_path):
+    """Their vectors, as the core has them."""
+    for words, loss in (
+        (["logit_adjusted", "--parameter", "strength=0.5"], uf.losses.logit_adjusted(COUNTS, 0.5)),
+        (["ldam"], uf.losses.ldam(COUNTS)),
+        (["cdt", "--parameter", "gamma=0.3"], uf.losses.cdt(COUNTS, 0.3)),
+        (["vector_scaling", "--parameter", "gamma=0.3", "--parameter", "strength=1"],
+         uf.losses.vector_scaling(COUNTS, 0.3, 1)),
+    ):  # fmt: skip
+        (maker,) = loss_makers(words[:1], words[2::2], 0.0)
+        assert maker(np.array(COUNTS)) == loss
+    np.savez(tmp_path / "rows.npz", targets=TOKENS)
+    refused = run("solve", "--targets", tmp_path / "rows.npz", "--loss", "ldam")
+    assert_refused(refused, "--loss", "ldam needs samples per class")

@@ -13,7 +13,8 @@ from .._exact.symmetric_problem import Types
 from .._exact.symmetry import symmetric_critical_point
 from .._model.canonical import CanonicalProblem
 from .._model.facts import has_plain_classes, is_balanced, largest_rank
-from .._model.losses import MSE, CrossEntropy, Loss
+from .._model.loss import Loss
+from .._model.losses import MSE, CrossEntropy
 from .._model.model import UFM
 from .._model.point import Point
 from .._numerics.newton import newton, quasi_newton_descent

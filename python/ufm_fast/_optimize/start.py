@@ -11,7 +11,8 @@ from scipy.optimize import minimize
 from .._exact.symmetric_problem import aligned_factors
 from .._model.canonical import CanonicalProblem
 from .._model.facts import has_plain_classes
-from .._model.losses import MSE, CrossEntropy, Loss
+from .._model.loss import Loss
+from .._model.losses import MSE, CrossEntropy
 from .._runtime.arrays import Array
 from .grouped import grouped_factors
 

@@ -17,7 +17,8 @@ from .._model.storage import describe_ufm
 from . import options
 from .data import data_of
 from .files import Result, check_destinations, deliver, going_on_from
-from .problem import build_ufm, loss_makers
+from .losses import loss_makers
+from .problem import build_ufm
 from .progress import follow_count
 
 if TYPE_CHECKING:
@@ -97,7 +98,7 @@ def census(
     check_destinations(output, plot)
     dimensions: Sequence[int | None] = d or [None]
     ratios: Sequence[float | None] = imbalance or ([1, 10] if counts is None else [None])
-    losses = loss_makers(loss or _DEFAULT_LOSSES, parameter or (), label_smoothing)
+    losses = loss_makers([name.value for name in loss or _DEFAULT_LOSSES], parameter or (), label_smoothing)
     models = [
         build_ufm(
             data_of(K, n, counts, ratio, class_weights), d=dimension, loss=loss_maker, lambda_W=lambda_W,

@@ -135,7 +135,7 @@ def going_on_from(path: Path | None, option: str, advice: str) -> Iterator[None]
     Raises
     ------
     typer.BadParameter
-        In place of a FileError.
+        In place of a FileError, and of what a function raises that refuses its arguments.
     KeyboardInterrupt
         With the advice if the file is there.
     """
@@ -143,6 +143,8 @@ def going_on_from(path: Path | None, option: str, advice: str) -> Iterator[None]
         yield
     except FileError as error:
         raise typer.BadParameter(str(error), param_hint=option) from error
+    except (ValueError, TypeError) as error:
+        raise typer.BadParameter(str(error)) from error
     except KeyboardInterrupt as stop:
         if path is None or not path.is_file():
             raise

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .._model.losses import LOSSES, CrossEntropy
+from .._model.losses import CrossEntropy
 from .._optimize.minimize import smallest_tolerance
+from .losses import CONSTRUCTORS
 
 DEFAULT_COUNTS = "cifar100-lt"
 DEFAULT_K = 100
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     class LossName(str, Enum):
         """The losses by name."""
 else:
-    LossName = Enum("LossName", [(name, name) for name in LOSSES], type=str)
+    LossName = Enum("LossName", [(name, name) for name in CONSTRUCTORS], type=str)
 DEFAULT_LOSS = LossName(CrossEntropy.name)
 
 
@@ -100,16 +101,24 @@ ClassWeights = Annotated[
         rich_help_panel=_DATA,
     ),
 ]
-Loss = Annotated[LossName, typer.Option("--loss", help="Loss of one sample.", rich_help_panel=_MODEL)]
+Loss = Annotated[
+    LossName,
+    typer.Option(
+        "--loss",
+        help="Loss of one sample; the last four are cross-entropies with affine logits that follow from the counts.",
+        rich_help_panel=_MODEL,
+    ),
+]
 LabelSmoothing = Annotated[
-    float, typer.Option("--label-smoothing", help="In [0, 1), with cross_entropy.", rich_help_panel=_MODEL)
+    float, typer.Option("--label-smoothing", help="In [0, 1), with cross_entropy and bce.", rich_help_panel=_MODEL)
 ]
 LossParameters = Annotated[
     list[str] | None,
     typer.Option(
         "--parameter",
         metavar="KEY=VALUE",
-        help="Parameter of the loss, a number or several between commas; repeat for more.",
+        help="Parameter of the loss: gamma (focal, cdt, vector_scaling), strength (logit_adjusted, vector_scaling), "
+        "largest_margin (ldam), scale, shift and margin (cross_entropy; numbers between commas). Repeat for more.",
         rich_help_panel=_MODEL,
     ),
 ]

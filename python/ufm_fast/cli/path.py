@@ -18,13 +18,13 @@ from threadpoolctl import threadpool_limits
 
 import ufm_fast as uf
 
-from .._io.files import FileError
 from .._landscape.path_families import FAMILIES
 from .._model.storage import describe_ufm
 from . import options
 from .data import data_of
 from .files import Result, check_destinations, deliver, going_on_from
-from .problem import build_ufm, loss_makers
+from .losses import loss_makers
+from .problem import build_ufm
 from .progress import follow_count
 
 if TYPE_CHECKING:
@@ -120,7 +120,7 @@ def path(
 
     Exit code: 0 if all rows are certified to the tolerance, 1 if not, 2 for wrong options or files.
     """
-    (loss_maker,) = loss_makers([loss], parameter or (), label_smoothing)
+    (loss_maker,) = loss_makers([loss.value], parameter or (), label_smoothing)
     ufm = build_ufm(
         data_of(K, n, counts, imbalance, class_weights, targets), d=d, loss=loss_maker, lambda_W=lambda_W,
         lambda_H=lambda_H, lambda_b=lambda_b, no_bias=no_bias, threads=threads,
@@ -135,15 +135,10 @@ def path(
         warnings.catch_warnings(),
     ):
         warnings.simplefilter("ignore", uf.ConvergenceWarning)  # it becomes the reason of the failure
-        try:
-            found = uf.path(
-                ufm, ladder, over.value, tol=tol, max_evaluations=max_evaluations, locate=locate,
-                checkpoint=checkpoint, callback=callback,
-            )  # fmt: skip
-        except FileError:
-            raise
-        except (ValueError, TypeError) as error:
-            raise typer.BadParameter(str(error)) from error
+        found = uf.path(
+            ufm, ladder, over.value, tol=tol, max_evaluations=max_evaluations, locate=locate,
+            checkpoint=checkpoint, callback=callback,
+        )  # fmt: skip
     deliver(_result(found, ladder), as_json=as_json, output=output, plot=plot)
 
 

@@ -75,14 +75,11 @@ def _result_table(ufm: uf.UFM, summary: dict[str, Any], tol: float) -> Table:
         title_justify="left",
         show_header=False,
     )
-    parameters = [
-        f"{name.replace('_', ' ')} {_parameter(value)}" for name, value in ufm.loss_function.parameters.items() if value
-    ]
     bias = f"lambda_b = {ufm.lambda_b:g}" if ufm.bias else "no bias"
     rows = {
         "classes": _data(ufm),
         "features": f"d = {ufm.d}, {ufm.dtype}",
-        "loss": ", ".join([ufm.loss_function.name, *parameters]),
+        "loss": ufm.loss_function.describe(),
         "decays": f"lambda_W = {ufm.lambda_W:g}, lambda_H = {ufm.lambda_H:.4g}, {bias}",
         "optimum" if certified else "lowest value": f"[bold]{summary['loss']:.12g}[/]",
         "lower bound": f"{summary['lower_bound']:.12g}",
@@ -108,12 +105,6 @@ def _data(ufm: uf.UFM) -> str:
 def _span(numbers: NDArray[Any]) -> str:
     ends = [f"{number:.4g}" if numbers.dtype.kind == "f" else str(number) for number in (numbers.min(), numbers.max())]
     return " to ".join(dict.fromkeys(ends))
-
-
-def _parameter(value: float | str | list[float]) -> str:
-    if isinstance(value, list):
-        return f"{min(value):g} to {max(value):g}"
-    return value if isinstance(value, str) else f"{value:g}"
 
 
 def _collapse_table(K: int, measures: dict[str, float | None]) -> Table:

@@ -19,7 +19,8 @@ from .._model.storage import describe_ufm
 from . import options
 from .data import data_of
 from .files import Result, arrays_of, check_destinations, deliver, going_on_from
-from .problem import build_ufm, loss_makers
+from .losses import loss_makers
+from .problem import build_ufm
 from .progress import follow_gap
 from .report import summarize, tables
 
@@ -84,7 +85,7 @@ def solve(
 
     Exit code: 0 if the optimum is certified to the tolerance, 1 if not, 2 for wrong options or files.
     """
-    (loss_maker,) = loss_makers([loss], parameter or (), label_smoothing)
+    (loss_maker,) = loss_makers([loss.value], parameter or (), label_smoothing)
     ufm = build_ufm(
         data_of(K, n, counts, imbalance, class_weights, targets), d=d, loss=loss_maker, lambda_W=lambda_W,
         lambda_H=lambda_H, lambda_b=lambda_b, no_bias=no_bias, threads=threads, dtype=dtype,
