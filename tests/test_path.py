@@ -98,6 +98,37 @@ def test_weights_are_normalised_and_logged_values_are_those_of_minimize():
         assert row["loss"] == pytest.approx(alone.fun, rel=2e-8)
 
 
+@pytest.mark.parametrize(("factor", "collapsed"), [(0.98, 0), (1.02, 4)])
+def test_no_shift_of_the_logits_prevents_the_collapse_of_equal_classes(factor, collapsed):
+    """Where two classes have equal counts and shifts, G has sqrt(n) / N on their difference, whatever the shift is."""
+    lambda_W = factor * collapse_threshold(5, GROUPS.sum(), IMBALANCED.lambda_H)
+    ufm = uf.UFM(10, 10, GROUPS, lambda_W=lambda_W, lambda_H=IMBALANCED.lambda_H, lambda_b=0.3)
+    found = uf.path(ufm, [-1, 0, 1, 3], over="shift_strength")
+    assert found.rows["certified"].all()
+    np.testing.assert_array_equal(found.rows["collapsed"], collapsed)
+    assert len(set(found.rows["loss"])) == 4
+    for row in found.rows:
+        loss = uf.losses.logit_adjusted(GROUPS, row["value"])
+        alone = uf.minimize(uf.UFM(10, 10, GROUPS, loss=loss, lambda_W=lambda_W, lambda_H=2e-4, lambda_b=0.3))
+        assert row["loss"] == pytest.approx(alone.fun, rel=2e-8)
+
+
+def test_temperatures_move_the_threshold():
+    """With logits scaled by D: D sqrt(n) / N = tau. Those of CDT are below 1 for rare classes, and let them collapse."""
+    threshold = collapse_threshold(5, GROUPS.sum(), IMBALANCED.lambda_H)
+    lambda_W = threshold * (5 / 60) ** (2 * 0.2)  # tau D^-1 for gamma = 0.2
+
+    def temperatures(ufm, gamma):
+        loss = uf.losses.cdt(ufm.counts, gamma)
+        return uf.UFM(10, 10, ufm.counts, loss=loss, lambda_W=lambda_W, lambda_H=ufm.lambda_H, lambda_b=ufm.lambda_b)
+
+    (change,) = [
+        change for change in uf.path(IMBALANCED, [0.1, 0.3], over=temperatures, locate=1e-4).transitions
+        if change.collapsed == (0, 4)
+    ]  # fmt: skip
+    assert change.value == pytest.approx(0.2, rel=1e-3)
+
+
 def test_squared_error_loses_a_class_at_a_time():
     """Without a bias class k has a feature if and only if sqrt(n_k) > N tau."""
     counts = np.array([50, 40, 30, 20, 10, 5])
@@ -265,6 +296,7 @@ def test_checkpoints_of_other_paths_are_refused(tmp_path):
         ((IMBALANCED, ["a"]), {}, TypeError, "values"),
         ((IMBALANCED, [1]), {"over": "gamma"}, ValueError, "over must be .* 'gamma'"),
         ((IMBALANCED, [-1, 1]), {}, ValueError, "lambda_W"),
+        ((IMBALANCED, [1]), {"over": lambda ufm, value: value}, TypeError, "over must return a UFM .* 1.0"),
         ((IMBALANCED, [1]), {"locate": 0}, ValueError, "locate"),
         ((IMBALANCED, [1]), {"tol": 0}, ValueError, "tol"),
         ((IMBALANCED, [1]), {"max_evaluations": 0}, ValueError, "max_evaluations"),

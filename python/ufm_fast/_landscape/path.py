@@ -9,6 +9,7 @@ import os
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from importlib.metadata import version
 from itertools import pairwise
 from pathlib import Path as FilePath
@@ -177,7 +178,7 @@ def path(
     if ufm.dtype != np.float64:
         raise ValueError(f"the model must be float64 to be certified, not {ufm.dtype}")
     name, family = _family_of(over)
-    ladder = _checked_values(values)
+    asked = _checked_values(values)
     settings = {
         "version": version("ufm-fast"),
         "tol": checked_tolerance(tol, ufm.K),
@@ -186,16 +187,16 @@ def path(
     }
     if flag(keep_points, "keep_points") and checkpoint is not None:
         raise ValueError("keep_points must be False with a checkpoint, which holds rows and no points")
-    models = [family(ufm, value) for value in ladder]
-    file = None if checkpoint is None else Checkpoint(FilePath(checkpoint), _header(name, ladder, models, settings))
-    walk = _Walk(lambda value: family(ufm, value), ladder, settings, file, keep_points, callback)
+    models = [_model(family, ufm, value) for value in asked]
+    file = None if checkpoint is None else Checkpoint(FilePath(checkpoint), _header(name, asked, models, settings))
+    walk = _Walk(partial(_model, family, ufm), asked, settings, file, keep_points, callback)
     walk.report()
-    walk.at(ladder[0])
-    for before, after in pairwise(ladder):
+    walk.at(asked[0])
+    for before, after in pairwise(asked):
         walk.at(after)
         if locate is not None:
-            _locate(walk, before, after, locate, locate * max(map(abs, ladder)))
-    order = sorted(walk.rows, reverse=ladder[-1] < ladder[0])
+            _locate(walk, before, after, locate, locate * max(map(abs, asked)))
+    order = sorted(walk.rows, reverse=asked[-1] < asked[0])
     rows = np.array([walk.rows[value] for value in order], dtype=FIELDS)
     _warn_of_uncertified(name, rows)
     return Path(ufm, name, settings, rows, tuple(walk.points[value] for value in order) if keep_points else None)
@@ -207,13 +208,13 @@ class _Walk:
     def __init__(
         self,
         model: Callable[[float], UFM],
-        ladder: list[float],
+        asked: list[float],
         settings: dict[str, Any],
         file: Checkpoint | None,
         keep_points: bool,
         callback: Callable[[int, int], object] | None,
     ) -> None:
-        self.model, self.ladder, self.file = model, ladder, file
+        self.model, self.asked, self.file = model, asked, file
         self.keep_points, self.callback = keep_points, callback
         self.options = {name: settings[name] for name in ("tol", "max_evaluations")}
         content = {} if file is None else file.content
@@ -241,7 +242,7 @@ class _Walk:
         """Tell the callback how many rows are done and how many there will be, as far as is known."""
         if self.callback is not None:
             done = len(self.rows)
-            self.callback(done, done + sum(value not in self.rows for value in self.ladder))
+            self.callback(done, done + sum(value not in self.rows for value in self.asked))
 
     def _save(self) -> None:
         if self.file is not None:
@@ -257,21 +258,28 @@ def _family_of(over: str | Family) -> tuple[str, Family]:
     return name, FAMILIES[name]
 
 
+def _model(family: Family, ufm: UFM, value: float) -> UFM:
+    model = family(ufm, value)
+    if not isinstance(model, UFM) or model.dtype != np.float64:
+        raise TypeError(f"over must return a UFM in float64, not {model!r}")
+    return model
+
+
 def _checked_values(values: ArrayLike) -> list[float]:
     array = real_array(values, "values", np.float64)
     steps = np.diff(array) if array.ndim == 1 else np.zeros(1)
     if array.size == 0 or not (np.isfinite(array).all() and ((steps > 0).all() or (steps < 0).all())):
         raise ValueError("values must be one or more finite numbers, ascending or descending")
-    ladder: list[float] = array.tolist()
-    return ladder
+    asked: list[float] = array.tolist()
+    return asked
 
 
-def _header(name: str, ladder: list[float], models: list[UFM], settings: dict[str, Any]) -> dict[str, Any]:
+def _header(name: str, asked: list[float], models: list[UFM], settings: dict[str, Any]) -> dict[str, Any]:
     """Say what a checkpoint belongs to; a function's name says little, so all models are part of it."""
     digest = hashlib.sha256()
     for ufm in models:
         digest.update(json.dumps(describe_ufm(ufm)).encode())
-    return {"path over": name, "values": ladder, "models": digest.hexdigest(), **settings}
+    return {"path over": name, "values": asked, "models": digest.hexdigest(), **settings}
 
 
 def _differ(before: NDArray[Any], after: NDArray[Any]) -> bool:

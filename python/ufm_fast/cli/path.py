@@ -125,7 +125,7 @@ def path(
         data_of(K, n, counts, imbalance, class_weights, targets), d=d, loss=loss_maker, lambda_W=lambda_W,
         lambda_H=lambda_H, lambda_b=lambda_b, no_bias=no_bias, threads=threads,
     )  # fmt: skip
-    ladder = _values(over, start, stop, points, values)
+    asked = _values(over, start, stop, points, values)
     options.check_tolerance(tol, ufm.K)
     check_destinations(output, plot, checkpoint)
     with (
@@ -136,10 +136,10 @@ def path(
     ):
         warnings.simplefilter("ignore", uf.ConvergenceWarning)  # it becomes the reason of the failure
         found = uf.path(
-            ufm, ladder, over.value, tol=tol, max_evaluations=max_evaluations, locate=locate,
+            ufm, asked, over.value, tol=tol, max_evaluations=max_evaluations, locate=locate,
             checkpoint=checkpoint, callback=callback,
         )  # fmt: skip
-    deliver(_result(found, ladder), as_json=as_json, output=output, plot=plot)
+    deliver(_result(found, asked), as_json=as_json, output=output, plot=plot)
 
 
 def _values(
@@ -161,7 +161,7 @@ def _values(
     return spaced(start, stop, _DEFAULT_POINTS if points is None else points)
 
 
-def _result(found: uf.Path, ladder: NDArray[np.float64]) -> Result:
+def _result(found: uf.Path, asked: NDArray[np.float64]) -> Result:
     def figure() -> Figure:
         from ..plotting.paths import plot_path
 
@@ -177,7 +177,7 @@ def _result(found: uf.Path, ladder: NDArray[np.float64]) -> Result:
             "transitions": changes,
         },
         config={**found.settings, "over": found.over, **describe_ufm(found.ufm)},
-        table=lambda: _tables(found, ladder),
+        table=lambda: _tables(found, asked),
         arrays={
             **{name: found.rows[name] for name in names},
             **{f"transition_{name}": np.array([change[name] for change in changes]) for name in uf.Transition._fields},
@@ -188,11 +188,11 @@ def _result(found: uf.Path, ladder: NDArray[np.float64]) -> Result:
     )
 
 
-def _tables(found: uf.Path, ladder: NDArray[np.float64]) -> Group:
+def _tables(found: uf.Path, asked: NDArray[np.float64]) -> Group:
     """Show the rows that were asked for, without those on the way to transitions, and the transitions."""
     headings = "value", "loss", "gap", "rank", "collapsed", "|W|", "rarest\ncosines", "NC2 of\nW"
     rows = _table(f"Certified global minima over {found.over}", *headings)
-    for row in found.rows[np.isin(found.rows["value"], ladder)]:
+    for row in found.rows[np.isin(found.rows["value"], asked)]:
         gap = f"{row['relative_gap']:.0e}"
         rows.add_row(
             f"{row['value']:.6g}",
