@@ -114,9 +114,9 @@ def test_no_shift_of_the_logits_prevents_the_collapse_of_equal_classes(factor, c
 
 
 def test_temperatures_move_the_threshold():
-    """With logits scaled by D: D sqrt(n) / N = tau. Those of CDT are below 1 for rare classes, and let them collapse."""
+    """With logits scaled by D: D sqrt(n) / N = tau. In CDT the rare classes have D < 1, and collapse earlier."""
     threshold = collapse_threshold(5, GROUPS.sum(), IMBALANCED.lambda_H)
-    lambda_W = threshold * (5 / 60) ** (2 * 0.2)  # tau D^-1 for gamma = 0.2
+    lambda_W = threshold * (5 / 60) ** (2 * 0.2)  # D^2 for gamma = 0.2
 
     def temperatures(ufm, gamma):
         loss = uf.losses.cdt(ufm.counts, gamma)
