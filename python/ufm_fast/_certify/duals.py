@@ -4,18 +4,23 @@ from __future__ import annotations
 
 from .._model.canonical import CanonicalProblem
 from .._model.loss import Loss
-from .._model.losses import MSE, CrossEntropy
+from .._model.losses import MSE, BinaryCrossEntropy, CrossEntropy
 from .._model.model import UFM
+from .binary import BinaryDual
 from .dual import Dual
 from .entropic import EntropicDual
 from .quadratic import QuadraticDual
 
-_DUALS: dict[type[Loss], type[Dual]] = {CrossEntropy: EntropicDual, MSE: QuadraticDual}
+_DUALS: dict[type[Loss], type[Dual]] = {
+    CrossEntropy: EntropicDual,
+    MSE: QuadraticDual,
+    BinaryCrossEntropy: BinaryDual,
+}
 
 
 def require_dual(ufm: UFM) -> None:
     """Raise ValueError if the loss of a model has no dual problem, without which nothing is certified."""
-    if type(ufm.loss_function) not in _DUALS or not ufm.loss_function.treats_classes_alike:
+    if type(ufm.loss_function) not in _DUALS:
         raise ValueError(
             f"loss {ufm.loss_function} cannot be certified: no dual problem is known for it"
             + ("" if ufm.loss_function.convex else " (it is not convex in the logits)")

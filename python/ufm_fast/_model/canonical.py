@@ -34,12 +34,17 @@ _SINGULAR = 1e-14
 
 
 class Curvature(NamedTuple):
-    """Sums of diagonal second derivatives of the data term: with respect to Z, (M, K), and b, (K,)."""
+    """Sums of diagonal second derivatives of the data term: with respect to b, (K,), and, all the others, to Z, (M, K).
+
+    `rows` (M,) and `columns` (K,) are the sums of the rows and columns of the latter.
+    """
 
     total: float
     at_labels: float
     largest: float
     bias: Array
+    rows: Array
+    columns: Array
 
 
 class CanonicalProblem:
@@ -182,14 +187,14 @@ class CanonicalProblem:
 
         A logit is a sum of d products (of which at most 1024 are added one by one: matrix products go in blocks) plus a
         bias, without what all biases share if the loss does not feel that, and so is wrong by at most as many units as
-        it has terms, relative to |w| |h| + |b|; `Loss.change` tells what that does to the data term. Sums over samples,
+        it has terms, relative to |w| |h| + |b| and what the loss adds; `Loss.change` tells what that does to the data term. Sums over samples,
         classes and entries add a unit for every row, every 8 classes, every 1024 entries, and some hundreds.
         """
         lengths = np.linalg.norm(B, axis=1) / (self.root if root is None else root)
         direction = self.loss.invariant_direction(self.K)
         centred = direction is not None and bool((direction == 1).all())  # as the core does it
         shared = b.min() / 2 + b.max() / 2 if centred else 0.0
-        reach = float(np.linalg.norm(A, axis=1).max() * lengths.max() + abs(b - shared).max())
+        reach = float(np.linalg.norm(A, axis=1).max() * lengths.max() + abs(b - shared).max()) + self.loss.offset
         terms = min(self.d, _LONGEST_SUM) + self.d / 256 + 8
         data = min(loss, max(0.0, loss - self.penalty(A, B, b)) + _ROUNDING * loss)
         summed = len(B) + self.K / 8 + (A.size + B.size) / 1024 + 256
@@ -204,7 +209,7 @@ class CanonicalProblem:
 
     def curvature(self, G: Array) -> Curvature:
         """Return sums of the diagonal second derivatives of the data term at a gradient matrix."""
-        return Curvature(*core.curvature_sums(self.core, G, self.workers))
+        return Curvature._make(core.curvature_sums(self.core, G, self.workers))
 
     def curvature_along(self, G: Array, dZ: Array) -> float:
         """Return the second derivative of the data term at the gradient matrix G along scores dZ."""

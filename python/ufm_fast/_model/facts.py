@@ -11,7 +11,7 @@ from .model import UFM
 
 
 def has_plain_classes(ufm: UFM) -> bool:
-    """Whether the model has classes that differ in nothing but their numbers of samples."""
+    """Whether the model has classes that differ in nothing but their numbers of samples, for the loss as well."""
     return ufm.counts is not None and ufm.weights is None and ufm.loss_function.treats_classes_alike
 
 

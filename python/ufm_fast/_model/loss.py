@@ -72,6 +72,11 @@ class Loss(ABC):
         """Whether near a minimum the factors of class rows are best turned so that column k belongs to class k."""
         return False
 
+    @property
+    def offset(self) -> float:
+        """The largest number that it adds to a logit, in units of the logits, whose rounding counts as theirs does."""
+        return 0.0
+
     def invariant_direction(self, K: int) -> Array | None:
         """Return the direction (K,) along which logits can move without changing the loss; None if there is none."""
         return None

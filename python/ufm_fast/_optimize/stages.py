@@ -7,14 +7,16 @@ from typing import Protocol
 
 import numpy as np
 
+from .._certify.dual import EIGH_PRODUCTS
 from .._model.canonical import CanonicalProblem
 from .._model.point import Point
 from .._runtime.arrays import Array
+from .._runtime.blas import gram
 from .from_point import minimize_from_point
 from .lbfgs import CERTIFIED, STALLED
 from .own_start import minimize_near_minimum
 from .record import Run
-from .start import starts_near_minimum
+from .start import has_start, starts_near_minimum
 
 
 class Stage(Protocol):
@@ -47,6 +49,29 @@ class Refined:
     def run(self, problem: CanonicalProblem, run: Run) -> int:
         assert run.best is not None
         return _from_factors(problem, run.best.A, run.best.B, run.best.b, run)
+
+
+@dataclass(frozen=True)
+class FromZero:
+    """From W = H = 0, with as many columns as there are ways down from there; with more, while these do not suffice.
+
+    Each singular value of the gradient matrix above tau is a way down, and at the minimum there are seldom more.
+    """
+
+    def run(self, problem: CanonicalProblem, run: Run) -> int:
+        zero = np.zeros((problem.M, problem.K))
+        b = problem.best_bias(zero, np.zeros(problem.K))
+        squares = np.linalg.eigvalsh(gram(problem.data_term(zero, b)[1], problem.workers))
+        run.work.charge(2 * problem.M / problem.K + EIGH_PRODUCTS, problem.K)
+        columns = max(1, min(problem.d, int((squares > problem.tau**2).sum())))
+        A, B = np.zeros((problem.K, columns)), np.zeros((problem.M, columns))
+        while True:
+            end, status = minimize_from_point(problem, A, B, b, run)
+            if status != STALLED or columns == problem.d:
+                run.finish(end)
+                return status
+            columns = min(problem.d, 2 * columns)
+            A, B, b = end.A[:, :columns], end.B[:, :columns], end.b
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,4 +107,4 @@ def stages_of(problem: CanonicalProblem, given: Point | None, seed: int, restart
         return [Given(given), *further]
     if starts_near_minimum(problem):
         return [NearMinimum(), Refined(), *further]
-    return [Random(seed), *further]
+    return [Random(seed) if has_start(problem) else FromZero(), *further]

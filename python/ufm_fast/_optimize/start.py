@@ -27,7 +27,7 @@ class Start(NamedTuple):
 
 
 def has_start(problem: CanonicalProblem) -> bool:
-    """Whether a start near the minimum over all widths is known: for classes, by the loss."""
+    """Whether a start near the minimum over all widths is known: for classes that are alike, by the loss."""
     return has_plain_classes(problem.ufm) and type(problem.loss) in _STARTS
 
 

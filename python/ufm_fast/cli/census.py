@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _RUNS = "Runs"
-_DEFAULT_LOSSES = options.LossName("cross_entropy"), options.LossName("mse")
 
 
 def census(
@@ -98,7 +97,7 @@ def census(
     check_destinations(output, plot)
     dimensions: Sequence[int | None] = d or [None]
     ratios: Sequence[float | None] = imbalance or ([1, 10] if counts is None else [None])
-    losses = loss_makers([name.value for name in loss or _DEFAULT_LOSSES], parameter or (), label_smoothing)
+    losses = loss_makers([name.value for name in loss or options.DEFAULT_LOSSES], parameter or (), label_smoothing)
     models = [
         build_ufm(
             data_of(K, n, counts, ratio, class_weights), d=dimension, loss=loss_maker, lambda_W=lambda_W,

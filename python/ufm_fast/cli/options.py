@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .._model.losses import CrossEntropy
+from .._model.losses import MSE, CrossEntropy
 from .._optimize.minimize import smallest_tolerance
 from .losses import CONSTRUCTORS
 
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 else:
     LossName = Enum("LossName", [(name, name) for name in CONSTRUCTORS], type=str)
 DEFAULT_LOSS = LossName(CrossEntropy.name)
+DEFAULT_LOSSES = [DEFAULT_LOSS, LossName(MSE.name)]
 
 
 class FloatType(str, Enum):
