@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from ._exact.closed_spectrum import closed_form_spectrum
     from ._exact.symmetry import SymmetricPoint
     from ._landscape.census import Census, census
+    from ._landscape.path import Path, Transition, path
     from ._landscape.saddles import saddle
     from ._model.datasets import counts
     from ._model.frames import simplex_etf
@@ -60,6 +61,7 @@ _HOMES = {
     "_optimize.minimize": ("minimize",),
     "_runtime.warnings": ("ConvergenceWarning",),
     "_landscape.saddles": ("saddle",),
+    "_landscape.path": ("Path", "Transition", "path"),
     "_exact.symmetry": ("SymmetricPoint",),
     "_model.storage": ("load_point", "save_point"),
 }
@@ -70,6 +72,7 @@ __all__ = [  # noqa: RUF022 - the order of the documentation
     "UFM", "Point", "CrossEntropy", "MSE", "BinaryCrossEntropy", "Focal", "losses",
     "certify", "Certificate", "classify", "CriticalPoint",
     "minimize", "global_minimum", "Solution", "ConvergenceWarning", "SymmetricPoint", "saddle", "census", "Census",
+    "path", "Path", "Transition",
     "lowest_eigenpairs", "Eigenpairs", "spectrum", "Spectrum", "closed_form_spectrum",
     "nc_metrics", "NCAccumulator", "NCMetrics", "nrc_metrics", "NRCMetrics", "onc_metrics", "ONCMetrics",
     "inspect", "Inspection", "Decays",

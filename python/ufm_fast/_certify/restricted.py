@@ -40,7 +40,8 @@ from typing import NamedTuple
 import numpy as np
 
 from .._model.canonical import CanonicalProblem
-from .._model.losses import MSE, CrossEntropy, Loss
+from .._model.loss import Loss
+from .._model.losses import MSE, CrossEntropy
 from .._model.point import Point
 from .._numerics.gram_spectra import leading_singular_pair, norm_rounding
 from .._runtime.arrays import Array

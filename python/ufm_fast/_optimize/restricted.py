@@ -272,8 +272,8 @@ class OverW(RestrictedFunction):
     def point(self, x: Array) -> tuple[Point, Array]:
         W, b = self._split(x)
         b = b * self.kappa if self.problem.bias else b
-        free = self.problem.bias_is_free and self.problem.loss.shift_invariant
-        return Point(np.ascontiguousarray(W), self.start.H, b - b.mean() if free else b), self.B
+        b = self.problem.loss.centred(b) if self.problem.bias_is_free else b
+        return Point(np.ascontiguousarray(W), self.start.H, b), self.B
 
     def gradient_norm(self, gradient: Array) -> float:
         of_W, of_b = self._split(gradient)

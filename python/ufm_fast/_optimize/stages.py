@@ -17,7 +17,7 @@ from .from_point import minimize_from_point
 from .lbfgs import CERTIFIED, STALLED
 from .own_start import minimize_near_minimum
 from .record import Run
-from .start import has_start
+from .start import has_start, starts_near_minimum
 
 
 class Stage(Protocol):
@@ -116,8 +116,9 @@ def stages_of(problem: CanonicalProblem, given: Point | None, seed: int, restart
     further = [Random(seed + i) for i in range(1, restarts + 1)]
     if given is not None:
         return [Given(given), *further]
+    if starts_near_minimum(problem):
+        return [NearMinimum(), Refined(), *further]
     if has_start(problem):
-        own = [NearMinimum(), Refined()] if problem.d >= problem.K - 1 else [Random(seed)]
-        return [*own, *further]
+        return [Random(seed), *further]
     form = closed_form(problem.ufm)
     return [FromZero() if form is None else FromClosedForm(form), *further]
