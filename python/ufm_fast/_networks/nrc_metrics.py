@@ -9,11 +9,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
+from .._numerics.class_geometry import rounding_of_svd
 from .._runtime.arguments import flag
 from .._runtime.arrays import Array
 from .._runtime.blas import single_threaded_blas
 from .._runtime.warnings import warn
-from .class_geometry import rounding_of_svd
 from .feature_batches import FeatureBatches
 from .features import as_real, precision_of
 
