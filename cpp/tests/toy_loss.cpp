@@ -1,5 +1,5 @@
 // A loss of one policy, which no other file knows, goes through every driver: against differences of the loss.
-#include "compare.hpp"
+#include "differences.hpp"
 
 namespace {
 
@@ -61,40 +61,6 @@ struct Quartic {
   void smooth(T*) const {}
 };
 
-double dot(const Arrays<double>& x, const Arrays<double>& y) {
-  return x.W.cwiseProduct(y.W).sum() + x.H.cwiseProduct(y.H).sum() + x.b.cwiseProduct(y.b).sum();
-}
-
-Arrays<double> moved(const Arrays<double>& p, double step, const Arrays<double>& v) {
-  return {p.W + step * v.W, p.H + step * v.H, p.b + step * v.b};
-}
-
-/// The derivative of f(step) at zero, to the sixth order in the step.
-template <class Function>
-double derivative(Function&& f) {
-  const double h = 1e-2;
-  const auto odd = [&](double step) { return f(step) - f(-step); };
-  return (45 * odd(h) - 9 * odd(2 * h) + odd(3 * h)) / (60 * h);
-}
-
-void compare_with_differences(const Model<double>& model) {
-  const Execution execution{2, {}};
-  const Evaluation<double> core(model, 2);
-  const Arrays<double> u = model.random_point(3);
-  const auto loss_at = [&](double step) {
-    Arrays<double> q = moved(core.p, step, u);
-    return loss<double>(model.problem, q.view(), execution);
-  };
-  const auto slope_at = [&](double step) {
-    Arrays<double> q = moved(core.p, step, core.v), gradient = model.zeros();
-    loss_and_gradient<double>(model.problem, q.view(), gradient.view(), execution);
-    return dot(gradient, u);
-  };
-  check_close(core.value, loss_at(0), 1e-14, "toy loss");
-  check_close(dot(core.gradient, u), derivative(loss_at), 1e-9, "gradient of the toy loss");
-  check_close(dot(core.product, u), derivative(slope_at), 1e-9, "Hessian product of the toy loss");
-}
-
 void compare_curvature(const Model<double>& model) {
   const Problem<double>& problem = model.problem;
   const Execution execution{2, {}};
@@ -117,7 +83,7 @@ int main() {
   for (const Shape& shape : {Shape{5, 4, 7}, Shape{50, 40, 33}, Shape{70, 20, 65}}) {
     for (const bool bias : {false, true}) {
       const Model<double> model(shape, loss_of(Quartic<double>{shape.K}), bias);
-      compare_with_differences(model);
+      compare_with_differences(model, model.random_point(1), "toy loss");
       compare_curvature(model);
     }
   }
