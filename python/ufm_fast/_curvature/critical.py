@@ -14,7 +14,8 @@ from .._certify.certificate import Certificate, certifiable, certificate_at, qui
 from .._certify.linearization import Linearization, linearized, rounding_at
 from .._model.canonical import CanonicalProblem
 from .._model.facts import branches_of, covered, curvature_unit, lower_branch
-from .._model.model import UFM, gradient_gram, gradient_product
+from .._model.functions import gradient_gram, gradient_product
+from .._model.model import UFM
 from .._model.point import Point
 from .._numerics.gram_spectra import common_rank, leading_pair, leading_pairs, leading_singular_pair
 from .._runtime.arguments import real_number
@@ -148,7 +149,7 @@ def classified(ufm: UFM, p: Point, gradient_tol: float, certificate_tol: float) 
     unit = curvature_unit(ufm)
     here = _surroundings(ufm, p, threads)
     gradient_norm = math.hypot(*(float(scipy.linalg.norm(part.ravel())) for part in here.gradient))
-    size = max(here.norm, ufm.tau) * math.sqrt(float(np.trace(here.gram)) + ufm.N)
+    size = max(here.norm, ufm.tau) * math.sqrt(float(np.trace(here.gram)) + here.means.problem.samples)
     curvature, pair = _descent(ufm, p, here, _NEGLIGIBLE * unit)
     lower = _lower_bound(ufm, here)
     upper = curvature
@@ -229,7 +230,7 @@ def _surroundings(ufm: UFM, p: Point, threads: int) -> _Surroundings:
     A, B, b = problem.coordinates(p)
     loss, G, flat = problem.evaluate(A, B, b, product(B, A.T, threads))
     ranks, (norm, right) = concurrently(
-        [lambda: common_rank(A, B, ufm.N / ufm.K, each), lambda: leading_singular_pair(G, each)], threads
+        [lambda: common_rank(A, B, problem.samples / ufm.K, each), lambda: leading_singular_pair(G, each)], threads
     )
     means = Linearization(problem, A, B, b, loss, rounding_at(problem, p, A, B, b, loss), G, norm, right)
     gradient = flat[: A.size].reshape(A.shape), flat[A.size : A.size + B.size].reshape(B.shape), flat[A.size + B.size :]
@@ -242,7 +243,7 @@ def _surroundings_of_samples(ufm: UFM, p: Point, threads: int) -> _Surroundings:
     square, right = leading_pair(gradient_gram(ufm, p), threads)
     left = gradient_product(ufm, p, np.ascontiguousarray(right[:, None]))[:, 0]
     B = p.H * ufm.rho
-    ranks = common_rank(means.A, B, ufm.N / ufm.K, threads)
+    ranks = common_rank(means.A, B, means.problem.samples / ufm.K, threads)
     gradient = grad_W * ufm.rho, grad_H / ufm.rho, grad_b
     return _Surroundings(means, B, gradient, math.sqrt(square), right, _unit(left), *ranks)
 

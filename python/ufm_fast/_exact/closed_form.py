@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .._model.facts import is_balanced
+from .._model.facts import has_plain_classes, is_balanced
 from .._model.losses import MSE, CrossEntropy, Loss
 from .._model.model import UFM
 
@@ -69,7 +69,7 @@ def closed_form(ufm: UFM) -> ClosedForm | None:
     (arXiv:2210.02192) for label smoothing and Zhou et al. (arXiv:2203.01238) for squared error; the values are those of
     the convex problem at these points.
     """
-    if ufm.counts is None or type(ufm.loss_function) not in _FORMS:
+    if not has_plain_classes(ufm) or type(ufm.loss_function) not in _FORMS:
         return None
     return _FORMS[type(ufm.loss_function)](ufm)
 

@@ -12,6 +12,7 @@ from scipy.linalg import helmert
 
 from .._certify.certificate import Certificate, certificate_of
 from .._model.canonical import CanonicalProblem
+from .._model.facts import has_plain_classes
 from .._model.losses import CrossEntropy
 from .._model.model import UFM
 from .._model.point import Point
@@ -186,7 +187,7 @@ def symmetric_minimum(ufm: UFM) -> tuple[SymmetricPoint, Certificate] | None:
     -----
     Time and memory O(K + m^3): with 10 distinct counts a tenth of a second, up to K in the millions.
     """
-    if ufm.counts is None or type(ufm.loss_function) is not CrossEntropy:
+    if not has_plain_classes(ufm) or type(ufm.loss_function) is not CrossEntropy:
         return None
     samples, group = np.unique(ufm.counts, return_inverse=True)
     if len(samples) > max(1, ufm.K // 4):

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from .._exact.symmetric_problem import Types
 from .._exact.symmetry import symmetric_critical_point
 from .._model.canonical import CanonicalProblem
-from .._model.facts import is_balanced, largest_rank
+from .._model.facts import has_plain_classes, is_balanced, largest_rank
 from .._model.losses import MSE, CrossEntropy, Loss
 from .._model.model import UFM
 from .._model.point import Point
@@ -104,7 +104,7 @@ def saddle(ufm: UFM, rank: int, seed: int = 0) -> Point:
 
 
 def _critical(problem: CanonicalProblem, rank: int, generator: np.random.Generator) -> _Critical:
-    known = _KNOWN.get(type(problem.loss)) if problem.ufm.counts is not None else None
+    known = _KNOWN.get(type(problem.loss)) if has_plain_classes(problem.ufm) else None
     found = None if known is None else known(problem, rank, generator)
     return _lower_dimension(problem.ufm, rank, generator) if found is None else found
 

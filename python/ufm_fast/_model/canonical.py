@@ -54,7 +54,7 @@ class CanonicalProblem:
     weights, root : ndarray, shape (M,)
         Of the rows in the loss, and the square roots of those in the ridge.
     samples : float
-        Sum of the ridges: the number of samples.
+        Sum of the ridges: the number of samples, where each has the ridge 1.
     tau, lambda_b : float
     bias : bool
     loss : Loss
@@ -64,8 +64,8 @@ class CanonicalProblem:
 
     def __init__(self, ufm: UFM) -> None:
         self.ufm = ufm
-        self.rows = rows = ufm.data if ufm.collapse_classes else class_rows(ufm.counts)
-        self.K, self.M, self.d, self.samples = ufm.K, rows.M, ufm.d, float(ufm.N)
+        self.rows = rows = ufm.data if ufm.collapse_classes else class_rows(ufm.counts, ufm.weights)
+        self.K, self.M, self.d, self.samples = ufm.K, rows.M, ufm.d, float(rows.ridges.sum())
         self.weights, self.root = rows.weights, np.sqrt(rows.ridges)
         self.tau, self.lambda_b, self.bias = ufm.tau, ufm.lambda_b, ufm.bias
         self.loss = ufm.loss_function

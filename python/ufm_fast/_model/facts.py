@@ -10,9 +10,14 @@ import numpy as np
 from .model import UFM
 
 
+def has_plain_classes(ufm: UFM) -> bool:
+    """Whether the model has classes that differ in nothing but their numbers of samples."""
+    return ufm.counts is not None and ufm.weights is None
+
+
 def is_balanced(ufm: UFM) -> bool:
-    """Whether the model has classes, all with as many samples."""
-    return ufm.counts is not None and bool((ufm.counts == ufm.counts[0]).all())
+    """Whether the model has plain classes, all with as many samples."""
+    return has_plain_classes(ufm) and bool((ufm.counts == ufm.counts[0]).all())
 
 
 def curvature_unit(ufm: UFM) -> float:

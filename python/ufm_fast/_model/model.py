@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -12,25 +11,29 @@ import numpy as np
 
 from .._runtime import arguments as check
 from .._runtime import core
-from .._runtime.blas import single_threaded_blas
-from .._runtime.threads import checked_threads, get_num_threads
+from .._runtime.threads import checked_threads
+from .functions import Functions
 from .losses import Loss, as_loss
 from .packing import Layout
 from .point import Point, checked_point
-from .rows import Rows, class_rows, sample_rows
+from .rows import Rows, class_rows, given_rows, merged_rows, sample_rows
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, DTypeLike, NDArray
 
-    from .hessian import HessianOperator
 
-
-class UFM:
+class UFM(Functions):
     """An unconstrained feature model (Gu & Shen 2024, arXiv 2407.10702; Zhu et al. 2021, arXiv 2105.02375).
 
     With N samples in K classes, features h_i of dimension d and logits ``z_i = W h_i + b``,
 
-        f(W, H, b) = (1/N) sum_i loss(z_i, k_i) + lambda_W/2 |W|^2 + lambda_H/2 sum_i |h_i|^2 + lambda_b/2 |b|^2.
+        f(W, H, b) = (1/N) sum_i weight_i loss(z_i, k_i) + lambda_W/2 |W|^2 + lambda_H/2 sum_i |h_i|^2
+                     + lambda_b/2 |b|^2.
+
+    Or, with targets, of M rows that stand for n_i samples each, N = sum_i n_i,
+
+        f(W, H, b) = sum_i (n_i/N) weight_i loss(z_i, target_i) + lambda_W/2 |W|^2 + lambda_H/2 sum_i ridge_i |h_i|^2
+                     + lambda_b/2 |b|^2.
 
     Parameters
     ----------
@@ -39,7 +42,11 @@ class UFM:
     d : int
         Feature dimension.
     n : int or K ints, optional
-        Samples per class, positive; N is below 2^63.
+        Samples per class, positive; N is below 2^63. With targets: a real number or M of them, positive.
+    targets : (M,) ints or (M, K) real numbers or scipy.sparse matrix of that shape, optional
+        Labels in [0, K) in any order, not all of which need occur; or what the logits of each row are compared with:
+        distributions for cross-entropy (nonnegative, each row sums to one within 1e-6), any numbers for squared error.
+        Sparse matrices stay sparse; duplicate entries are added up.
     loss : {"cross_entropy", "mse"} or CrossEntropy or MSE, optional
     lambda_W, lambda_H : float
         Weight decays of classifier and features, positive and in the range of `dtype`.
@@ -47,9 +54,16 @@ class UFM:
         Weight decay of the bias, zero or as the others; not used where ``bias`` is False.
     bias : bool, optional
         Whether there is a bias.
+    weights : positive number or K of them, optional
+        Weights of the classes in the loss: each sample of class k counts weights[k] times. The loss is divided by N,
+        whatever the weights are (PyTorch's ``reduction="sum"`` over N; its "mean" divides by the sum of the samples'
+        weights). With targets: M of them, one a row.
+    ridges : positive number or M of them, optional
+        With targets: of the rows' features in the decay; n, if not given.
     collapse : bool, optional
         True: H has K rows, the class means, and every sample of class k sits at row k (M = K). This is exact at every
         critical point, where the features of a class coincide. False: H has N rows, class by class in order (M = N).
+        With targets there is a row of H for each of theirs.
     dtype : "float64" or "float32", optional
         Of all points; arrays of it are used without copying.
     threads : int, optional
@@ -57,9 +71,14 @@ class UFM:
 
     Attributes
     ----------
-    K, d, N, M : int
-    counts : ndarray of int64, shape (K,)
-        Samples per class.
+    K, d, M : int
+    N : int or float
+    counts : ndarray of int64, shape (K,), or None
+        Samples per class; None where targets were given.
+    weights : ndarray, shape (K,), or None
+        Weights of the classes, if they were given.
+    data : Rows
+        The targets, loss weights and ridges of the M rows.
     tau, rho : float
         ``sqrt(lambda_W lambda_H)`` and ``(lambda_H / lambda_W)^(1/4)``.
     size : int
@@ -80,32 +99,61 @@ class UFM:
     Notes
     -----
     Numbers may be Python's or NumPy's, but no booleans or strings.
+
+    A row's feature depends on its target and on the ratio of its loss weight and its ridge. Where these are equal the
+    rows can be merged (`merged`): weighted classes, contexts of a language model with equal next tokens.
+
+    Examples
+    --------
+    Three classes, the rarest of which counts more; and four contexts with the distributions of their next tokens:
+
+    >>> import ufm_fast as uf
+    >>> weighted = uf.UFM(3, 3, [500, 50, 5], weights=[1, 2, 10], lambda_W=1e-3, lambda_H=1e-5)
+    >>> tokens = [[0.5, 0.5, 0], [0, 0.2, 0.8], [0.5, 0.5, 0], [0, 0, 1]]
+    >>> contexts = uf.UFM(3, 3, targets=tokens, n=[7, 2, 3, 8], lambda_W=1e-3, lambda_H=1e-3)
+    >>> merged, index = contexts.merged()
+    >>> merged.M, index.tolist()
+    (3, [0, 1, 0, 2])
     """
 
-    counts: Any  # None in a model of rows that are neither classes nor samples
+    counts: Any  # None in a model of rows with given targets
+    weights: NDArray[np.float64] | None
     N: Any  # an int, but for such rows
 
     def __init__(
         self,
         K: int,
         d: int,
-        n: int | Sequence[int] | NDArray[Any] = 1,
+        n: ArrayLike = 1,
         *,
+        targets: Any = None,
         loss: str | Loss = "cross_entropy",
         lambda_W: float,
         lambda_H: float,
         lambda_b: float = 0.0,
         bias: bool = True,
+        weights: ArrayLike | None = None,
+        ridges: ArrayLike | None = None,
         collapse: bool = True,
         dtype: DTypeLike = "float64",
         threads: int | None = None,
     ) -> None:
         self._set_options(K, d, loss, (lambda_W, lambda_H, lambda_b), bias, dtype, threads)
         self.collapse_classes = check.flag(collapse, "collapse")
+        self.counts = self.weights = None
+        if targets is not None:
+            if not self.collapse_classes:
+                raise ValueError("collapse must be True where targets are given: each of their rows has one in H")
+            self._set_rows(given_rows(targets, self.K, n, weights, ridges))
+            return
+        if ridges is not None:
+            raise ValueError("ridges must not be given without targets: each sample of a class has the ridge 1")
         self.counts = check.class_counts(n, self.K)
-        N = int(self.counts.sum())
-        self._check_size(self.K if self.collapse_classes else N)
-        self._set_rows(class_rows(self.counts) if self.collapse_classes else sample_rows(self.counts), N)
+        if weights is not None:
+            self.weights = check.positive_numbers(weights, "weights", self.K, "classes")
+        self._check_size(self.K if self.collapse_classes else int(self.counts.sum()))
+        rows = class_rows if self.collapse_classes else sample_rows
+        self._set_rows(rows(self.counts, self.weights))
 
     def _set_options(
         self,
@@ -135,8 +183,14 @@ class UFM:
         size = (self.K + M) * self.d + self.K * self.bias
         check.addressable(size, self.dtype, f"K = {self.K}, d = {self.d} and M = {M}")
 
-    def _set_rows(self, rows: Rows, N: float) -> None:
-        self.data, self.N, self.M = rows, N, rows.M
+    def _set_rows(self, rows: Rows) -> None:
+        self.data, self.N, self.M = rows, rows.N, rows.M
+        self._check_size(self.M)
+        for name, numbers in (("weights", rows.weights), ("ridges", rows.ridges * self.lambda_H)):
+            with np.errstate(over="ignore"):
+                kept = numbers.astype(self.dtype)
+            if not (np.isfinite(kept).all() and kept.min() > 0):
+                raise ValueError(f"{name} must make terms in the range of {self.dtype}, but they over- or underflow it")
         self.layout = Layout(self.K, self.M, self.d, self.bias)
         self.size = self.layout.size
         self._problem = rows.compiled(
@@ -160,158 +214,31 @@ class UFM:
             raise ValueError(f"{name} must be in the range of {self.dtype}, not {decay}")
         return decay
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        options: dict[str, Any] = {
+    def _options(self) -> dict[str, Any]:
+        return {
             "loss": self.loss_function, "lambda_W": self.lambda_W, "lambda_H": self.lambda_H,
             "lambda_b": self.lambda_b, "bias": self.bias, "dtype": self.dtype.name, "threads": self.threads,
         }  # fmt: skip
+
+    def __reduce__(self) -> tuple[Any, ...]:
         if self.counts is None:
-            return partial(rows_model, **options), (self.K, self.d, self.data)
-        return partial(UFM, **options, collapse=self.collapse_classes), (self.K, self.d, self.counts)
+            return partial(rows_model, **self._options()), (self.K, self.d, self.data)
+        options = self._options() | {"weights": self.weights, "collapse": self.collapse_classes}
+        return partial(UFM, **options), (self.K, self.d, self.counts)
 
     def __repr__(self) -> str:
-        samples = self.data.ridges if self.counts is None else self.counts
-        least, most = samples.min(), samples.max()
-        n = f"{least}" if least == most else f"{least}..{most}"
+        if self.counts is None:
+            size = f"M={self.M}"
+        else:
+            least, most = self.counts.min(), self.counts.max()
+            size = f"n={least}" if least == most else f"n={least}..{most}"
+        if self.weights is not None:
+            size += f", weights={self.weights.min():g}..{self.weights.max():g}"
         return (
-            f"UFM(K={self.K}, d={self.d}, n={n}, loss={self.loss_function}, lambda_W={self.lambda_W:g}, "
+            f"UFM(K={self.K}, d={self.d}, {size}, loss={self.loss_function}, lambda_W={self.lambda_W:g}, "
             f"lambda_H={self.lambda_H:g}, lambda_b={self.lambda_b:g}, bias={self.bias}, "
             f"collapse={self.collapse_classes}, dtype={self.dtype})"
         )
-
-    def _run(self, method: Callable[..., Any], *arguments: Any) -> Any:
-        """Call the compiled problem; large problems get threads, and single-threaded BLAS for each of them."""
-        if self._inline:
-            return method(*arguments, 1)
-        with single_threaded_blas():
-            return method(*arguments, self.threads or get_num_threads())
-
-    def loss(self, p: Point) -> float:
-        """Evaluate f at p.
-
-        Parameters
-        ----------
-        p : Point
-            Shapes (K, d), (M, d), (K,), of the model's dtype, C-contiguous.
-
-        Returns
-        -------
-        float
-
-        Raises
-        ------
-        TypeError, ValueError
-            If p is not such a point, or holds a NaN or an infinity.
-        FloatingPointError
-            If f overflows at p.
-
-        Notes
-        -----
-        Cost: one K x d x M product. No K x M array exists; logits live a tile at a time.
-        """
-        W, H, b = p
-        value: float = self._run(self._problem.loss, W, H, b)
-        return value
-
-    def loss_and_grad(self, p: Point) -> tuple[float, Point]:
-        """Evaluate f and its gradient at p; arguments and errors as in `loss`.
-
-        Returns
-        -------
-        float
-        Point
-            The gradient.
-
-        Notes
-        -----
-        Cost: three K x d x M products.
-        """
-        W, H, b = p
-        value, grad_W, grad_H, grad_b = self._run(self._problem.loss_and_grad, W, H, b)
-        return value, Point(grad_W, grad_H, grad_b)
-
-    def hvp(self, p: Point, v: Point) -> Point:
-        """Multiply the Hessian of f at p by v; arguments and errors as in `loss`.
-
-        Notes
-        -----
-        Cost: seven K x d x M products. `hessian` gives an operator for repeated products at one point.
-        """
-        return Point(*self._run(self._problem.hvp, *p, *v))
-
-    def hessian(self, p: Point, *, memory: int | None = None) -> HessianOperator:
-        """Return the Hessian of f at p as a linear operator on packed points.
-
-        Parameters
-        ----------
-        p : Point
-        memory : int, optional
-            Bytes it may use to make repeated products cheaper: where an M x K array fits, a product costs six matrix
-            products instead of seven. None stands for a quarter of the free memory.
-
-        Returns
-        -------
-        HessianOperator
-            A `scipy.sparse.linalg.LinearOperator` of shape (size, size).
-
-        Notes
-        -----
-        Of the methods of `scipy.optimize.minimize`, Newton-CG and trust-constr take the operator as ``hess``; trust-ncg
-        and trust-krylov take `hessp`, and dogleg and trust-exact the matrix, ``hessian(p) @ numpy.eye(size)``.
-        """
-        from .hessian import HessianOperator
-
-        x = self.pack(p)
-        return HessianOperator(self.dtype, self.layout, self._problem, self._run, x, memory)
-
-    def fun(self, x: ArrayLike) -> float:
-        """Evaluate f at the packed point x, as scipy.optimize wants it.
-
-        Parameters
-        ----------
-        x : array of real numbers, shape (size,) or (size, 1)
-            A contiguous array of the model's dtype is used as it is, anything else is converted.
-
-        Returns
-        -------
-        float
-
-        Raises
-        ------
-        TypeError, ValueError
-            If x is not such an array (a complex or masked one, say), or holds a NaN or an infinity.
-        FloatingPointError
-            If f overflows at x.
-        """
-        value: float = self._run(self._problem.flat_loss, self._packed(x, "x"))
-        return value
-
-    def fun_and_grad(self, x: ArrayLike) -> tuple[float, NDArray[Any]]:
-        """Evaluate f and its packed gradient at the packed point x: ``scipy.optimize.minimize(..., jac=True)``.
-
-        Arguments and errors as in `fun`. The gradient has the model's dtype; SciPy's SLSQP takes none but float64.
-        """
-        value, gradient = self._run(self._problem.flat_loss_and_grad, self._packed(x, "x"))
-        return value, gradient
-
-    def hessp(self, x: ArrayLike, v: ArrayLike) -> NDArray[Any]:
-        """Multiply the Hessian of f at the packed point x by the packed v; arguments and errors as in `fun`."""
-        product: NDArray[Any] = self._run(self._problem.flat_hvp, self._packed(x, "x"), self._packed(v, "v"))
-        return product
-
-    def _packed(self, x: ArrayLike, name: str) -> NDArray[Any]:
-        return check.real_vector(x, name, self.size, self.dtype)
-
-    def pack(self, p: Point) -> NDArray[Any]:
-        """Copy a point into one vector of length `size`: W, H and, where there is a bias, b, in C order."""
-        return self.layout.pack(*checked_point(p, self.layout, self.dtype))
-
-    def unpack(self, x: ArrayLike) -> Point:
-        """Return the point whose arrays are views of the packed x (b is a new array of zeros without bias).
-
-        They are views of a copy where x is not a contiguous array of the model's dtype; errors as in `fun`.
-        """
-        return Point(*self.layout.unpack(self._packed(x, "x")))
 
     def random_point(self, seed: int | np.random.Generator = 0, scale: float | None = None) -> Point:
         """Draw a point with independent normal entries.
@@ -347,6 +274,27 @@ class UFM:
             raise ValueError(f"scale must be given and smaller, not {scale}: entries overflow {self.dtype}")
         return p if self.bias else p._replace(b=np.zeros(self.K, self.dtype))
 
+    def merged(self) -> tuple[UFM, NDArray[np.int64]]:
+        """Merge rows with equal targets and equal ratios of loss weight and ridge: the same model, exactly.
+
+        At every critical point such rows have one feature, so values, critical points and global minima agree. Their
+        weights and ridges add up. Rows of labels are sorted by label, others stay in the order of their first ones.
+
+        Returns
+        -------
+        UFM
+            A model of rows.
+        ndarray of int64, shape (M,)
+            For each row of this model the one that stands for it there: a point ``(W, H, b)`` of that is
+            ``(W, H[index], b)`` here.
+
+        Notes
+        -----
+        Cost: sorting M numbers, a few passes over the targets.
+        """
+        rows, index = merged_rows(self.data)
+        return rows_model(self.K, self.d, rows, **self._options()), index
+
     def collapse(self, p: Point) -> Point:
         """Replace the features of N samples, class by class, by their K class means; f does not rise.
 
@@ -360,6 +308,7 @@ class UFM:
         Point
             With K rows in H.
         """
+        self._require_classes("collapse")
         W, H, b = checked_point(p, replace(self.layout, M=self.N), self.dtype)
         starts = np.concatenate([[0], np.cumsum(self.counts)[:-1]])
         means = np.add.reduceat(H, starts, axis=0, dtype=np.float64) / self.counts[:, None]
@@ -367,8 +316,13 @@ class UFM:
 
     def expand(self, p: Point) -> Point:
         """Give every sample its class's feature: K rows in H become N, class by class; f does not change."""
+        self._require_classes("expand")
         W, H, b = checked_point(p, replace(self.layout, M=self.K), self.dtype)
         return Point(W, np.repeat(H, self.counts, axis=0), b)
+
+    def _require_classes(self, method: str) -> None:
+        if self.counts is None:
+            raise ValueError(f"{method} is for models of classes with samples, not of rows with targets: see merged")
 
 
 def rows_model(
@@ -387,31 +341,15 @@ def rows_model(
     """Return a model of rows of any kind; it has no class counts, and N is the sum of the rows' ridges."""
     ufm = UFM.__new__(UFM)
     ufm._set_options(K, d, loss, (lambda_W, lambda_H, lambda_b), bias, dtype, threads)
-    ufm.collapse_classes, ufm.counts = True, None
-    ufm._check_size(rows.M)
-    ufm._set_rows(rows, float(rows.ridges.sum()))
+    ufm.collapse_classes, ufm.counts, ufm.weights = True, None, None
+    ufm._set_rows(rows)
     return ufm
 
 
 def in_double(ufm: UFM, *, collapse: bool, d: int | None = None) -> UFM:
     """Return the same model in float64, on class means or with a row a sample; with d features, if given."""
-    options: dict[str, Any] = {
-        "loss": ufm.loss_function, "lambda_W": ufm.lambda_W, "lambda_H": ufm.lambda_H, "lambda_b": ufm.lambda_b,
-        "bias": ufm.bias, "threads": ufm.threads,
-    }  # fmt: skip
+    options = ufm._options() | {"dtype": "float64"}
     d = ufm.d if d is None else d
     if ufm.counts is None:
         return rows_model(ufm.K, d, ufm.data, **options)
-    return UFM(ufm.K, d, ufm.counts, **options, collapse=collapse)
-
-
-def gradient_gram(ufm: UFM, p: Point) -> NDArray[Any]:
-    """Return G^T G (K, K) of the gradient matrix G (M, K), without forming G."""
-    gram: NDArray[Any] = ufm._run(ufm._problem.gradient_gram, *p)
-    return gram
-
-
-def gradient_product(ufm: UFM, p: Point, X: NDArray[Any]) -> NDArray[Any]:
-    """Return G X for a C-contiguous X (K, columns), without forming G."""
-    product: NDArray[Any] = ufm._run(ufm._problem.gradient_product, *p, X)
-    return product
+    return UFM(ufm.K, d, ufm.counts, **options, weights=ufm.weights, collapse=collapse)

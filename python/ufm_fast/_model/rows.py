@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from .._runtime import arguments as check
 from .._runtime import core
 from .._runtime.arrays import Array
 from .losses import Loss
+from .targets import Targets, checked_targets, numbers_of_equal, take_rows
 
-#: Of M rows: labels (M,), int64; or targets (M, K); or these in compressed rows, (starts, columns, entries).
-Targets: TypeAlias = "NDArray[Any] | tuple[NDArray[np.int64], NDArray[np.int64], Array]"
+_EQUAL = 1e-14  # relative difference of ratios that rounding can make
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,11 +32,18 @@ class Rows:
     targets : Targets
     weights, ridges : ndarray, shape (M,)
         Positive.
+    N : float, optional
+        The number of samples; the sum of the ridges, if it is not given.
     """
 
     targets: Targets
     weights: Array
     ridges: Array
+    N: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.N == 0:
+            object.__setattr__(self, "N", float(self.ridges.sum()))
 
     @property
     def M(self) -> int:
@@ -118,14 +126,50 @@ class Rows:
         )
 
 
-def class_rows(counts: NDArray[np.int64]) -> Rows:
-    """Return one row a class, for the means of so many samples."""
-    samples = counts.astype(np.float64)
-    return Rows(np.arange(len(counts), dtype=np.int64), samples / samples.sum(), samples)
+def class_rows(counts: NDArray[np.int64], weights: Array | None) -> Rows:
+    """Return one row a class, for the means of so many samples; each sample has the weight of its class, or 1."""
+    samples, N = counts.astype(np.float64), int(counts.sum())
+    total = samples if weights is None else samples * weights
+    return Rows(np.arange(len(counts), dtype=np.int64), total / N, samples, N)
 
 
-def sample_rows(counts: NDArray[np.int64]) -> Rows:
-    """Return one row a sample, class by class."""
+def sample_rows(counts: NDArray[np.int64], weights: Array | None) -> Rows:
+    """Return one row a sample, class by class, with the weight of its class, or 1."""
     N = int(counts.sum())
     labels = np.repeat(np.arange(len(counts), dtype=np.int64), counts)
-    return Rows(labels, np.full(N, 1 / N), np.ones(N))
+    return Rows(labels, np.full(N, 1 / N) if weights is None else weights[labels] / N, np.ones(N), N)
+
+
+def given_rows(targets: Any, K: int, n: Any, weights: Any, ridges: Any) -> Rows:
+    """Return rows with targets over K logits, each for n samples of a loss weight; None for ridges stands for n."""
+    rows = checked_targets(targets, K)
+    M = len(rows[0]) - 1 if isinstance(rows, tuple) else len(rows)
+    samples = check.positive_numbers(n, "n", M, "rows")
+    each = check.positive_numbers(1.0 if weights is None else weights, "weights", M, "rows")
+    total = float(samples.sum())
+    return Rows(
+        rows,
+        samples * each / total,
+        samples if ridges is None else check.positive_numbers(ridges, "ridges", M, "rows"),
+        int(total) if total.is_integer() else total,
+    )
+
+
+def merged_rows(rows: Rows) -> tuple[Rows, NDArray[np.int64]]:
+    """Merge rows that have one feature at every critical point; return also, for each row, where it went.
+
+    Those are the rows of equal targets and equal ratios of weight and ridge: their weights and ridges add up.
+    """
+    ratios = rows.weights / rows.ridges
+    order = np.argsort(ratios, kind="stable")
+    steps = np.diff(ratios[order]) > _EQUAL * ratios[order][1:]
+    kind = np.empty(rows.M, dtype=np.int64)
+    kind[order] = np.concatenate([[0], np.cumsum(steps)])
+    number = numbers_of_equal(rows.targets) * (kind.max() + 1) + kind
+    _, first, index = np.unique(number, return_index=True, return_inverse=True)
+    if rows.labels is None:  # labels stay sorted, others in the order in which they came
+        order = np.argsort(first)
+        first, index = first[order], np.argsort(order)[index]
+    weights, ridges = (np.asarray(np.bincount(index, each), dtype=float) for each in (rows.weights, rows.ridges))
+    merged = Rows(take_rows(rows.targets, first), weights, ridges, rows.N)
+    return merged, np.asarray(index, dtype=np.int64)

@@ -2,27 +2,37 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import scipy.sparse
+from numpy.typing import NDArray
 
 from .._io.files import read_archive, reading, write_file
+from .._runtime import arguments as check
 from .._runtime.threads import checked_threads
 from .losses import describe_loss, described_loss
-from .model import UFM
+from .model import UFM, rows_model
 from .point import Point, checked_point
+from .rows import Rows
+from .targets import checked_targets
 
 
 def describe_ufm(ufm: UFM) -> dict[str, Any]:
-    """Give all that defines a model but its threads, in JSON's types."""
+    """Give all that defines a model but its threads, in JSON's types.
+
+    Of rows with targets, "rows" has the arrays: each its type, shape and compressed bytes, the latter in base 64.
+    """
     return {
         "K": ufm.K,
         "d": ufm.d,
-        "n": ufm.counts.tolist(),
+        **_describe_data(ufm),
         **describe_loss(ufm.loss_function),
         "lambda_W": ufm.lambda_W,
         "lambda_H": ufm.lambda_H,
@@ -41,13 +51,52 @@ def described_ufm(description: Mapping[str, Any], *, threads: int | None = None)
     ValueError, TypeError
         If a key is missing, or the model rejects a value.
     """
-    keys = "K", "d", "n", "loss", "lambda_W", "lambda_H", "lambda_b", "bias", "collapse", "dtype"
+    rows = description.get("rows")
+    keys = ["K", "d", "loss", "lambda_W", "lambda_H", "lambda_b", "bias", "dtype"]
+    keys += ["n", "collapse"] if rows is None else []
     missing = [key for key in keys if key not in description]
     if missing:
         raise ValueError(f"the description of the model lacks {', '.join(missing)}")
     values = {key: description[key] for key in keys}
     values["loss"] = described_loss(description)
-    return UFM(**values, threads=threads)
+    if rows is None:
+        return UFM(**values, weights=description.get("weights"), threads=threads)
+    K, d = values.pop("K"), values.pop("d")
+    return rows_model(K, d, _described_rows(rows, K), **values, threads=threads)
+
+
+def _describe_data(ufm: UFM) -> dict[str, Any]:
+    if ufm.counts is not None:
+        return {"n": ufm.counts.tolist(), "weights": None if ufm.weights is None else ufm.weights.tolist()}
+    rows = ufm.data
+    parts = rows.targets if isinstance(rows.targets, tuple) else (rows.targets,)
+    described = {"targets": [_encoded(part) for part in parts]}
+    return {"rows": described | {"weights": _encoded(rows.weights), "ridges": _encoded(rows.ridges), "N": rows.N}}
+
+
+def _described_rows(description: Mapping[str, Any], K: int) -> Rows:
+    targets: Any = tuple(_decoded(part) for part in description["targets"])
+    weights, ridges = _decoded(description["weights"]), _decoded(description["ridges"])
+    M = len(weights)
+    if len(targets) == 3:
+        starts, columns, entries = targets
+        targets = (scipy.sparse.csr_array((entries, columns, starts), shape=(M, K)),)
+    return Rows(
+        checked_targets(targets[0], K),
+        check.positive_numbers(weights, "weights", M, "rows"),
+        check.positive_numbers(ridges, "ridges", M, "rows"),
+        description["N"],
+    )
+
+
+def _encoded(array: NDArray[Any]) -> dict[str, Any]:
+    packed = base64.b64encode(zlib.compress(np.ascontiguousarray(array).tobytes()))
+    return {"dtype": array.dtype.str, "shape": list(array.shape), "bytes": packed.decode()}
+
+
+def _decoded(description: Mapping[str, Any]) -> NDArray[Any]:
+    content = zlib.decompress(base64.b64decode(description["bytes"]))
+    return np.frombuffer(content, np.dtype(description["dtype"])).reshape(description["shape"])
 
 
 def save_point(path: str | os.PathLike[str], ufm: UFM, p: Point) -> None:
@@ -56,8 +105,8 @@ def save_point(path: str | os.PathLike[str], ufm: UFM, p: Point) -> None:
     Parameters
     ----------
     path : path
-        Of an .npz archive with the arrays W, H, b and counts and the model as JSON text, config. A file is replaced
-        when all is written, a pipe or device written in place.
+        Of an .npz archive with the arrays W, H, b and, in a model of classes, counts, and the model as JSON text,
+        config. A file is replaced when all is written, a pipe or device written in place.
     ufm : UFM
     p : Point
         As for `UFM.loss`.
@@ -70,8 +119,10 @@ def save_point(path: str | os.PathLike[str], ufm: UFM, p: Point) -> None:
         If the file cannot be written.
     """
     arrays = checked_point(p, ufm.layout, ufm.dtype)._asdict()
+    if ufm.counts is not None:
+        arrays["counts"] = ufm.counts
     config = json.dumps(describe_ufm(ufm))
-    write_file(Path(path), lambda stream: np.savez_compressed(stream, **arrays, counts=ufm.counts, config=config))
+    write_file(Path(path), lambda stream: np.savez_compressed(stream, **arrays, config=config))
 
 
 def load_point(path: str | os.PathLike[str], *, threads: int | None = None) -> tuple[UFM, Point]:

@@ -10,6 +10,7 @@ from scipy.optimize import minimize
 
 from .._exact.symmetric_problem import aligned_factors
 from .._model.canonical import CanonicalProblem
+from .._model.facts import has_plain_classes
 from .._model.losses import MSE, CrossEntropy, Loss
 from .._runtime.arrays import Array
 from .grouped import grouped_factors
@@ -26,7 +27,7 @@ class Start(NamedTuple):
 
 def has_start(problem: CanonicalProblem) -> bool:
     """Whether a start near the minimum over all widths is known: for classes, by the loss."""
-    return problem.ufm.counts is not None and type(problem.loss) in _STARTS
+    return has_plain_classes(problem.ufm) and type(problem.loss) in _STARTS
 
 
 def start_of(problem: CanonicalProblem) -> Start:

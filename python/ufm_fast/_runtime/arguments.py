@@ -144,3 +144,22 @@ def class_counts(n: ArrayLike, K: int) -> NDArray[np.int64]:
     counts = counts.astype(np.int64)
     counts.flags.writeable = False
     return counts
+
+
+def positive_numbers(value: ArrayLike, name: str, size: int, things: str) -> NDArray[np.float64]:
+    """Return positive finite numbers, one for each of these things, read-only; a single number is for all of them."""
+    refuse_masked(value, name)
+    array = np.asarray(value)
+    wanted = f"{name} must be a positive number or {size} of them, one for each of the {things}, not"
+    if array.dtype.kind not in "iuf":
+        raise TypeError(f"{wanted} values of dtype {array.dtype}")
+    if array.ndim == 0:
+        array = np.full(size, array)
+    if array.shape != (size,):
+        raise ValueError(f"{wanted} an array of shape {array.shape}")
+    numbers = array.astype(np.float64)
+    wrong = ~((numbers > 0) & np.isfinite(numbers))
+    if wrong.any():
+        raise ValueError(f"{name} must be positive and finite, but number {wrong.argmax()} is {array[wrong.argmax()]}")
+    numbers.flags.writeable = False
+    return numbers
