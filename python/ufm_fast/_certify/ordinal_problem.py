@@ -232,7 +232,7 @@ def _newton_step(problem: OrdinalProblem, nu: float, z: Array, b: Array, terms: 
         diagonal = np.bincount(labels, coupling + own * at_hi, levels)[:-1]
         diagonal += np.bincount(labels, coupling + own * at_lo, levels)[1:] + problem.lambda_b
         off = -np.bincount(labels, coupling, levels)[1:-1]
-        banded = np.vstack([np.append(0.0, off), diagonal])
+        banded = np.vstack([np.append(0.0, off), diagonal]) if levels > 2 else diagonal[None, :]
         db = -scipy.linalg.solveh_banded(banded, gradient_b + toward_hi + toward_lo)
         full = np.concatenate([[0.0], db, [0.0]])
         dz = -reach + (at_hi * full[labels + 1] + at_lo * full[labels]) / (curvature + ridge)
