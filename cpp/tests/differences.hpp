@@ -1,7 +1,5 @@
 #pragma once
 
-#include <string>
-
 #include "compare.hpp"
 
 namespace ufm_fast::tests {
@@ -22,25 +20,27 @@ double derivative(Function&& f) {
   return (45 * odd(h) - 9 * odd(2 * h) + odd(3 * h)) / (60 * h);
 }
 
-/// Loss, gradient and Hessian product at p against differences of the loss.
-inline void compare_with_differences(const Model<double>& model, Arrays<double> p, const std::string& name) {
+/// Gradient and Hessian product at a point against differences of loss and gradient.
+inline void compare_with_differences(const Model<double>& model, const Arrays<double>& p, double tolerance) {
   const Execution execution{2, {}};
+  const Evaluation<double> core(model, p, 2);
   const Arrays<double> u = model.random_point(3);
-  Arrays<double> v = model.random_point(2), gradient = model.zeros(), product = model.zeros();
-  const double value = loss_and_gradient<double>(model.problem, p.view(), gradient.view(), execution);
-  hessian_products<double>(model.problem, p.view(), {v.view()}, {nullptr, 0, 0}, {product.view()}, execution);
   const auto loss_at = [&](double step) {
-    Arrays<double> q = moved(p, step, u);
+    Arrays<double> q = moved(core.p, step, u);
     return loss<double>(model.problem, q.view(), execution);
   };
   const auto slope_at = [&](double step) {
-    Arrays<double> q = moved(p, step, v), slope = model.zeros();
-    loss_and_gradient<double>(model.problem, q.view(), slope.view(), execution);
-    return dot(slope, u);
+    Arrays<double> q = moved(core.p, step, core.v), gradient = model.zeros();
+    loss_and_gradient<double>(model.problem, q.view(), gradient.view(), execution);
+    return dot(gradient, u);
   };
-  check_close(value, loss_at(0), 1e-14, name.c_str());
-  check_close(dot(gradient, u), derivative(loss_at), 1e-9, ("gradient of the " + name).c_str());
-  check_close(dot(product, u), derivative(slope_at), 1e-9, ("Hessian product of the " + name).c_str());
+  check_close(core.value, loss_at(0), 1e-14, "loss alone");
+  check_close(dot(core.gradient, u), derivative(loss_at), tolerance, "gradient");
+  check_close(dot(core.product, u), derivative(slope_at), tolerance, "Hessian product");
+}
+
+inline void compare_with_differences(const Model<double>& model, double tolerance) {
+  compare_with_differences(model, model.random_point(1), tolerance);
 }
 
 }  // namespace ufm_fast::tests

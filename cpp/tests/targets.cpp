@@ -155,7 +155,7 @@ void check_refusals() {
     check_refused([&] { entropy->prepare(targets); }, "a row that is no distribution is refused");
   }
   check_refused([] { make_loss<double>("hinge", 2, {}); }, "an unknown loss is refused");
-  check_refused([] { make_loss<double>("mse", 2, {{"gamma", 1}}); }, "an unknown parameter is refused");
+  check_refused([] { make_loss<double>("mse", 2, {{"gamma", 1.0}}); }, "an unknown parameter is refused");
   check_refused([] { make_loss<double>("cross_entropy", 2, {}); }, "a missing parameter is refused");
 }
 

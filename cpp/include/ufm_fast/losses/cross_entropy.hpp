@@ -12,6 +12,7 @@ template <class T>
 struct CrossEntropy {
   using Scalar = T;
   static constexpr bool shift_invariant = true, of_distributions = true, wants_largest_logit = true;
+  static constexpr bool gradient_tells_state = true;
 
   Index K;
   T smoothing;
@@ -63,21 +64,20 @@ struct CrossEntropy {
   }
 
   /// p (1 - p)
-  void diagonal_curvature(T* state, Index size) const {
-    Vector<T> p(state, size);
+  void diagonal_curvature(T* state, Index first, Index last, Index) const {
+    Vector<T> p(state, last - first);
     p *= T(1) - p;
   }
 
-  std::string prepare(T* target, Index anchor) const {
+  void prepare(T* target, Index anchor, Index m) const {
     constexpr double tolerance = 1e-6;
+    constexpr const char* wanted = "of cross-entropy must be nonnegative and sum to one in every row";
     const ConstVector<T> entries(target, K);
-    const double sum = entries.template cast<double>().sum();
-    if (!((entries >= T(0)).all() && std::abs(sum - 1) <= tolerance)) {
-      return "of cross-entropy must be nonnegative and sum to one in every row";
-    }
+    const double sum = entries.template cast<double>().sum(), least = double(entries.minCoeff());
+    if (least < 0) refuse_target(wanted, m, "holds", least);
+    if (std::abs(sum - 1) > tolerance) refuse_target(wanted, m, "sums to", sum);
     target[anchor] = T(0);
     target[anchor] = T(1 - entries.template cast<double>().sum());
-    return {};
   }
 
   void smooth(T* target) const { Vector<T>(target, K) = smoothed(target, K); }

@@ -53,6 +53,9 @@ class Loss {
   /// Whether its targets are distributions over the logits, and so are its dual points.
   virtual bool of_distributions() const = 0;
 
+  /// Whether `states_of_gradient` exists.
+  virtual bool gradient_tells_state() const = 0;
+
   /// Whether to find the rows' largest logits while they are in a cache.
   virtual bool wants_largest_logit() const = 0;
 
@@ -79,13 +82,15 @@ class Loss {
   virtual void second_order_rows(const DataRows<T>& data, Index first, MatrixView<const T> S, MatrixView<T> D,
                                  double* sum) const = 0;
 
-  /// From G to S, entry by entry: for the block of columns from `column` on.
+  /// From G to S, entry by entry: for the block of columns from `column` on. An std::logic_error where the gradient
+  /// does not tell the state.
   virtual void states_of_gradient(const DataRows<T>& data, Index first, Index column, MatrixView<const T> G,
                                   MatrixView<T> S) const = 0;
 
-  /// From any block of S to the diagonal of l'', entry by entry; where states are not of K numbers, from whole rows to
-  /// rows that begin with it.
-  virtual void diagonal_curvatures(MatrixView<T> S) const = 0;
+  /// From S to the diagonal of l'', entry by entry: for the block of columns from `column` on. The block has all
+  /// columns where the gradient does not tell the state; where a state is not of K numbers, rows then begin with the
+  /// diagonal.
+  virtual void diagonal_curvatures(const DataRows<T>& data, Index first, Index column, MatrixView<T> S) const = 0;
 };
 
 }  // namespace ufm_fast

@@ -45,6 +45,7 @@ class Ordinal final : public Loss<T> {
   bool shift_invariant() const override { return false; }
   bool of_distributions() const override { return false; }
   bool wants_largest_logit() const override { return false; }
+  bool gradient_tells_state() const override { return false; }
 
   void prepare(Targets<T>& targets) const override {
     if (!targets.are_labels()) throw std::invalid_argument("targets of an ordinal loss must be labels");
@@ -110,7 +111,7 @@ class Ordinal final : public Loss<T> {
   }
 
   /// Nothing to do: a state begins with l''.
-  void diagonal_curvatures(MatrixView<T>) const override {}
+  void diagonal_curvatures(const DataRows<T>&, Index, Index, MatrixView<T>) const override {}
 
  private:
   static constexpr Index curvature = 0, slope = 1, at_hi = 2, at_lo = 3, between = 4;  ///< where they are in a state

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cstdio>
 #include <memory>
 #include <stdexcept>
 #include <string>
@@ -16,10 +17,23 @@ struct LossAndFactor {
   T factor;
 };
 
+/// Says that the targets, which must be as `wanted`, are not so in row m, which has what was `found`.
+[[noreturn]] inline void refuse_target(const std::string& wanted, Index m, const std::string& found) {
+  throw std::invalid_argument("targets " + wanted + ", but row " + std::to_string(m) + " " + found);
+}
+
+/// The same, where what was found is a number, after a verb.
+[[noreturn]] inline void refuse_target(const std::string& wanted, Index m, const std::string& verb, double number) {
+  char text[32];
+  std::snprintf(text, sizeof text, "%.9g", number);
+  refuse_target(wanted, m, verb + " " + text);
+}
+
 // A policy describes a loss by functions of one row; PolicyLoss makes a Loss of it. It has
 //
 //   using Scalar = T
-//   static constexpr bool shift_invariant, of_distributions, wants_largest_logit
+//   bool shift_invariant, of_distributions, wants_largest_logit
+//   static constexpr bool gradient_tells_state
 //                                     what the functions of Loss of these names return
 //   Index K                           the number of logits
 //   value_and_residual(z, affine, target, largest) -> LossAndFactor
@@ -28,11 +42,12 @@ struct LossAndFactor {
 //   residual(state, target)           turns the state into l'
 //   second_order(state, dz, target)   turns dz into l'' dz
 //   state_of_residual(r, factor, first, last, target, out)
-//                                     writes entries [first, last) of the state, given those of l' = factor r
-//   diagonal_curvature(state, size)   turns any `size` entries of the state into those of the diagonal of l''
-//   prepare(target, anchor) -> std::string
-//                                     makes a row of target numbers exact by changing the one at the anchor; returns
-//                                     what is wrong with the row, or an empty string
+//                                     writes entries [first, last) of the state, given those of l' = factor r; only
+//                                     where the gradient tells the state
+//   diagonal_curvature(state, first, last, anchor)
+//                                     turns entries [first, last) of the state into those of the diagonal of l''
+//   prepare(target, anchor, m)        makes a row of target numbers exact by changing the one at the anchor; calls
+//                                     refuse_target if they are no target of this loss
 //   smooth(target)                    turns a row of target numbers into what the logits are compared with
 //
 // Here z, state and dz are arrays of K numbers, and out is one of last - first numbers. A target is a label (an Index)
@@ -47,9 +62,10 @@ class PolicyLoss final : public Loss<typename Policy::Scalar> {
   explicit PolicyLoss(Policy policy) : policy_(std::move(policy)) {}
 
   Index K() const override { return policy_.K; }
-  bool shift_invariant() const override { return Policy::shift_invariant; }
-  bool of_distributions() const override { return Policy::of_distributions; }
-  bool wants_largest_logit() const override { return Policy::wants_largest_logit; }
+  bool shift_invariant() const override { return policy_.shift_invariant; }
+  bool of_distributions() const override { return policy_.of_distributions; }
+  bool wants_largest_logit() const override { return policy_.wants_largest_logit; }
+  bool gradient_tells_state() const override { return Policy::gradient_tells_state; }
 
   void prepare(Targets<T>& targets) const override {
     if (targets.are_labels()) return;
@@ -57,8 +73,7 @@ class PolicyLoss final : public Loss<typename Policy::Scalar> {
     for (Index m = 0; m < targets.rows(); ++m) {
       targets.write_row(m, row.data());
       const Index anchor = targets.anchor(m);
-      const std::string wrong = policy_.prepare(row.data(), anchor);
-      if (!wrong.empty()) throw std::invalid_argument("targets " + wrong + ", but not so row " + std::to_string(m));
+      policy_.prepare(row.data(), anchor, m);
       targets.set_anchor_target(m, row[anchor]);
     }
   }
@@ -125,17 +140,24 @@ class PolicyLoss final : public Loss<typename Policy::Scalar> {
 
   void states_of_gradient(const DataRows<T>& data, Index first, Index column, MatrixView<const T> G,
                           MatrixView<T> S) const override {
-    TargetReader<T> targets(data.targets);
-    for (Index i = 0; i < G.rows; ++i) {
-      const T factor = T(1) / (data.weights[first + i] * data.scales[first + i]);
-      targets.read(first + i, [&](const auto& target) {
-        policy_.state_of_residual(G.row(i), factor, column, column + G.cols, target, S.row(i));
-      });
+    if constexpr (Policy::gradient_tells_state) {
+      TargetReader<T> targets(data.targets);
+      for (Index i = 0; i < G.rows; ++i) {
+        const T factor = T(1) / (data.weights[first + i] * data.scales[first + i]);
+        targets.read(first + i, [&](const auto& target) {
+          policy_.state_of_residual(G.row(i), factor, column, column + G.cols, target, S.row(i));
+        });
+      }
+    } else {
+      throw std::logic_error("the gradient of this loss does not tell the states of the rows");
     }
   }
 
-  void diagonal_curvatures(MatrixView<T> S) const override {
-    for (Index i = 0; i < S.rows; ++i) policy_.diagonal_curvature(S.row(i), S.cols);
+  void diagonal_curvatures(const DataRows<T>& data, Index first, Index column, MatrixView<T> S) const override {
+    eigen_assert((Policy::gradient_tells_state || S.cols == policy_.K) && "the block has all columns");
+    for (Index i = 0; i < S.rows; ++i) {
+      policy_.diagonal_curvature(S.row(i), column, column + S.cols, data.targets.anchor(first + i));
+    }
   }
 
  private:

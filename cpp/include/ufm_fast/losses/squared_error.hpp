@@ -9,6 +9,7 @@ template <class T>
 struct SquaredError {
   using Scalar = T;
   static constexpr bool shift_invariant = false, of_distributions = false, wants_largest_logit = false;
+  static constexpr bool gradient_tells_state = true;
 
   Index K;
 
@@ -38,9 +39,9 @@ struct SquaredError {
     Vector<T>(out, last - first) = factor * ConstVector<T>(r, last - first);
   }
 
-  void diagonal_curvature(T* state, Index size) const { Vector<T>(state, size).setOnes(); }
+  void diagonal_curvature(T* state, Index first, Index last, Index) const { Vector<T>(state, last - first).setOnes(); }
 
-  std::string prepare(T*, Index) const { return {}; }
+  void prepare(T*, Index, Index) const {}
 
   void smooth(T*) const {}
 };

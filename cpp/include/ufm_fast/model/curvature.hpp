@@ -15,7 +15,7 @@ template <class T>
 void diagonal_curvatures(const Problem<T>& problem, Index first, Index column, MatrixView<const T> G,
                          MatrixView<T> out) {
   problem.loss->states_of_gradient(problem.data(nullptr), first, column, G, out);
-  problem.loss->diagonal_curvatures(out);
+  problem.loss->diagonal_curvatures(problem.data(nullptr), first, column, out);
 }
 
 /// Summarises the diagonal second derivatives of the data term.

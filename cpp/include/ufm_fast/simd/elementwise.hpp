@@ -135,6 +135,32 @@ T exp_sum(T* z, Index size, Affine<T> affine, T shift) {
   return result;
 }
 
+/// Turns logits z into shares: the lesser of p = 1 / (1 + exp(-z)) and 1 - p, negative where that is 1 - p. A share is
+/// at least `least_power`, so that its sign is never lost. Returns the sum of log(1 + exp(-|z|)).
+template <class T>
+T logistic(T* z, Index size) {
+  using namespace detail;
+  using P = Packet<T>;
+  const P one = simd::pset1<P>(T(1)), least = simd::pset1<P>(least_power<T>);
+  P sum[chains];
+  for (P& part : sum) part = simd::pzero(part);
+  const Index rest = for_each_packet<T>(size, [&](Index i, int chain) {
+    const P x = simd::ploadu<P>(z + i);
+    const P power = exp_of_negative(simd::pnegate(simd::pabs(x)));
+    const P share = simd::pmax(simd::pdiv(power, simd::padd(one, power)), least);
+    simd::pstoreu(z + i, simd::pselect(simd::pcmp_lt(simd::pzero(x), x), simd::pnegate(share), share));
+    sum[chain] = simd::padd(sum[chain], simd::generic_plog1p(power));
+  });
+  T result = simd::predux(combine_chains<T>(sum, [](const P& x, const P& y) { return simd::padd(x, y); }));
+  for (Index i = rest; i < size; ++i) {
+    const T exact = std::exp(-std::abs(z[i])), power = exact >= least_power<T> ? exact : T(0);
+    const T share = std::max(power / (T(1) + power), least_power<T>);
+    z[i] = z[i] > T(0) ? -share : share;
+    result += std::log1p(power);
+  }
+  return result;
+}
+
 /// sum of p_i (d_i - shift)
 template <class T>
 T shifted_dot(const T* p, const T* d, Index size, T shift) {

@@ -151,7 +151,8 @@ class HessianOperator final : public LinearOperator<T> {
   }
 
   /// Sets weight_, the mean of the diagonal second derivatives in the scores away from the anchors, and
-  /// bias_curvature_, the mean over classes of those in the bias.
+  /// bias_curvature_, the mean over classes of those in the bias; zero where a loss that is not convex has negative
+  /// ones.
   void set_mean_curvatures(const Execution& execution) {
     const Index K = problem_.K, numbers = problem_.loss->states();
     const int workers = row_workers(problem_, execution);
@@ -167,7 +168,7 @@ class HessianOperator final : public LinearOperator<T> {
         } else {
           state_rows(problem_, begin, scores, p_.H.block(begin, count), b, tile);
         }
-        problem_.loss->diagonal_curvatures(tile);
+        problem_.loss->diagonal_curvatures(problem_.data(nullptr), begin, 0, tile);
         for (Index i = 0; i < count; ++i) {
           const Index m = begin + i;
           const double sum = double(Vector<T>(tile.row(i), K).sum()), weight = double(problem_.weights[m]);
@@ -178,8 +179,8 @@ class HessianOperator final : public LinearOperator<T> {
         }
       });
     });
-    weight_ = T(detail::total(in_scores) / double(problem_.M * std::max<Index>(1, K - 1)));
-    bias_curvature_ = T(detail::total(in_bias) / double(problem_.biases())) + problem_.lambda_b;
+    weight_ = T(std::max(0.0, detail::total(in_scores)) / double(problem_.M * std::max<Index>(1, K - 1)));
+    bias_curvature_ = T(std::max(0.0, detail::total(in_bias)) / double(problem_.biases())) + problem_.lambda_b;
   }
 
   /// V_ij / (weight squares_j + ridge)
