@@ -115,9 +115,19 @@ class OrdinalProblem:
         """Return the gradient of the data term in the bias."""
         if not self.learns_thresholds:
             return np.array([self.weights @ terms.slope])
-        received = np.bincount(self.labels, self.weights * terms.of_lo, self.levels)[1:]
-        given = np.bincount(self.labels, self.weights * terms.of_hi, self.levels)[:-1]
+        received, given = self._by_threshold(terms)
         return received - given
+
+    def bias_sizes(self, terms: Terms) -> Array:
+        """Return the same sums, but of the sizes of their terms."""
+        if not self.learns_thresholds:
+            return np.array([self.weights @ abs(terms.slope)])
+        received, given = self._by_threshold(terms)
+        return received + given
+
+    def _by_threshold(self, terms: Terms) -> tuple[Array, Array]:
+        received = np.bincount(self.labels, self.weights * terms.of_lo, self.levels)[1:]
+        return received, np.bincount(self.labels, self.weights * terms.of_hi, self.levels)[:-1]
 
     def start(self) -> Array:
         """Return a bias to begin with: given thresholds as they are, or thresholds of the levels' weights."""
