@@ -9,6 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from . import losses
     from ._certify.certificate import Certificate, certify
     from ._curvature.critical import CriticalPoint, classify
     from ._curvature.eigenpairs import Eigenpairs, lowest_eigenpairs
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from ._landscape.census import Census, census
     from ._landscape.saddles import saddle
     from ._model.datasets import counts
-    from ._model.losses import MSE, CrossEntropy
+    from ._model.losses import MSE, BinaryCrossEntropy, CrossEntropy, Focal
     from ._model.model import UFM
     from ._model.point import Point
     from ._model.storage import load_point, save_point
@@ -45,7 +46,7 @@ _HOMES = {
     "_networks.data_term": ("Decays",),
     "_networks.inspection": ("Inspection", "inspect"),
     "_landscape.census": ("Census", "census"),
-    "_model.losses": ("MSE", "CrossEntropy"),
+    "_model.losses": ("MSE", "BinaryCrossEntropy", "CrossEntropy", "Focal"),
     "_networks.metrics": ("NCAccumulator", "nc_metrics"),
     "_model.model": ("UFM",),
     "_model.point": ("Point",),
@@ -57,9 +58,10 @@ _HOMES = {
     "_model.storage": ("load_point", "save_point"),
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
+_MODULES = ("losses",)
 
 __all__ = [  # noqa: RUF022 - the order of the documentation
-    "UFM", "Point", "CrossEntropy", "MSE",
+    "UFM", "Point", "CrossEntropy", "MSE", "BinaryCrossEntropy", "Focal", "losses",
     "certify", "Certificate", "classify", "CriticalPoint",
     "minimize", "global_minimum", "Solution", "ConvergenceWarning", "SymmetricPoint", "saddle", "census", "Census",
     "lowest_eigenpairs", "Eigenpairs", "spectrum", "Spectrum", "closed_form_spectrum",
@@ -74,6 +76,8 @@ def __getattr__(name: str) -> Any:
         from importlib.metadata import version
 
         return version("ufm-fast")
+    if name in _MODULES:
+        return import_module(f".{name}", __name__)
     if name not in _HOME_OF:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     value = getattr(import_module(f".{_HOME_OF[name]}", __name__), name)

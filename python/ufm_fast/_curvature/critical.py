@@ -127,7 +127,7 @@ def classify(
     where some unit a has W a = 0 and H a = 0, by dW = alpha u a^T, dH = beta v a^T with u, v the leading singular
     vectors of G and (alpha, beta) the lower eigenvector of [[lambda_W, s], [s, lambda_H]]. Elsewhere the curvatures of
     that direction (a the least common singular vector), of a rotation of the features and, for cross-entropy, of a
-    common shift of the bias bound the lowest eigenvalue from above.
+    shift of the bias along the direction that the loss does not feel bound the lowest eigenvalue from above.
 
     Always in float64. No full eigendecomposition is needed where p is clearly no global minimum, which a lower bound
     N (s - tau)^2 / (2 c) on the gap shows (c/N bounds the curvature of the data term in the logits; c = 1/2 for
@@ -153,7 +153,7 @@ def classified(ufm: UFM, p: Point, gradient_tol: float, certificate_tol: float) 
     curvature, pair = _descent(ufm, p, here, _NEGLIGIBLE * unit)
     lower = _lower_bound(ufm, here)
     upper = curvature
-    if ufm.bias and ufm.loss_function.shift_invariant:
+    if ufm.bias and ufm.loss_function.invariant_direction(ufm.K) is not None:
         upper = min(upper, ufm.lambda_b)
     agreement = _AGREEMENT * max(abs(lower), unit)
     if upper - lower > agreement:
@@ -189,7 +189,7 @@ def classified(ufm: UFM, p: Point, gradient_tol: float, certificate_tol: float) 
 
 def _search(ufm: UFM, p: Point, margin: float) -> tuple[Kind, float, Point] | None:
     """Ask the eigen-solver for kind, lowest eigenvalue and its vector at a critical point; None if it stops short."""
-    free_shift = ufm.bias and ufm.lambda_b == 0 and ufm.loss_function.shift_invariant
+    free_shift = ufm.bias and ufm.lambda_b == 0 and ufm.loss_function.invariant_direction(ufm.K) is not None
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", ConvergenceWarning)
         across = lowest_eigenpairs(ufm, p, 2 if free_shift else 1, deflate=True)

@@ -213,16 +213,19 @@ def _known_directions(
 ) -> Array:
     """Return flat vectors that are, or are near, low eigenvectors where theory tells some.
 
-    Common shifts of the logits by the bias and by W, to which cross-entropy is blind; the way down that the leading
-    pair of G gives along the least direction of the feature space; rotations of the features, if not left out.
+    Shifts of the logits, by the bias and by W, along the direction that the loss does not feel, or in common; the way
+    down that the leading pair of G gives along the least direction of the feature space; rotations of the features, if
+    not left out.
     """
     p = here.factors
     K, M, columns = problem.K, problem.M, p.W.shape[1]
     still = Point(np.zeros((K, columns)), np.zeros((M, columns)), np.zeros(K))
     shifts = generator.standard_normal((min(k, columns), columns))
-    points = [still._replace(W=np.outer(np.ones(K), shift)) for shift in shifts]
+    direction = problem.ufm.loss_function.invariant_direction(K)
+    direction = np.ones(K) if direction is None else direction
+    points = [still._replace(W=np.outer(direction, shift)) for shift in shifts]
     if problem.bias:
-        points.append(still._replace(b=np.ones(K)))
+        points.append(still._replace(b=direction))
     for s, v, u in zip(leading.s[:1], leading.right, leading.left, strict=False):
         points.append(along(branches_of(problem.ufm, float(s))[0], v, u, np.eye(columns)[-1]))
     if not here.deflate and columns > 1:

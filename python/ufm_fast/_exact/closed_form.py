@@ -14,7 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from .._model.facts import has_plain_classes, is_balanced
-from .._model.losses import MSE, CrossEntropy, Loss
+from .._model.loss import Loss
+from .._model.losses import MSE, CrossEntropy
 from .._model.model import UFM
 
 
@@ -69,9 +70,10 @@ def closed_form(ufm: UFM) -> ClosedForm | None:
     (arXiv:2210.02192) for label smoothing and Zhou et al. (arXiv:2203.01238) for squared error; the values are those of
     the convex problem at these points.
     """
-    if not has_plain_classes(ufm) or type(ufm.loss_function) not in _FORMS:
+    loss = ufm.loss_function
+    if not has_plain_classes(ufm) or not loss.treats_classes_alike or type(loss) not in _FORMS:
         return None
-    return _FORMS[type(ufm.loss_function)](ufm)
+    return _FORMS[type(loss)](ufm)
 
 
 def _cross_entropy(ufm: UFM) -> ClosedForm | None:
@@ -178,7 +180,7 @@ def _zero_if_optimal(ufm: UFM, value: float, output: np.ndarray, b: np.ndarray) 
 
 def _smoothing(ufm: UFM) -> float:
     """Return how much of a target its loss gives away."""
-    return ufm.loss_function.parameters.get("label_smoothing", 0.0)
+    return float(ufm.loss_function.parameters.get("label_smoothing", 0.0))
 
 
 def _zero(ufm: UFM, value: float, b: np.ndarray) -> ClosedForm:

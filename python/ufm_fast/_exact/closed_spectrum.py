@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .._model.facts import is_balanced
-from .._model.losses import MSE, CrossEntropy, Loss
+from .._model.loss import Loss
+from .._model.losses import MSE, CrossEntropy
 from .._model.model import UFM
 from .._runtime.arrays import Array
 from .._runtime.blas import single_threaded_blas

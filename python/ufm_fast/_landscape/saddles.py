@@ -13,7 +13,8 @@ from .._exact.symmetric_problem import Types
 from .._exact.symmetry import symmetric_critical_point
 from .._model.canonical import CanonicalProblem
 from .._model.facts import has_plain_classes, is_balanced, largest_rank
-from .._model.losses import MSE, CrossEntropy, Loss
+from .._model.loss import Loss
+from .._model.losses import MSE, CrossEntropy
 from .._model.model import UFM
 from .._model.point import Point
 from .._numerics.newton import newton, quasi_newton_descent
@@ -104,7 +105,8 @@ def saddle(ufm: UFM, rank: int, seed: int = 0) -> Point:
 
 
 def _critical(problem: CanonicalProblem, rank: int, generator: np.random.Generator) -> _Critical:
-    known = _KNOWN.get(type(problem.loss)) if has_plain_classes(problem.ufm) else None
+    alike = has_plain_classes(problem.ufm) and problem.loss.treats_classes_alike
+    known = _KNOWN.get(type(problem.loss)) if alike else None
     found = None if known is None else known(problem, rank, generator)
     return _lower_dimension(problem.ufm, rank, generator) if found is None else found
 

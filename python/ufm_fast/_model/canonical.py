@@ -186,7 +186,9 @@ class CanonicalProblem:
         classes and entries add a unit for every row, every 8 classes, every 1024 entries, and some hundreds.
         """
         lengths = np.linalg.norm(B, axis=1) / (self.root if root is None else root)
-        shared = b.min() / 2 + b.max() / 2 if self.loss.shift_invariant else 0.0
+        direction = self.loss.invariant_direction(self.K)
+        centred = direction is not None and bool((direction == 1).all())  # as the core does it
+        shared = b.min() / 2 + b.max() / 2 if centred else 0.0
         reach = float(np.linalg.norm(A, axis=1).max() * lengths.max() + abs(b - shared).max())
         terms = min(self.d, _LONGEST_SUM) + self.d / 256 + 8
         data = min(loss, max(0.0, loss - self.penalty(A, B, b)) + _ROUNDING * loss)
@@ -212,16 +214,16 @@ class CanonicalProblem:
         """Return the bias that minimises F at fixed scores Z (M, K).
 
         By the loss's formula, if it has one. Otherwise by damped Newton steps from b, each a few products of an M x K
-        matrix with a vector; without decay the bias of a shift-invariant loss is determined up to a constant and comes
-        back with mean zero.
+        matrix with a vector; without decay the bias is determined up to the loss's invariant direction and comes back
+        without a component along it: for cross-entropy, with mean zero.
         """
         if not self.bias:
             return np.zeros(self.K)
         if self.loss.has_best_bias:
             return self.loss.best_bias(Z / self.root[:, None], self.targets, self.weights, self.lambda_b)
-        free = self.lambda_b == 0 and self.loss.shift_invariant
+        free = self.lambda_b == 0 and self.loss.invariant_direction(self.K) is not None
         if free:
-            b = b - b.mean()
+            b = self.loss.centred(b)
         value, G, gradient = self._ridged_data_term(Z, b)
         tolerance = max(1e-10 * self.weights.min(), 4e-16)
         for _ in range(_NEWTON_STEPS):
@@ -230,7 +232,7 @@ class CanonicalProblem:
             step = -self._solve_bias_hessian(G, gradient)
             step *= min(1.0, _LARGEST_STEP / max(np.abs(step).max(), np.finfo(float).tiny))
             if free:
-                step -= step.mean()
+                step = self.loss.centred(step)
             slope = gradient @ step
             length = 1.0
             while length > 1e-3:

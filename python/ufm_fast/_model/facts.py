@@ -48,10 +48,10 @@ def branches_of(ufm: UFM, s: float) -> list[Branch]:
 def largest_rank(ufm: UFM) -> int:
     """Return the largest rank that W and H can have at a critical point of a wide model.
 
-    K - 1 where the columns of the gradient matrix have a common null vector, because the loss does not feel common
-    shifts of the logits, or its rows do, because the bias has no decay; otherwise K.
+    K - 1 where the columns of the gradient matrix have a common null vector, because there is a direction of the logits
+    that the loss does not feel, or its rows do, because the bias has no decay; otherwise K.
     """
-    centred = ufm.loss_function.shift_invariant or (ufm.bias and ufm.lambda_b == 0)
+    centred = ufm.loss_function.invariant_direction(ufm.K) is not None or (ufm.bias and ufm.lambda_b == 0)
     return ufm.K - 1 if centred else ufm.K
 
 

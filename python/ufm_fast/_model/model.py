@@ -13,7 +13,8 @@ from .._runtime import arguments as check
 from .._runtime import core
 from .._runtime.threads import checked_threads
 from .functions import Functions
-from .losses import Loss, as_loss
+from .loss import Loss
+from .losses import as_loss
 from .packing import Layout
 from .point import Point, checked_point
 from .rows import Rows, class_rows, given_rows, merged_rows, sample_rows
@@ -47,7 +48,7 @@ class UFM(Functions):
         Labels in [0, K) in any order, not all of which need occur; or what the logits of each row are compared with:
         distributions for cross-entropy (nonnegative, each row sums to one within 1e-6), any numbers for squared error.
         Sparse matrices stay sparse; duplicate entries are added up.
-    loss : {"cross_entropy", "mse"} or CrossEntropy or MSE, optional
+    loss : {"cross_entropy", "mse", "bce"} or CrossEntropy or MSE or BinaryCrossEntropy or Focal, optional
     lambda_W, lambda_H : float
         Weight decays of classifier and features, positive and in the range of `dtype`.
     lambda_b : float, optional
@@ -84,7 +85,7 @@ class UFM(Functions):
     size : int
         Length of a packed point.
     dtype : numpy.dtype
-    loss_function : CrossEntropy or MSE
+    loss_function : CrossEntropy or MSE or BinaryCrossEntropy or Focal
     lambda_W, lambda_H, lambda_b : float
     bias, collapse_classes : bool
     threads : int or None
@@ -170,6 +171,7 @@ class UFM(Functions):
         self.dtype = check.float_type(dtype, "dtype")
         self.bias = check.flag(bias, "bias")
         self.loss_function = as_loss(loss)
+        self.loss_function.check(self.K)
         lambda_W, lambda_H, lambda_b = decays
         self.lambda_W = self._decay(lambda_W, "lambda_W", above=0)
         self.lambda_H = self._decay(lambda_H, "lambda_H", above=0)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from .._runtime import arguments as check
 from .._runtime import core
 from .._runtime.arrays import Array
-from .losses import Loss
+from .loss import Loss
 from .targets import Targets, checked_targets, numbers_of_equal, take_rows
 
 _EQUAL = 1e-14  # relative difference of ratios that rounding can make

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from .._model.losses import Loss
+from .._model.loss import Loss
 from .._model.rows import Rows
 from .._runtime.arrays import Array
 from .._runtime.blas import gram
@@ -52,8 +52,8 @@ class DataTerm:
     def __init__(self, W: Array, b: Array, loss: Loss, N: int, has_bias: bool, threads: int) -> None:
         self.W, self.b, self.N, self.has_bias, self.threads = W, b, N, has_bias, threads
         self._loss = loss
-        # The loss may be blind to what all logits have in common, but their rounding is not; the core minds the bias.
-        self._classifier = W - W.mean(axis=0) if loss.shift_invariant else W
+        # The loss may be blind to a direction of the logits, but their rounding is not; the core minds the bias.
+        self._classifier = loss.centred(W)
         K, d = W.shape
         self.value = 0.0
         self.to_W, self.to_b = np.zeros((K, d)), np.zeros(K)

@@ -15,7 +15,8 @@ from .._certify.certificate import certificate_at
 from .._certify.linearization import Linearization
 from .._curvature.critical import CERTIFICATE_TOLERANCE, GRADIENT_TOLERANCE, CriticalPoint, classified
 from .._model.facts import lower_branch
-from .._model.losses import Loss, as_loss
+from .._model.loss import Loss
+from .._model.losses import as_loss
 from .._model.model import UFM
 from .._model.point import Point
 from .._optimize.global_minimum import global_minimum

@@ -11,7 +11,8 @@ from scipy.optimize import minimize
 from .._exact.symmetric_problem import aligned_factors
 from .._model.canonical import CanonicalProblem
 from .._model.facts import has_plain_classes
-from .._model.losses import MSE, CrossEntropy, Loss
+from .._model.loss import Loss
+from .._model.losses import MSE, CrossEntropy
 from .._runtime.arrays import Array
 from .grouped import grouped_factors
 
@@ -26,8 +27,9 @@ class Start(NamedTuple):
 
 
 def has_start(problem: CanonicalProblem) -> bool:
-    """Whether a start near the minimum over all widths is known: for classes, by the loss."""
-    return has_plain_classes(problem.ufm) and type(problem.loss) in _STARTS
+    """Whether a start near the minimum over all widths is known: for classes that are alike, by the loss."""
+    loss = problem.loss
+    return has_plain_classes(problem.ufm) and loss.treats_classes_alike and type(loss) in _STARTS
 
 
 def start_of(problem: CanonicalProblem) -> Start:

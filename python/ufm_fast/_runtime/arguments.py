@@ -60,6 +60,14 @@ def real_number(
     return number
 
 
+def real_numbers(value: ArrayLike, name: str, *, above: float = -math.inf) -> tuple[float, ...]:
+    """Return a sequence of finite real numbers above a limit as a tuple of floats, at least one."""
+    array = real_array(value, name, float)
+    if array.ndim != 1 or not len(array):
+        raise ValueError(f"{name} must be a sequence of numbers, not of shape {array.shape}")
+    return tuple(real_number(number, f"{name}[{i}]", above=above) for i, number in enumerate(array))
+
+
 def flag(value: Any, name: str) -> bool:
     """Return True or False."""
     if not isinstance(value, (bool, np.bool_)):

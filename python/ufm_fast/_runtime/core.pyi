@@ -30,7 +30,7 @@ class _Problem(Generic[_Scalar]):
         scales: NDArray[np.floating[Any]],
         ridges: NDArray[np.floating[Any]],
         loss: str,
-        parameters: Mapping[str, float],
+        parameters: Mapping[str, float | list[float]],
         lambda_W: float,
         lambda_b: float,
         bias: bool,

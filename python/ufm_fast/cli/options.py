@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .._model.losses import LOSSES, CrossEntropy
+from .._model.losses import CrossEntropy, names_alone
 from .._optimize.minimize import smallest_tolerance
 
 DEFAULT_COUNTS = "cifar100-lt"
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     class LossName(str, Enum):
         """The losses by name."""
 else:
-    LossName = Enum("LossName", [(name, name) for name in LOSSES], type=str)
+    LossName = Enum("LossName", [(name, name) for name in names_alone()], type=str)
 DEFAULT_LOSS = LossName(CrossEntropy.name)
 
 
@@ -82,7 +82,7 @@ Imbalance = Annotated[
 ]
 Loss = Annotated[LossName, typer.Option("--loss", help="Loss of one sample.", rich_help_panel=_MODEL)]
 LabelSmoothing = Annotated[
-    float, typer.Option("--label-smoothing", help="In [0, 1), with cross_entropy.", rich_help_panel=_MODEL)
+    float, typer.Option("--label-smoothing", help="In [0, 1), with cross_entropy and bce.", rich_help_panel=_MODEL)
 ]
 LambdaW = Annotated[float, typer.Option("--lambda-W", help="Weight decay of W.", rich_help_panel=_MODEL)]
 LambdaH = Annotated[

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 import ufm_fast as uf
 
 from .._io.files import FileError
-from .._model.losses import LOSSES, Loss, as_loss, described_loss
+from .._model.loss import Loss
+from .._model.losses import LOSSES, as_loss, described_loss, parameters_of
 from .files import read_counts
 from .options import DEFAULT_COUNTS, DEFAULT_K, DEFAULT_LAMBDA_B, FloatType, LossName
 
@@ -72,7 +73,7 @@ def build_losses(names: Iterable[LossName], **parameters: float) -> list[Loss]:
     losses = [as_loss(name.value) for name in names]
     for parameter, value in parameters.items():
         if value and not any(parameter in loss.parameters for loss in losses):
-            takers = " or ".join(name for name in LOSSES if parameter in as_loss(name).parameters)
+            takers = " or ".join(name for name, cls in LOSSES.items() if parameter in parameters_of(cls))
             others = " or ".join(loss.name for loss in losses)
             option = f"--{parameter.replace('_', '-')}"
             raise typer.BadParameter(f"it goes with {takers}, not {others}", param_hint=option)

@@ -70,14 +70,11 @@ def _result_table(ufm: uf.UFM, summary: dict[str, Any], tol: float) -> Table:
     )
     smallest, largest = ufm.counts.min(), ufm.counts.max()
     n = f"{smallest}" if smallest == largest else f"{smallest} to {largest}"
-    parameters = [
-        f"{name.replace('_', ' ')} {value:g}" for name, value in ufm.loss_function.parameters.items() if value
-    ]
     bias = f"lambda_b = {ufm.lambda_b:g}" if ufm.bias else "no bias"
     rows = {
         "classes": f"K = {ufm.K}, n = {n}, N = {ufm.N}",
         "features": f"d = {ufm.d}, {ufm.dtype}",
-        "loss": ", ".join([ufm.loss_function.name, *parameters]),
+        "loss": ufm.loss_function.describe(),
         "decays": f"lambda_W = {ufm.lambda_W:g}, lambda_H = {ufm.lambda_H:.4g}, {bias}",
         "optimum" if certified else "lowest value": f"[bold]{summary['loss']:.12g}[/]",
         "lower bound": f"{summary['lower_bound']:.12g}",

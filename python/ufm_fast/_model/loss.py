@@ -1,0 +1,96 @@
+"""What the package asks of a loss."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Any, ClassVar, TypeAlias
+
+import numpy as np
+
+from .._runtime.arrays import Array
+
+#: Of a loss: numbers, vectors with a number a logit, and words.
+Parameters: TypeAlias = dict[str, Any]
+
+
+class Loss(ABC):
+    """What the package knows of a loss.
+
+    Attributes
+    ----------
+    name : str
+        In files, on the command line and in the compiled core.
+    title : str
+        For people.
+    convex : bool
+        Whether it is convex in the logits.
+    saturates : bool
+        Whether its curvature vanishes for logits that are far in the right.
+    has_best_bias : bool
+        Whether there is a formula for the best bias.
+    """
+
+    name: ClassVar[str]
+    title: ClassVar[str]
+    convex: ClassVar[bool]
+    saturates: ClassVar[bool]
+    has_best_bias: ClassVar[bool] = False
+
+    @property
+    @abstractmethod
+    def curvature(self) -> float:
+        """The largest eigenvalue that its second derivative in the logits can have, or a bound on it from above."""
+
+    @property
+    @abstractmethod
+    def least_curvature(self) -> float:
+        """A bound from below on the eigenvalues of its second derivative in the logits."""
+
+    @property
+    def parameters(self) -> Parameters:
+        """Its parameters by name, as the compiled core and files have them."""
+        return {}
+
+    def check(self, K: int) -> None:  # noqa: B027 - for most, any K will do
+        """Raise ValueError if it is no loss of K logits."""
+
+    def describe(self) -> str:
+        """Return a name with the parameters, for people."""
+        return self.title
+
+    def prepared(self, targets: Array) -> Array:
+        """Return the targets (M, K) as the loss takes them."""
+        return targets
+
+    @property
+    def treats_classes_alike(self) -> bool:
+        """Whether permuting the classes, of logits and targets together, leaves the loss as it is."""
+        return True
+
+    @property
+    def aligns(self) -> bool:
+        """Whether near a minimum the factors of class rows are best turned so that column k belongs to class k."""
+        return False
+
+    def invariant_direction(self, K: int) -> Array | None:
+        """Return the direction (K,) along which logits can move without changing the loss; None if there is none."""
+        return None
+
+    def centred(self, X: Array) -> Array:
+        """Return X, (K,) or (K, d), less its component along the invariant direction; X itself if there is none."""
+        v = self.invariant_direction(len(X))
+        if v is None:
+            return X
+        across: Array = X - np.multiply.outer(v, v @ X / (v @ v))
+        return across
+
+    def best_bias(self, scores: Array, targets: Array, weights: Array, lambda_b: float) -> Array:
+        """Return the bias of least loss for logits ``scores + b``, (M, K); only where `has_best_bias`."""
+        raise NotImplementedError(f"{self.title} has no formula for the best bias")
+
+    @abstractmethod
+    def change(self, value: float, error: float, K: int, weight: float = 1.0, labels: bool = True) -> float:
+        """Bound the change of a weighted sum of losses of this value when no logit moves by more than ``error``.
+
+        The weights sum to ``weight``; ``labels``: whether every target is a label.
+        """
