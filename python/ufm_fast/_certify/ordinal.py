@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from .._model.ordinal import Ordinal
+from .._numerics.ordinal_problem import OrdinalProblem, Terms, minimum
 from .._runtime.arrays import Array
 from .dual import UNIT, LowerBounds
-from .ordinal_problem import OrdinalProblem, Terms, minimum
 
 if TYPE_CHECKING:
     from .._model.canonical import CanonicalProblem
@@ -56,12 +57,13 @@ class OrdinalDual(LowerBounds):
 
 def ordinal_problem(problem: CanonicalProblem) -> OrdinalProblem:
     """Return the convex problem of a canonical problem with an ordinal loss."""
-    labels = problem.rows.labels
+    labels, loss, levels = problem.rows.labels, problem.loss, problem.ufm.K
     assert labels is not None
+    assert isinstance(loss, Ordinal)
     return OrdinalProblem(
-        levels=problem.K,
-        link=problem.loss.link,
-        thresholds=problem.loss.ends(problem.K),
+        levels=levels,
+        link=loss.link,
+        thresholds=loss.ends(levels),
         labels=labels,
         weights=problem.weights,
         root=problem.root,
@@ -91,17 +93,17 @@ def lower_bound(problem: OrdinalProblem) -> float:
       C = min(|r|^2 / (2 lambda_b), sum_k R_k |r_k|). Where a row on one side of a threshold is missing, R is infinite.
 
     So the minimum is at least V - C - (|Y| - tau)_+ S. And where |Y| < tau, F <= U implies |Z| <= (U - V + C) /
-    (tau - |Y|), another S. It is taken at the minimum for tau/2, the bound at that for a tau smaller by so much that the
-    rounding of |Y| is paid for: while tau |Z| is a small part of F, that costs less than S would.
+    (tau - |Y|), another S. It is taken at the minimum for tau/2. The bound is taken at the minimum for a tau smaller by
+    so much that the rounding of |Y| is paid for: while tau |Z| is a small part of F, that costs less than S would.
 
     Rounding, u = 2^-52. The functions of a row have relative errors of a few u, besides what rounding the arguments
     hi - z and lo - z (off by at most u (|hi| + |z|) and u (|lo| + |z|), given thresholds less the bias included) and
     exponents made of them does: to first order, these times the derivatives in hi and lo, which the core has computed
-    too. (For the derivatives in learned thresholds that of the width hi - lo counts too, relative u.) 16 u times the sum
-    of both is allowed for; in attacks, errors up to 3 u times it occur. A sum of M terms is known to (32 + M) u of the
-    sum of their sizes at worst, in whichever order; that covers the roundings of merged weights and roots, of V and of
-    the final sum too. U, S, h, R and C are taken 0.1% larger than they come out. The optimum of the rows that `merged`
-    makes is that of all.
+    too. (For the derivatives in learned thresholds that of the width hi - lo counts too, relative u.) 16 u times the
+    sum of both is allowed for; in attacks, errors up to 3 u times it occur. A sum of M terms is known to (32 + M) u of
+    the sum of their sizes at worst, in whichever order; that covers the roundings of merged weights and roots, of V and
+    of the final sum too. U, S, h, R and C are taken 0.1% larger than they come out. The minimum over the rows that
+    `merged` makes is that over all.
     """
     near = minimum(problem)
     U = _ABOVE * problem.value(near.z, near.b)
@@ -184,7 +186,7 @@ def _reach(problem: OrdinalProblem, U: float, S: float, b: Array) -> Array:
     else:
         least[0] = (problem.thresholds[problem.labels] - far).max()
         most[0] = (problem.thresholds[problem.labels + 1] + far).min()
-    return _ABOVE * np.maximum(abs(b - least), abs(most - b))
+    return np.asarray(_ABOVE * np.maximum(abs(b - least), abs(most - b)))
 
 
 def _bias_cost(problem: OrdinalProblem, r: Array, reach: Array) -> float:

@@ -13,10 +13,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from .._model.canonical import CanonicalProblem
 from .._model.facts import has_plain_classes, is_balanced
 from .._model.loss import Loss
 from .._model.losses import MSE, CrossEntropy
 from .._model.model import UFM
+from .._model.ordinal import Ordinal
+from .ordinal import ordinal_minimum
 
 
 @dataclass(frozen=True)
@@ -32,7 +35,7 @@ class ClosedForm:
     value : float
         The minimum of the loss, small values to full relative accuracy.
     A, B : ndarray, shape (K, d)
-        Classifier and class means.
+        Classifier and class means; of ordinal models (1, d) and (M, d).
     b : ndarray, shape (K,)
         Bias; zeros where the model has none.
     rank : int
@@ -50,8 +53,9 @@ def closed_form(ufm: UFM) -> ClosedForm | None:
     """Give the global minimum in closed form, or None where none is known.
 
     Known are: balanced cross-entropy with or without label smoothing; balanced squared error; imbalanced squared error
-    without a bias or with an unregularised one; and W = H = 0 wherever it is optimal and its bias is explicit.
-    The feature dimension must be at least the rank of the minimum.
+    without a bias or with an unregularised one; and W = H = 0 wherever it is optimal and its bias is explicit. Also
+    ordinal models, of classes or rows: not closed, but the convex problem in a score a row solved to rounding. The
+    feature dimension must be at least the rank of the minimum.
 
     Parameters
     ----------
@@ -71,6 +75,9 @@ def closed_form(ufm: UFM) -> ClosedForm | None:
     the convex problem at these points.
     """
     loss = ufm.loss_function
+    if type(loss) is Ordinal:
+        A, B, b, value = ordinal_minimum(CanonicalProblem(ufm))
+        return ClosedForm(value, A, B, b, int(A.any()))
     if not has_plain_classes(ufm) or not loss.treats_classes_alike or type(loss) not in _FORMS:
         return None
     return _FORMS[type(loss)](ufm)

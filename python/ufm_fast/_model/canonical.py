@@ -50,7 +50,8 @@ class CanonicalProblem:
     ufm : UFM
     rows : Rows
         What B, Z, G and the targets have their rows from.
-    K, M, d : int
+    K, M, d, biases : int
+        Logits, rows, features, and the length of b.
     weights, root : ndarray, shape (M,)
         Of the rows in the loss, and the square roots of those in the ridge.
     samples : float
@@ -65,13 +66,14 @@ class CanonicalProblem:
     def __init__(self, ufm: UFM) -> None:
         self.ufm = ufm
         self.rows = rows = ufm.data if ufm.collapse_classes else class_rows(ufm.counts, ufm.weights)
-        self.K, self.M, self.d, self.samples = ufm.K, rows.M, ufm.d, float(rows.ridges.sum())
+        self.K, self.M, self.d, self.biases = ufm.layout.K, rows.M, ufm.d, ufm.layout.biases
+        self.samples = float(rows.ridges.sum())
         self.weights, self.root = rows.weights, np.sqrt(rows.ridges)
         self.tau, self.lambda_b, self.bias = ufm.tau, ufm.lambda_b, ufm.bias
         self.loss = ufm.loss_function
         self.core = rows.compiled(
             self.loss,
-            self.K,
+            ufm.K,
             self.d,
             scales=1 / self.root,
             ridges=np.full(self.M, self.tau),
@@ -88,18 +90,18 @@ class CanonicalProblem:
     @cached_property
     def has_classes(self) -> bool:
         """Whether row k is class k."""
-        return self.rows.are_classes(self.K)
+        return self.rows.are_classes(self.ufm.K)
 
     @property
     def targets(self) -> Array:
-        """Targets as the loss takes them, (M, K)."""
-        return self.loss.prepared(self.rows.target_matrix(self.K))
+        """Targets as the loss takes them, (M, K); or (M, levels)."""
+        return self.loss.prepared(self.rows.target_matrix(self.ufm.K))
 
     @cached_property
     def anchor_targets(self) -> Array:
         """The targets at the anchors of the rows, as the loss takes them, (M,)."""
         if self.rows.labels is not None:
-            return np.repeat(self.loss.prepared(np.eye(1, self.K))[0, 0], self.M)
+            return np.repeat(self.loss.prepared(np.eye(1, self.ufm.K))[0, 0], self.M)
         taken: Array = self.targets[np.arange(self.M), self.rows.anchors()]
         return taken
 
@@ -189,7 +191,7 @@ class CanonicalProblem:
         direction = self.loss.invariant_direction(self.K)
         centred = direction is not None and bool((direction == 1).all())  # as the core does it
         shared = b.min() / 2 + b.max() / 2 if centred else 0.0
-        reach = float(np.linalg.norm(A, axis=1).max() * lengths.max() + abs(b - shared).max())
+        reach = float(np.linalg.norm(A, axis=1).max() * lengths.max() + abs(b - shared).max()) + self.loss.reach
         terms = min(self.d, _LONGEST_SUM) + self.d / 256 + 8
         data = min(loss, max(0.0, loss - self.penalty(A, B, b)) + _ROUNDING * loss)
         summed = len(B) + self.K / 8 + (A.size + B.size) / 1024 + 256
@@ -203,11 +205,17 @@ class CanonicalProblem:
         return float(core.inner_products([flat], [flat], self.workers)[0, 0])
 
     def curvature(self, G: Array) -> Curvature:
-        """Return sums of the diagonal second derivatives of the data term at a gradient matrix."""
+        """Return sums of the diagonal second derivatives of the data term at a gradient matrix; bounds if G tells none."""
+        if not self.loss.gradient_tells_state:
+            largest = self.loss.curvature * self.weights / self.root**2
+            in_bias = np.full(self.biases, self.loss.curvature * float(self.weights.sum()))
+            return Curvature(self.K * float(largest.sum()), float(largest.sum()), float(largest.max()), in_bias)
         return Curvature(*core.curvature_sums(self.core, G, self.workers))
 
     def curvature_along(self, G: Array, dZ: Array) -> float:
-        """Return the second derivative of the data term at the gradient matrix G along scores dZ."""
+        """Return the second derivative of the data term at G along scores dZ; a bound if G tells none."""
+        if not self.loss.gradient_tells_state:
+            return self.loss.curvature * float((self.weights / self.root**2) @ (dZ * dZ).sum(axis=1))
         return core.curvature_along(self.core, G, np.ascontiguousarray(dZ), self.workers)
 
     def best_bias(self, Z: Array, b: Array) -> Array:
@@ -218,7 +226,7 @@ class CanonicalProblem:
         without a component along it: for cross-entropy, with mean zero.
         """
         if not self.bias:
-            return np.zeros(self.K)
+            return np.zeros(self.biases)
         if self.loss.has_best_bias:
             return self.loss.best_bias(Z / self.root[:, None], self.targets, self.weights, self.lambda_b)
         free = self.lambda_b == 0 and self.loss.invariant_direction(self.K) is not None
@@ -256,6 +264,8 @@ class CanonicalProblem:
         if not self.bias:
             return B, b
         b = self.best_bias(product(B, A.T, self.workers), b)
+        if self.biases != self.K:  # none of the features acts as the bias
+            return B, b
         x = B.T @ self.root / self.samples
         if not self.bias_is_free:
             matrix, ridge = gram(A, self.workers), self.tau / self.lambda_b * self.samples

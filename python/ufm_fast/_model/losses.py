@@ -18,6 +18,7 @@ from numpy.typing import ArrayLike
 from .._runtime.arguments import choice, real_number, real_numbers
 from .._runtime.arrays import Array
 from .loss import Loss, Parameters
+from .ordinal import Ordinal
 
 
 @dataclass(frozen=True, repr=False)
@@ -330,7 +331,7 @@ class Focal(Loss):
         return min(slope, 2 * (1 + self.gamma) * weight) * error
 
 
-LOSSES: dict[str, type[Loss]] = {cls.name: cls for cls in (CrossEntropy, MSE, BinaryCrossEntropy, Focal)}
+LOSSES: dict[str, type[Loss]] = {cls.name: cls for cls in (CrossEntropy, MSE, BinaryCrossEntropy, Focal, Ordinal)}
 
 
 def parameters_of(cls: type[Loss]) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from .from_point import minimize_from_point
 from .lbfgs import CERTIFIED, STALLED
 from .own_start import minimize_near_minimum
 from .record import Run
-from .start import has_start
+from .start import exact_factors, has_exact_start, has_start
 
 
 class Stage(Protocol):
@@ -49,6 +49,14 @@ class Refined:
         return _from_factors(problem, run.best.A, run.best.B, run.best.b, run)
 
 
+@dataclass(frozen=True)
+class Exact:
+    """From the minimum itself."""
+
+    def run(self, problem: CanonicalProblem, run: Run) -> int:
+        return _from_factors(problem, *exact_factors(problem), run)
+
+
 @dataclass(frozen=True, eq=False)
 class Given:
     """From the user's point."""
@@ -80,6 +88,8 @@ def stages_of(problem: CanonicalProblem, given: Point | None, seed: int, restart
     further = [Random(seed + i) for i in range(1, restarts + 1)]
     if given is not None:
         return [Given(given), *further]
+    if has_exact_start(problem):
+        return [Exact(), *further]
     if has_start(problem) and problem.d >= problem.K - 1:
         return [NearMinimum(), Refined(), *further]
     return [Random(seed), *further]

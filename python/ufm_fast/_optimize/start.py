@@ -8,11 +8,13 @@ from typing import NamedTuple
 import numpy as np
 from scipy.optimize import minimize
 
+from .._exact.ordinal import ordinal_minimum
 from .._exact.symmetric_problem import aligned_factors
 from .._model.canonical import CanonicalProblem
 from .._model.facts import has_plain_classes
 from .._model.loss import Loss
 from .._model.losses import MSE, CrossEntropy
+from .._model.ordinal import Ordinal
 from .._runtime.arrays import Array
 from .grouped import grouped_factors
 
@@ -30,6 +32,16 @@ def has_start(problem: CanonicalProblem) -> bool:
     """Whether a start near the minimum over all widths is known: for classes that are alike, by the loss."""
     loss = problem.loss
     return has_plain_classes(problem.ufm) and loss.treats_classes_alike and type(loss) in _STARTS
+
+
+def has_exact_start(problem: CanonicalProblem) -> bool:
+    """Whether the minimum itself is known, with the columns of the model."""
+    return type(problem.loss) is Ordinal
+
+
+def exact_factors(problem: CanonicalProblem) -> tuple[Array, Array, Array]:
+    """Return A, B and b of the minimum."""
+    return ordinal_minimum(problem)[:3]
 
 
 def start_of(problem: CanonicalProblem) -> Start:

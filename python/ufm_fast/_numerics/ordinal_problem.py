@@ -19,6 +19,7 @@ from typing import NamedTuple
 import numpy as np
 import scipy.linalg
 import scipy.optimize
+import scipy.special
 from numpy.typing import NDArray
 
 from .._runtime import core
@@ -126,16 +127,18 @@ class OrdinalProblem:
         return received + given
 
     def _by_threshold(self, terms: Terms) -> tuple[Array, Array]:
-        received = np.bincount(self.labels, self.weights * terms.of_lo, self.levels)[1:]
-        return received, np.bincount(self.labels, self.weights * terms.of_hi, self.levels)[:-1]
+        received, given = (self.by_level(self.weights * each) for each in (terms.of_lo, terms.of_hi))
+        return received[1:], given[:-1]
+
+    def by_level(self, values: Array) -> Array:
+        """Add up numbers of rows over the levels, (levels,)."""
+        return np.asarray(np.bincount(self.labels, values, self.levels), dtype=np.float64)
 
     def start(self) -> Array:
         """Return a bias to begin with: given thresholds as they are, or thresholds of the levels' weights."""
         if not self.learns_thresholds:
             return np.zeros(1)
-        share = np.cumsum(np.bincount(self.labels, self.weights, self.levels))
-        share = share[:-1] / share[-1]
-        return np.log(share) - np.log1p(-share) if self.link == "logit" else scipy.special.ndtri(share)
+        return even_thresholds(self.link, self.by_level(self.weights))
 
 
 class Optimum(NamedTuple):
@@ -144,6 +147,12 @@ class Optimum(NamedTuple):
     z: Array
     b: Array
     nu: float
+
+
+def even_thresholds(link: str, weights: Array) -> Array:
+    """Return the thresholds at which levels have probabilities in proportion to their weights, for z = 0."""
+    share = np.cumsum(weights)[:-1] / weights.sum()
+    return np.asarray(np.log(share) - np.log1p(-share) if link == "logit" else scipy.special.ndtri(share))
 
 
 def minimum(problem: OrdinalProblem) -> Optimum:
@@ -157,7 +166,8 @@ def minimum(problem: OrdinalProblem) -> Optimum:
     whose gradient in z is that of F, for the nu with nu |root z| = tau. The left side rises with nu (at a minimiser of
     a convex function plus nu/2 |.|^2 the norm of the subgradient does), so nu is a root by bracketing in log nu.
     """
-    zero, b = np.zeros(len(problem.weights)), best_bias(problem, np.zeros(len(problem.weights)), problem.start())
+    zero = np.zeros(len(problem.weights))
+    b = best_bias(problem, zero)
     slope = float(np.linalg.norm(problem.weights * problem.terms(zero, b).slope / problem.root))
     if slope <= problem.tau:
         return Optimum(zero, b, math.inf)
@@ -178,9 +188,9 @@ def minimum(problem: OrdinalProblem) -> Optimum:
     return Optimum(last[0], last[1], math.exp(log_nu))
 
 
-def best_bias(problem: OrdinalProblem, z: Array, b: Array) -> Array:
-    """Return the bias of least F at fixed scores, by damped Newton steps from b."""
-    return _minimise(problem, math.inf, z, b)[1] if problem.bias else b
+def best_bias(problem: OrdinalProblem, z: Array) -> Array:
+    """Return the bias of least F at fixed scores, by damped Newton steps."""
+    return _minimise(problem, math.inf, z, problem.start())[1] if problem.bias else problem.start()
 
 
 def _minimise(problem: OrdinalProblem, nu: float, z: Array, b: Array) -> tuple[Array, Array]:
@@ -234,16 +244,14 @@ def _newton_step(problem: OrdinalProblem, nu: float, z: Array, b: Array, terms: 
         db = np.array([-reduced / max(problem.lambda_b + float(curvature @ own), np.finfo(float).tiny)])
         dz = -(reach + (1 - own) * db[0])
     else:
-        labels, levels = problem.labels, problem.levels
-        toward_hi = np.bincount(labels, at_hi * reach, levels)[:-1]
-        toward_lo = np.bincount(labels, at_lo * reach, levels)[1:]
+        toward_hi, toward_lo = problem.by_level(at_hi * reach)[:-1], problem.by_level(at_lo * reach)[1:]
         share = np.divide(at_lo, curvature, out=np.zeros_like(at_lo), where=curvature > 0)
         coupling = between + (1 - own) * share * at_hi
-        diagonal = np.bincount(labels, coupling + own * at_hi, levels)[:-1]
-        diagonal += np.bincount(labels, coupling + own * at_lo, levels)[1:] + problem.lambda_b
-        off = -np.bincount(labels, coupling, levels)[1:-1]
-        banded = np.vstack([np.append(0.0, off), diagonal]) if levels > 2 else diagonal[None, :]
+        diagonal = problem.by_level(coupling + own * at_hi)[:-1] + problem.by_level(coupling + own * at_lo)[1:]
+        diagonal += problem.lambda_b
+        off = -problem.by_level(coupling)[1:-1]
+        banded = np.vstack([np.append(0.0, off), diagonal]) if problem.levels > 2 else diagonal[None, :]
         db = -scipy.linalg.solveh_banded(banded, gradient_b + toward_hi + toward_lo)
         full = np.concatenate([[0.0], db, [0.0]])
-        dz = -reach + (at_hi * full[labels + 1] + at_lo * full[labels]) / (curvature + ridge)
+        dz = -reach + (at_hi * full[problem.labels + 1] + at_lo * full[problem.labels]) / (curvature + ridge)
     return dz, db, -float(gradient_z @ dz) - float(gradient_b @ db)
