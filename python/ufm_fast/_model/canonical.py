@@ -205,7 +205,7 @@ class CanonicalProblem:
         return float(core.inner_products([flat], [flat], self.workers)[0, 0])
 
     def curvature(self, G: Array) -> Curvature:
-        """Return sums of the diagonal second derivatives of the data term at a gradient matrix; bounds if G tells none."""
+        """Return sums of the diagonal second derivatives of the data term at G; bounds if G tells none."""
         if not self.loss.gradient_tells_state:
             largest = self.loss.curvature * self.weights / self.root**2
             in_bias = np.full(self.biases, self.loss.curvature * float(self.weights.sum()))
@@ -228,7 +228,7 @@ class CanonicalProblem:
         if not self.bias:
             return np.zeros(self.biases)
         if self.loss.has_best_bias:
-            return self.loss.best_bias(Z / self.root[:, None], self.targets, self.weights, self.lambda_b)
+            return self.loss.best_bias(Z / self.root[:, None], self.targets, self.weights, self.lambda_b, b)
         free = self.lambda_b == 0 and self.loss.invariant_direction(self.K) is not None
         if free:
             b = self.loss.centred(b)

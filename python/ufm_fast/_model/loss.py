@@ -108,8 +108,8 @@ class Loss(ABC):
         across: Array = X - np.multiply.outer(v, v @ X / (v @ v))
         return across
 
-    def best_bias(self, scores: Array, targets: Array, weights: Array, lambda_b: float) -> Array:
-        """Return the bias of least loss for logits ``scores + b``, (M, K); only where `has_best_bias`."""
+    def best_bias(self, scores: Array, targets: Array, weights: Array, lambda_b: float, guess: Array) -> Array:
+        """Return the bias of least loss at these scores, (M, K); only where `has_best_bias`."""
         raise NotImplementedError(f"{self.title} has no formula for the best bias")
 
     @abstractmethod

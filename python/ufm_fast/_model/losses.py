@@ -165,7 +165,7 @@ class MSE(Loss):
         """One, everywhere."""
         return 1.0
 
-    def best_bias(self, scores: Array, targets: Array, weights: Array, lambda_b: float) -> Array:
+    def best_bias(self, scores: Array, targets: Array, weights: Array, lambda_b: float, guess: Array) -> Array:
         """Return the weighted mean of the residuals, shrunk by the decay."""
         bias: Array = weights @ (targets - scores) / (weights.sum() + lambda_b)
         return bias

@@ -145,11 +145,11 @@ class Ordinal(Loss):
         """Return b or, where thresholds are learned, ascending ones: even ones moved by b, and sorted."""
         return b if self.thresholds is not None else np.sort(even_thresholds(self.link, np.ones(K)) + b)
 
-    def best_bias(self, scores: Array, targets: Array, weights: Array, lambda_b: float) -> Array:
-        """Return the bias of least loss at scores (M, 1), by Newton's method."""
+    def best_bias(self, scores: Array, targets: Array, weights: Array, lambda_b: float, guess: Array) -> Array:
+        """Return the bias of least loss at scores (M, 1), by Newton's method from a guess."""
         K, rows = targets.shape[1], np.ones(len(weights))
         problem = OrdinalProblem(K, self.link, self.ends(K), targets.argmax(axis=1), weights, rows, 1.0, lambda_b, True)
-        return best_bias(problem, scores[:, 0])
+        return best_bias(problem, scores[:, 0], guess)
 
     def change(self, value: float, error: float, K: int, weight: float = 1.0, labels: bool = True) -> float:
         """Bound the change of a weighted sum of losses of this value when no logit moves by more than ``error``.

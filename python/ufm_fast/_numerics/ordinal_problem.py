@@ -167,7 +167,7 @@ def minimum(problem: OrdinalProblem) -> Optimum:
     a convex function plus nu/2 |.|^2 the norm of the subgradient does), so nu is a root by bracketing in log nu.
     """
     zero = np.zeros(len(problem.weights))
-    b = best_bias(problem, zero)
+    b = best_bias(problem, zero, problem.start())
     slope = float(np.linalg.norm(problem.weights * problem.terms(zero, b).slope / problem.root))
     if slope <= problem.tau:
         return Optimum(zero, b, math.inf)
@@ -188,9 +188,13 @@ def minimum(problem: OrdinalProblem) -> Optimum:
     return Optimum(last[0], last[1], math.exp(log_nu))
 
 
-def best_bias(problem: OrdinalProblem, z: Array) -> Array:
-    """Return the bias of least F at fixed scores, by damped Newton steps."""
-    return _minimise(problem, math.inf, z, problem.start())[1] if problem.bias else problem.start()
+def best_bias(problem: OrdinalProblem, z: Array, guess: Array) -> Array:
+    """Return the bias of least F at fixed scores, by damped Newton steps from a guess, if F is finite there."""
+    if not problem.bias:
+        return np.zeros(problem.biases)
+    if not math.isfinite(problem.value(z, guess)):
+        guess = problem.start()
+    return _minimise(problem, math.inf, z, guess)[1]
 
 
 def _minimise(problem: OrdinalProblem, nu: float, z: Array, b: Array) -> tuple[Array, Array]:
