@@ -29,6 +29,9 @@ _STEPS = 200
 _HALVINGS = 60
 _DECREASE = 0.25
 _SETTLED = 1e-15  # of F: what a Newton step still promises
+_REACH = 10.0  # of the scores and biases: the longest step
+_LEAST_CURVATURE, _SINGULAR = 1e-200, 1e-13  # added to that in the bias, which vanishes for saturated rows
+_TINY = float(np.finfo(float).tiny)
 
 
 class Terms(NamedTuple):
@@ -176,7 +179,7 @@ def minimum(problem: OrdinalProblem) -> Optimum:
     def excess(log_nu: float) -> float:
         last[:] = _minimise(problem, math.exp(log_nu), *last)
         norm = float(np.linalg.norm(problem.root * last[0]))
-        return log_nu + math.log(max(norm, np.finfo(float).tiny)) - math.log(problem.tau)
+        return log_nu + math.log(max(norm, _TINY)) - math.log(problem.tau)
 
     low = high = math.log(float((problem.weights / problem.root**2).max()))
     while excess(low) > 0:
@@ -205,8 +208,10 @@ def _minimise(problem: OrdinalProblem, nu: float, z: Array, b: Array) -> tuple[A
         if not promise > 0:
             break
         settled = promise <= _SETTLED * abs(value)
+        sizes = [float(abs(x).max()) for x in (z, b, dz, db)]
+        longest = min(1.0, _REACH * (1 + sizes[0] + sizes[1]) / max(*sizes[2:], _TINY))
         for halving in range(_HALVINGS):
-            step = 0.5**halving
+            step = longest * 0.5**halving
             trial = z + step * dz, b + step * db
             new, new_terms = _smooth(problem, nu, *trial)
             if new <= value - _DECREASE * step * promise or (settled and new <= value * (1 + 1e-14)):
@@ -245,14 +250,14 @@ def _newton_step(problem: OrdinalProblem, nu: float, z: Array, b: Array, terms: 
     gradient_b = problem.bias_gradient(terms) + problem.lambda_b * b
     if not problem.learns_thresholds:
         reduced = gradient_b[0] - float(curvature @ reach)
-        db = np.array([-reduced / max(problem.lambda_b + float(curvature @ own), np.finfo(float).tiny)])
+        db = np.array([-reduced / (problem.lambda_b + float(curvature @ own) + _LEAST_CURVATURE)])
         dz = -(reach + (1 - own) * db[0])
     else:
         toward_hi, toward_lo = problem.by_level(at_hi * reach)[:-1], problem.by_level(at_lo * reach)[1:]
         share = np.divide(at_lo, curvature, out=np.zeros_like(at_lo), where=curvature > 0)
         coupling = between + (1 - own) * share * at_hi
         diagonal = problem.by_level(coupling + own * at_hi)[:-1] + problem.by_level(coupling + own * at_lo)[1:]
-        diagonal += problem.lambda_b
+        diagonal = (1 + _SINGULAR) * diagonal + problem.lambda_b + _LEAST_CURVATURE
         off = -problem.by_level(coupling)[1:-1]
         banded = np.vstack([np.append(0.0, off), diagonal]) if problem.levels > 2 else diagonal[None, :]
         db = -scipy.linalg.solveh_banded(banded, gradient_b + toward_hi + toward_lo)
