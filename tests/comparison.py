@@ -12,6 +12,15 @@ from oracle import Oracle
 SMALL = (5, 4)  # K, d: runs inline
 LARGE = (40, 30)  # several threads and, with a row a sample, several tiles
 LOSSES = [uf.CrossEntropy(), uf.CrossEntropy(label_smoothing=0.1), uf.MSE()]
+
+
+def affine_cross_entropy(K):
+    """With all that cross-entropy can have, over K classes."""
+    k = np.arange(K)
+    return uf.CrossEntropy(0.1, scale=0.5 + k % 5 / 4, shift=np.sin(k), margin=np.cos(k))
+
+
+ALL_LOSSES = [*LOSSES, affine_cross_entropy, uf.BinaryCrossEntropy(label_smoothing=0.1), uf.Focal(1.5)]
 BIASES = [{"bias": True, "lambda_b": 0.0}, {"bias": True, "lambda_b": 0.07}, {"bias": False}]
 
 
@@ -23,7 +32,7 @@ SHAPES = [(17, 61), (33, 256), (37, 257), (131, 90), (700, 40), (60, 800)]
 class Case(NamedTuple):
     shape: tuple[int, int]
     threads: int
-    loss: object
+    loss: object  # or a function of K that makes it
     bias: dict
     imbalanced: bool
     collapse: bool
@@ -33,7 +42,8 @@ class Case(NamedTuple):
         K, d = self.shape
         shape = f"K{K}-d{d}-{'im' if self.imbalanced else ''}balanced-{'collapsed' if self.collapse else 'full'}"
         bias = "nobias" if not self.bias["bias"] else "ridge" if self.bias["lambda_b"] else "free"
-        return f"{self.loss}-{bias}-{shape}-{self.dtype}-{self.threads}threads"
+        loss = getattr(self.loss, "__name__", self.loss)
+        return f"{loss}-{bias}-{shape}-{self.dtype}-{self.threads}threads"
 
     def ufm(self) -> uf.UFM:
         K, d = self.shape
@@ -42,7 +52,7 @@ class Case(NamedTuple):
         else:
             n = np.geomspace(3, 300, K).astype(int) if self.imbalanced else 53 if self.shape == LARGE else 3
         return uf.UFM(
-            K, d, n, loss=self.loss, lambda_W=3e-2, lambda_H=2e-3,
+            K, d, n, loss=self.loss(K) if callable(self.loss) else self.loss, lambda_W=3e-2, lambda_H=2e-3,
             collapse=self.collapse, dtype=self.dtype, threads=self.threads, **self.bias,
         )  # fmt: skip
 
@@ -51,7 +61,7 @@ CASES = [
     Case(shape, threads, loss, bias, imbalanced, collapse, dtype)
     for (shape, threads), loss, bias, imbalanced, collapse, dtype in itertools.product(
         [(SMALL, 1), (LARGE, 1), (LARGE, 2), (LARGE, 3)],
-        LOSSES,
+        ALL_LOSSES,
         BIASES,
         (False, True),
         (True, False),
@@ -61,7 +71,7 @@ CASES = [
 
 SHAPE_CASES = [
     Case(shape, 2, loss, {"bias": True, "lambda_b": 0.07}, False, collapse, dtype)
-    for shape, loss, collapse, dtype in itertools.product(SHAPES, LOSSES[1:], (True, False), ("float64", "float32"))
+    for shape, loss, collapse, dtype in itertools.product(SHAPES, ALL_LOSSES[1:], (True, False), ("float64", "float32"))
 ]
 
 

@@ -3,16 +3,19 @@
     f(W, H, b) = sum_m n_m/N * l(W h_m + b, y_m) + lambda_W/2 |W|^2 + lambda_H/2 sum_m n_m |h_m|^2 + lambda_b/2 |b|^2
 
 Row m of H stands for n_m equal samples: n_m = 1 and one row per sample, class by class, or (collapsed) one row per
-class and n_m = the class count. Everything is float64, and also accepts complex input, so that derivatives can be
-checked by complex steps. `decimal_loss` evaluates the same f with 60 digits.
+class and n_m = the class count. Rows of any kind have targets of their own, and weights and ridges in place of n_m/N
+and n_m. The losses l are in `row_losses`. Everything is float64, and also accepts complex input, so that derivatives
+can be checked by complex steps. `decimal_loss` evaluates the same f with 60 digits.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from decimal import Decimal, localcontext
 
 import numpy as np
+
+from row_losses import RowLoss
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,27 +29,40 @@ class Oracle:
     bias: bool = True
     loss_name: str = "cross_entropy"
     label_smoothing: float = 0.0
+    scale: tuple[float, ...] | None = None
+    shift: tuple[float, ...] | None = None
+    margin: tuple[float, ...] | None = None
+    gamma: float = 0.0
     collapsed: bool = True
+    rows: tuple[np.ndarray, np.ndarray, np.ndarray] | None = None  # targets (M, K), weights (M,) and ridges (M,)
 
     @classmethod
-    def of(cls, ufm) -> Oracle:
-        """The oracle of a `ufm_fast.UFM`, from its public attributes."""
+    def of(cls, ufm, rows=None) -> Oracle:
+        """The oracle of a `ufm_fast.UFM`, from its public attributes and, if it is one of rows, these."""
         return cls(
             K=ufm.K,
             d=ufm.d,
-            counts=tuple(int(n) for n in ufm.counts),
+            counts=() if ufm.counts is None else tuple(int(n) for n in ufm.counts),
             lambda_W=ufm.lambda_W,
             lambda_H=ufm.lambda_H,
             lambda_b=ufm.lambda_b,
             bias=ufm.bias,
             loss_name=ufm.loss_function.name,
-            label_smoothing=getattr(ufm.loss_function, "label_smoothing", 0.0),
             collapsed=ufm.collapse_classes,
+            rows=rows,
+            **{field.name: getattr(ufm.loss_function, field.name) for field in fields(ufm.loss_function)},
         )
 
     def full(self) -> Oracle:
         """The same problem with one row per sample."""
         return replace(self, collapsed=False)
+
+    @property
+    def row_loss(self) -> RowLoss:
+        return RowLoss(
+            name=self.loss_name, label_smoothing=self.label_smoothing, scale=self.scale, shift=self.shift,
+            margin=self.margin, gamma=self.gamma,
+        )  # fmt: skip
 
     @property
     def N(self) -> int:
@@ -63,25 +79,33 @@ class Oracle:
         return np.array(self.counts, float) if self.collapsed else np.ones(self.N)
 
     @property
+    def weights(self) -> np.ndarray:
+        """(M,) weight of each row in the data term."""
+        return self.multiplicities / self.N if self.rows is None else self.rows[1]
+
+    @property
+    def ridges(self) -> np.ndarray:
+        """(M,) weight of each row in the ridge."""
+        return self.multiplicities if self.rows is None else self.rows[2]
+
+    @property
+    def raw_targets(self) -> np.ndarray:
+        """(M, K) target of each row of H, before any label smoothing."""
+        return np.eye(self.K)[self.labels] if self.rows is None else self.rows[0]
+
+    @property
     def targets(self) -> np.ndarray:
-        """(M, K) target distribution of each row of H."""
-        return ((1 - self.label_smoothing) * np.eye(self.K) + self.label_smoothing / self.K)[self.labels]
+        """(M, K) what the logits of each row of H are compared with."""
+        return self.row_loss.targets(self.raw_targets)
 
     def logits(self, W, H, b):
         return H @ W.T + (b if self.bias else 0.0)
 
     def loss(self, W, H, b):
-        Z, n = self.logits(W, H, b), self.multiplicities
-        if self.loss_name == "mse":
-            per_row = 0.5 * ((Z - self.targets) ** 2).sum(1)
-        else:
-            top = Z.real.max(1, keepdims=True)
-            log_sum_exp = top[:, 0] + np.log(np.exp(Z - top).sum(1))
-            per_row = log_sum_exp - (self.targets * Z).sum(1)
-        regularisation = self.lambda_W / 2 * (W**2).sum() + self.lambda_H / 2 * (n * (H**2).sum(1)).sum()
+        regularisation = self.lambda_W / 2 * (W**2).sum() + self.lambda_H / 2 * (self.ridges * (H**2).sum(1)).sum()
         if self.bias:
             regularisation += self.lambda_b / 2 * (b**2).sum()
-        return (n / self.N * per_row).sum() + regularisation
+        return (self.weights * self.row_loss.value(self.logits(W, H, b), self.raw_targets)).sum() + regularisation
 
     def probabilities(self, W, H, b):
         """(M, K) softmax of the logits."""
@@ -90,29 +114,22 @@ class Oracle:
         return E / E.sum(1, keepdims=True)
 
     def residuals(self, W, H, b):
-        """(M, K) gradient with respect to the logits: n_m/N times softmax (or logits) minus target."""
-        prediction = self.logits(W, H, b) if self.loss_name == "mse" else self.probabilities(W, H, b)
-        return (self.multiplicities / self.N)[:, None] * (prediction - self.targets)
+        """(M, K) gradient of the data term with respect to the logits."""
+        return self.weights[:, None] * self.row_loss.gradient(self.logits(W, H, b), self.raw_targets)
 
     def gradient(self, W, H, b):
-        G, n = self.residuals(W, H, b), self.multiplicities
+        G = self.residuals(W, H, b)
         gb = G.sum(0) + self.lambda_b * b if self.bias else np.zeros(self.K)
-        return G.T @ H + self.lambda_W * W, G @ W + self.lambda_H * n[:, None] * H, gb
+        return G.T @ H + self.lambda_W * W, G @ W + self.lambda_H * self.ridges[:, None] * H, gb
 
     def hvp(self, W, H, b, VW, VH, vb):
         """Hessian times (VW, VH, vb)."""
-        n = self.multiplicities
-        G = self.residuals(W, H, b)
+        G, Z = self.residuals(W, H, b), self.logits(W, H, b)
         dZ = H @ VW.T + VH @ W.T + (vb if self.bias else 0.0)
-        if self.loss_name == "mse":
-            dG = dZ
-        else:
-            P = self.probabilities(W, H, b)
-            dG = P * dZ - P * (P * dZ).sum(1, keepdims=True)
-        dG = (n / self.N)[:, None] * dG
+        dG = self.weights[:, None] * self.row_loss.product(Z, self.raw_targets, dZ)
         ob = dG.sum(0) + self.lambda_b * vb if self.bias else np.zeros(self.K)
         out_W = dG.T @ H + G.T @ VH + self.lambda_W * VW
-        return out_W, dG @ W + G @ VW + self.lambda_H * n[:, None] * VH, ob
+        return out_W, dG @ W + G @ VW + self.lambda_H * self.ridges[:, None] * VH, ob
 
     def hessian(self, W, H, b):
         """Dense Hessian in the flat coordinates of `pack`."""
@@ -131,7 +148,7 @@ class Oracle:
 
     def random_point(self, seed: int = 0, scale: float = 1.0):
         rng = np.random.default_rng(seed)
-        M = self.K if self.collapsed else self.N
+        M = len(self.weights)
         b = scale * rng.standard_normal(self.K) if self.bias else np.zeros(self.K)
         return scale * rng.standard_normal((self.K, self.d)), scale * rng.standard_normal((M, self.d)), b
 
@@ -147,21 +164,15 @@ class Oracle:
                 return sum(x * x for row in rows for x in row)
 
             rows_W, rows_H, row_b = exact(W), exact(H), exact(b)[0]
-            smoothing, N = Decimal(self.label_smoothing), Decimal(self.N)
             total = Decimal(self.lambda_W) / 2 * square(rows_W)
             if self.bias:
                 total += Decimal(self.lambda_b) / 2 * square([row_b])
-            for h, label, n in zip(rows_H, self.labels, self.multiplicities, strict=True):
+            targets, N = exact(self.raw_targets), Decimal(self.N)
+            for h, target, n in zip(rows_H, targets, self.multiplicities, strict=True):
                 z = [sum(x * y for x, y in zip(w, h, strict=True)) for w in rows_W]
                 if self.bias:
                     z = [x + y for x, y in zip(z, row_b, strict=True)]
-                target = [smoothing / self.K + (1 - smoothing if k == label else 0) for k in range(self.K)]
-                if self.loss_name == "mse":
-                    loss = sum((x - y) ** 2 for x, y in zip(z, target, strict=True)) / 2
-                else:
-                    top = max(z)
-                    loss = sum((x - top).exp() for x in z).ln()
-                    loss += sum((top - x) * y for x, y in zip(z, target, strict=True))
+                loss = self.row_loss.decimal(z, target)
                 total += Decimal(int(n)) / N * loss + Decimal(self.lambda_H) / 2 * int(n) * square([h])
             return total
 

@@ -206,7 +206,7 @@ def class_balanced_weights(n: ArrayLike, beta: float) -> Array:
     --------
     >>> import ufm_fast as uf
     >>> uf.losses.class_balanced_weights([1000, 10], beta=0.99).round(4)
-    array([0.1747, 1.8253])
+    array([0.1746, 1.8254])
     """
     counts, beta = _counts(n), real_number(beta, "beta", least=0, below=1)
     effective = -np.expm1(counts * np.log(beta)) / (1 - beta) if beta > 0 else np.ones(len(counts))

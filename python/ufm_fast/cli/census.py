@@ -93,7 +93,7 @@ def census(
     check_destinations(output, plot)
     dimensions: Sequence[int | None] = d or [None]
     ratios: Sequence[float | None] = imbalance or ([1, 10] if counts is None else [None])
-    losses = build_losses(loss or options.LossName, label_smoothing=label_smoothing)
+    losses = build_losses(loss or options.DEFAULT_LOSSES, label_smoothing=label_smoothing)
     models = [
         build_ufm(
             K=K, d=dimension, n=n, counts=counts, imbalance=ratio, loss=loss_function, lambda_W=lambda_W,

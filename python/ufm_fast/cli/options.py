@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .._model.losses import CrossEntropy, names_alone
+from .._model.losses import MSE, CrossEntropy, names_alone
 from .._optimize.minimize import smallest_tolerance
 
 DEFAULT_COUNTS = "cifar100-lt"
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 else:
     LossName = Enum("LossName", [(name, name) for name in names_alone()], type=str)
 DEFAULT_LOSS = LossName(CrossEntropy.name)
+DEFAULT_LOSSES = [DEFAULT_LOSS, LossName(MSE.name)]
 
 
 class FloatType(str, Enum):
