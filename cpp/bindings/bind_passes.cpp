@@ -109,7 +109,8 @@ py::tuple curvature_sums_of(const DoubleBinding& binding, py::handle G, int thre
   const MatrixView<const double> matrix = matrix_argument<double>(G, "G", problem.M, problem.K);
   const auto sums = DoubleBinding::run_released(
       threads, [&](const Execution& e) { return curvature_sums<double>(problem, matrix, e); });
-  return py::make_tuple(sums.total, sums.at_anchors, sums.largest, copied(sums.bias));
+  return py::make_tuple(sums.total, sums.at_anchors, sums.largest, copied(sums.bias), copied(sums.rows),
+                        copied(sums.columns));
 }
 
 Array bias_curvature_product_of(const DoubleBinding& binding, py::handle G, py::handle v, int threads) {

@@ -13,7 +13,8 @@ from .._model.point import Point
 from .._numerics.lowest import lowest
 from .._runtime.arrays import Array
 
-ABSENT = 1e-6  # relative size of a direction of the feature space that counts as absent from W and H
+ABSENT = 1e-6  # relative size of a direction of the feature space that counts as absent from W and H ...
+_GONE = 1e-12  # ... where rotations are not left out: nothing divides by its square then
 _SMALL = 1e-3  # relative size of a direction whose products with others drown in those of large ones
 _CRITICAL = 1e-6
 _VANISHING = 1e-7  # relative size of a singular value that counts as zero
@@ -57,7 +58,7 @@ def split_at(problem: IsometricProblem, point: Point, deflate: bool | None) -> S
     turn = _orthogonal_columns(point)
     W, H = point.W @ turn, point.H @ turn
     sizes = np.hypot(np.linalg.norm(W, axis=0), np.linalg.norm(H, axis=0))
-    rank = int(np.count_nonzero(sizes > ABSENT * sizes[0])) if sizes[0] > 0 else 0
+    rank = int(np.count_nonzero(sizes > (ABSENT if deflate else _GONE) * sizes[0])) if sizes[0] > 0 else 0
     active = max(rank, 1)
     if deflate and not critical:  # rotations couple empty directions with the others
         W[:, rank:], H[:, rank:], active = 0, 0, problem.ufm.d

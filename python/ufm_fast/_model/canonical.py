@@ -34,12 +34,17 @@ _SINGULAR = 1e-14
 
 
 class Curvature(NamedTuple):
-    """Sums of diagonal second derivatives of the data term: with respect to Z, (M, K), and b, (K,)."""
+    """Sums of diagonal second derivatives of the data term: with respect to b, (K,), and, all the others, to Z, (M, K).
+
+    `rows` (M,) and `columns` (K,) are the sums of the rows and columns of the latter.
+    """
 
     total: float
     at_labels: float
     largest: float
     bias: Array
+    rows: Array
+    columns: Array
 
 
 class CanonicalProblem:
@@ -207,10 +212,16 @@ class CanonicalProblem:
     def curvature(self, G: Array) -> Curvature:
         """Return sums of the diagonal second derivatives of the data term at G; bounds if G tells none."""
         if not self.loss.gradient_tells_state:
-            largest = self.loss.curvature * self.weights / self.root**2
-            in_bias = np.full(self.biases, self.loss.curvature * float(self.weights.sum()))
-            return Curvature(self.K * float(largest.sum()), float(largest.sum()), float(largest.max()), in_bias)
-        return Curvature(*core.curvature_sums(self.core, G, self.workers))
+            return self._curvature_bounds()
+        return Curvature._make(core.curvature_sums(self.core, G, self.workers))
+
+    def _curvature_bounds(self) -> Curvature:
+        bounds = self.loss.curvature * self.weights / self.root**2
+        total, in_bias = float(bounds.sum()), self.loss.curvature * float(self.weights.sum())
+        each = np.full(self.K, total)
+        return Curvature(
+            self.K * total, total, float(bounds.max()), np.full(self.biases, in_bias), self.K * bounds, each
+        )
 
     def curvature_along(self, G: Array, dZ: Array) -> float:
         """Return the second derivative of the data term at G along scores dZ; a bound if G tells none."""

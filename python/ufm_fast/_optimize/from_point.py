@@ -21,7 +21,7 @@ ALIGNED = 0.7  # share of the diagonal in |A|^2 from which the pair metric serve
 
 
 def minimize_from_point(problem: CanonicalProblem, A: Array, B: Array, b: Array, run: Run) -> tuple[End, int]:
-    """Minimise from factors with d columns; where theory allows other stationary points, by curvature out of these."""
+    """Minimise from factors with d columns or fewer; where there may be other stationary points, by curvature out."""
     A, B, to_model = _narrowed(problem, A, B)
     objective = Objective(problem, A.shape[1], run.work)
     bounds = Bounds(problem, run.tol, run.lower_bound, first=1e-3)
@@ -37,11 +37,14 @@ def minimize_from_point(problem: CanonicalProblem, A: Array, B: Array, b: Array,
 
 
 def _narrowed(problem: CanonicalProblem, A: Array, B: Array) -> tuple[Array, Array, ToModel]:
-    """Return factors with no more columns than a descent can use, and the way back.
+    """Return factors with no more columns than a descent can use, and the way from there to d columns.
 
     All iterates stay in the span of the start's rows and of what escapes add, at most K more dimensions.
     """
-    K, M, d = problem.K, problem.M, problem.d
+    K, M, d = problem.K, problem.M, A.shape[1]
+    if d < problem.d:
+        missing = ((0, 0), (0, problem.d - d))
+        return A, B, lambda state: (np.pad(state.A, missing), np.pad(state.B, missing))
     if d <= 2 * K + M:
         return A, B, lambda state: (state.A, state.B)
     basis = np.linalg.qr(np.hstack([A.T, B.T, np.eye(d, K)]))[0]
@@ -64,7 +67,7 @@ class Relocation:
     def __init__(self, objective: Objective, run: Run) -> None:
         problem = objective.problem
         self.objective, self.run = objective, run
-        self.alignable = problem.has_classes and problem.d >= problem.K and problem.loss.aligns
+        self.alignable = problem.has_classes and objective.columns >= problem.K and problem.loss.aligns
 
     def relocate(self, state: State, decrease: float, stuck: bool, metric: Metric) -> tuple[State, Metric] | None:
         """Return a state further down than the promised decrease, if there is one, and its metric."""

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
 
 from .._runtime import core
 from .._runtime.arrays import Array
-from .._runtime.blas import gram, product
-from .._runtime.threads import concurrently
+from .kronecker import KroneckerSides
 from .objective import Objective, State
 
 RENEWAL = 20  # iterations
@@ -88,11 +86,12 @@ class PairMetric:
 
 
 class KroneckerMetric:
-    """Inverts (w B^T B + tau I) x I for A and (w A^T A + tau I) x I for B, w the mean curvature of the data term in Z.
+    """Inverts (column_k B^T R B + tau I) for row k of A and (row_i A^T C A + tau I) for row i of B.
 
-    Invariant under rotations of the feature space and good at any point (scaled gradient descent, Tong, Ma and Chi,
-    arXiv:2005.08898, with the ridge added). Renewed every RENEWAL iterations: left alone meanwhile, it is cheaper, and
-    L-BFGS corrects it better.
+    The diagonal second derivatives of the data term in Z, (M, K), are taken for the product of a number of the row and
+    one of the column; R and C are the diagonal matrices of these. Invariant under rotations of the feature space and
+    good at any point (scaled gradient descent, Tong, Ma and Chi, arXiv:2005.08898, with the ridge and with weights
+    added). Renewed every RENEWAL iterations: left alone meanwhile, it is cheaper, and L-BFGS corrects it better.
     """
 
     name, scaled = "kronecker", True
@@ -103,29 +102,19 @@ class KroneckerMetric:
 
     def saved(self) -> dict[str, Any]:
         """Return what goes from one iteration to the next."""
-        if self.age == 0:
-            return {"age": 0}
-        return {"age": self.age, "for_A": self.for_A, "for_B": self.for_B, "bias": self.bias}
+        return {"age": self.age, **(self.sides.saved() if self.age > 0 else {})}
 
     def restore(self, saved: dict[str, Any]) -> None:
         self.age = int(saved["age"])
         if self.age > 0:
-            self.for_A, self.for_B, self.bias = saved["for_A"], saved["for_B"], saved["bias"]
+            self.sides = KroneckerSides(**{name: saved[name] for name in KroneckerSides.__dataclass_fields__})
 
     def update(self, state: State) -> None:
         if self.age % RENEWAL == 0:
-            self._renew(state)
+            objective = self.objective
+            self.sides = KroneckerSides.at(objective.problem, state.A, state.B, state.G)
+            objective.work.charge(2 + 16 * objective.columns / objective.problem.K, objective.columns)
         self.age += 1
-
-    def _renew(self, state: State) -> None:
-        objective, problem = self.objective, self.objective.problem
-        curvature = problem.curvature(state.G)
-        w, ridge = curvature.total / (problem.K * problem.M), problem.tau * np.eye(objective.columns)
-        grams = [w * gram(X, problem.workers) + ridge for X in (state.B, state.A)]
-        self.for_A, self.for_B = concurrently([partial(np.linalg.inv, M) for M in grams], min(2, problem.workers))
-        self.bias = curvature.bias + problem.lambda_b
-        ratio = objective.columns / problem.K
-        objective.work.charge(2 * ratio + 2 * ratio**2, objective.columns)
 
     def adapt(self, unit_step_rejected: bool) -> None:
         pass
@@ -135,11 +124,10 @@ class KroneckerMetric:
         out = np.empty_like(gradient)
         gA, gB, gb = objective.split(gradient)
         outA, outB, outb = objective.split(out)
-        product(gA, self.for_A, objective.problem.workers, out=outA)
-        product(gB, self.for_B, objective.problem.workers, out=outB)
+        self.sides.apply(objective.problem, gA, gB, outA, outB)
         if outb is not None and gb is not None:
-            outb[:] = gb / self.bias
-        objective.work.charge(2 * objective.columns / objective.problem.K, objective.columns)
+            outb[:] = gb / (self.sides.bias + objective.problem.lambda_b)
+        objective.work.charge(4 * objective.columns / objective.problem.K, objective.columns)
         return out
 
 

@@ -7,9 +7,12 @@ from typing import Protocol
 
 import numpy as np
 
+from .._certify.dual import EIGH_PRODUCTS
 from .._model.canonical import CanonicalProblem
+from .._model.facts import has_plain_classes
 from .._model.point import Point
 from .._runtime.arrays import Array
+from .._runtime.blas import gram
 from .from_point import minimize_from_point
 from .lbfgs import CERTIFIED, STALLED
 from .own_start import minimize_near_minimum
@@ -57,6 +60,29 @@ class Exact:
         return _from_factors(problem, *exact_factors(problem), run)
 
 
+@dataclass(frozen=True)
+class FromZero:
+    """From W = H = 0, with as many columns as there are ways down from there; with more, while these do not suffice.
+
+    Each singular value of the gradient matrix above tau is a way down, and at the minimum there are seldom more.
+    """
+
+    def run(self, problem: CanonicalProblem, run: Run) -> int:
+        zero = np.zeros((problem.M, problem.K))
+        b = problem.best_bias(zero, np.zeros(problem.biases))
+        squares = np.linalg.eigvalsh(gram(problem.data_term(zero, b)[1], problem.workers))
+        run.work.charge(2 * problem.M / problem.K + EIGH_PRODUCTS, problem.K)
+        columns = max(1, min(problem.d, int((squares > problem.tau**2).sum())))
+        A, B = np.zeros((problem.K, columns)), np.zeros((problem.M, columns))
+        while True:
+            end, status = minimize_from_point(problem, A, B, b, run)
+            if status != STALLED or columns == problem.d:
+                run.finish(end)
+                return status
+            columns = min(problem.d, 2 * columns)
+            A, B, b = end.A[:, :columns], end.B[:, :columns], end.b
+
+
 @dataclass(frozen=True, eq=False)
 class Given:
     """From the user's point."""
@@ -92,4 +118,4 @@ def stages_of(problem: CanonicalProblem, given: Point | None, seed: int, restart
         return [Exact(), *further]
     if has_start(problem) and problem.d >= problem.K - 1:
         return [NearMinimum(), Refined(), *further]
-    return [Random(seed), *further]
+    return [Random(seed) if has_plain_classes(problem.ufm) else FromZero(), *further]

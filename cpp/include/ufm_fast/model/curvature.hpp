@@ -21,10 +21,12 @@ void diagonal_curvatures(const Problem<T>& problem, Index first, Index column, M
 /// Summarises the diagonal second derivatives of the data term.
 template <class T>
 struct CurvatureSums {
-  double total = 0;          ///< sum of those with respect to the scores Z (M, K) ...
-  double at_anchors = 0;     ///< ... and the part of it at the rows' labels or anchors
-  T largest = 0;             ///< the largest of them
-  std::vector<double> bias;  ///< those with respect to b, (K,)
+  double total = 0;             ///< sum of those with respect to the scores Z (M, K) ...
+  double at_anchors = 0;        ///< ... and the part of it at the rows' labels or anchors
+  T largest = 0;                ///< the largest of them
+  std::vector<double> bias;     ///< those with respect to b, (K,)
+  std::vector<double> rows;     ///< sums of the rows of those with respect to Z, (M,) ...
+  std::vector<double> columns;  ///< ... and of the columns, (K,)
 };
 
 template <class T>
@@ -32,9 +34,11 @@ CurvatureSums<T> curvature_sums(const Problem<T>& problem, MatrixView<const T> G
   assert_fits<T>(problem, G);
   const int workers = row_workers(problem, execution);
   std::vector<CurvatureSums<T>> parts(workers);
+  std::vector<double> row_sums(static_cast<std::size_t>(problem.M));
   parallel_ranges(problem.M, workers, execution.poll, [&](int worker, Index first, Index last, Interruption&) {
     CurvatureSums<T>& part = parts[worker];
     part.bias.assign(static_cast<std::size_t>(problem.K), 0.0);
+    part.columns = part.bias;
     const Workspace<T> space(elementwise::weighed_rows * problem.K);
     for (Index begin = first; begin < last; begin += elementwise::weighed_rows) {
       const Index count = std::min(elementwise::weighed_rows, last - begin);
@@ -44,10 +48,12 @@ CurvatureSums<T> curvature_sums(const Problem<T>& problem, MatrixView<const T> G
         const Index m = begin + i;
         const ConstVector<T> values(rows.row(i), problem.K);
         const T factor = problem.weights[m] * problem.scales[m] * problem.scales[m];
-        part.total += double(factor) * double(values.sum());
+        row_sums[m] = double(factor) * double(values.sum());
+        part.total += row_sums[m];
         part.at_anchors += double(factor) * double(values[problem.targets->anchor(m)]);
         part.largest = std::max(part.largest, factor * values.maxCoeff());
         Vector<double>(part.bias.data(), problem.K) += double(problem.weights[m]) * values.template cast<double>();
+        Vector<double>(part.columns.data(), problem.K) += double(factor) * values.template cast<double>();
       }
     }
   });
@@ -57,8 +63,12 @@ CurvatureSums<T> curvature_sums(const Problem<T>& problem, MatrixView<const T> G
     sums.total += part.total;
     sums.at_anchors += part.at_anchors;
     sums.largest = std::max(sums.largest, part.largest);
-    for (Index k = 0; k < problem.K; ++k) sums.bias[k] += part.bias[k];
+    for (Index k = 0; k < problem.K; ++k) {
+      sums.bias[k] += part.bias[k];
+      sums.columns[k] += part.columns[k];
+    }
   }
+  sums.rows = std::move(row_sums);
   return sums;
 }
 
