@@ -242,9 +242,10 @@ class ProblemBinding {
                           std::to_string(x[i]));
   }
 
-  [[noreturn]] static void overflow(const char* what) {
-    PyErr_Format(PyExc_FloatingPointError, "%s overflows %s at this point, though all its entries are finite", what,
-                 sizeof(T) == 8 ? "float64" : "float32");
+  [[noreturn]] void overflow(const char* what) const {
+    PyErr_Format(PyExc_FloatingPointError, "%s overflows %s at this point, though all its entries are finite%s", what,
+                 sizeof(T) == 8 ? "float64" : "float32",
+                 problem_.loss->needs_bias() ? ", or the thresholds in b do not ascend" : "");
     throw py::error_already_set();
   }
 
