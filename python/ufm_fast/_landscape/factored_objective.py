@@ -22,7 +22,7 @@ class FactoredObjective:
 
     def __init__(self, ufm: UFM, columns: int) -> None:
         self.problem = CanonicalProblem(in_double(ufm, collapse=True, d=columns))
-        self.layout = Layout(self.problem.K, self.problem.M, columns, self.problem.bias)
+        self.layout = Layout(self.problem.K, self.problem.M, columns, self.problem.bias, self.problem.biases)
         self._evaluated: tuple[Array | None, Array] = None, np.empty(0)
         self._at: tuple[Array, tuple[Array, Array, Array]]
         self._states: Any = None

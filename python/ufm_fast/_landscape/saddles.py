@@ -94,7 +94,7 @@ def saddle(ufm: UFM, rank: int, seed: int = 0) -> Point:
             f"d = {ufm.d}, not {rank}"
         )
     zero = np.zeros((problem.M, problem.K))
-    b = problem.best_bias(zero, np.zeros(problem.K))
+    b = problem.best_bias(zero, np.zeros(problem.biases))
     if not _exceeds(problem.data_term(zero, b)[1], problem.tau):
         raise ValueError(f"{ufm!r} has no saddles: its decays are so large that W = H = 0 is the global minimum")
     generator = np.random.default_rng(seed)

@@ -156,7 +156,7 @@ def minimize(
     if checkpoint is not None:
         file = Checkpoint(Path(checkpoint), describe_run(ufm, start, tol=tol, seed=seed, restarts=restarts))
     problem = CanonicalProblem(ufm)
-    run = Run(problem, tol, Work(ufm.K, ufm.d, max_evaluations), _adapted(ufm, callback), file)
+    run = Run(problem, tol, Work(problem.K, ufm.d, max_evaluations), _adapted(ufm, callback), file)
     stages, status = stages_of(problem, start, seed, restarts), STALLED
     try:
         while run.stage < len(stages) and status == STALLED:
@@ -169,8 +169,8 @@ def minimize(
     finally:
         if file is not None:
             file.write()
-    if status == STALLED and ufm.d < ufm.K - 1 and has_start(problem):
-        reference = Run(problem, tol, Work(ufm.K, ufm.d, max_evaluations))
+    if status == STALLED and ufm.d < problem.K - 1 and has_start(problem):
+        reference = Run(problem, tol, Work(problem.K, ufm.d, max_evaluations))
         minimize_near_minimum(problem, reference)
         run.lower_bound = max(run.lower_bound, reference.lower_bound)
         run.work.products += reference.work.products
@@ -252,7 +252,7 @@ def _message(ufm: UFM, run: Run, certificate: Certificate, status: int) -> str:
         reason = f"all {run.work.evaluations} evaluations used"
     elif status == CALLBACK:
         reason = "stopped by the callback"
-    elif ufm.d < ufm.K:
+    elif ufm.d < ufm.layout.K:
         reason = "stationary, but the global minimum over all d, which the bound is for, may have a rank above d"
     else:
         reason = "no further descent in double precision"

@@ -54,7 +54,7 @@ class Refined:
 
 @dataclass(frozen=True)
 class FromClosedForm:
-    """From the minimum itself, where it can be written down."""
+    """From the minimum itself, where it is known."""
 
     form: ClosedForm
 
@@ -71,7 +71,7 @@ class FromZero:
 
     def run(self, problem: CanonicalProblem, run: Run) -> int:
         zero = np.zeros((problem.M, problem.K))
-        b = problem.best_bias(zero, np.zeros(problem.K))
+        b = problem.best_bias(zero, np.zeros(problem.biases))
         squares = np.linalg.eigvalsh(gram(problem.data_term(zero, b)[1], problem.workers))
         run.work.charge(2 * problem.M / problem.K + EIGH_PRODUCTS, problem.K)
         columns = max(1, min(problem.d, int((squares > problem.tau**2).sum())))
