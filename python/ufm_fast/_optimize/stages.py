@@ -120,5 +120,7 @@ def stages_of(problem: CanonicalProblem, given: Point | None, seed: int, restart
         return [NearMinimum(), Refined(), *further]
     if has_start(problem):
         return [Random(seed), *further]
+    if not problem.loss.convex:  # zero may be a local minimum
+        return [Random(seed), *further]
     form = closed_form(problem.ufm)
     return [FromZero() if form is None else FromClosedForm(form), *further]
