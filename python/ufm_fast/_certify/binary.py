@@ -41,6 +41,7 @@ class BinaryDual(Dual):
     * The norm. The Y of the shares is (weight/root) (V - T), or (weight/root) (1 - T - V), where 1 - T is exact: known
       to 3 u (V + T) weight/root, or 3 u (V + 1 - T) weight/root. The Frobenius norm of this and of the difference from
       the given Y is added to the norm.
+    * Where e = 0 is a constraint, columns in which all targets are 0, or all 1, are made zero. No norm grows by that.
     * The constraint e = 0 is restored column by column, from the row i that has most to give: what e_c exceeds zero by
       is taken from Q_ic, what it lacks from 1 - Q_ic. The change in Y has one entry e_c / root_i a column, so that its
       norm is at most that of these numbers. With P the weight_i share that is taken from, and |e_c| <= P/2, the share
@@ -54,6 +55,7 @@ class BinaryDual(Dual):
         self.mostly = targets > 0.5
         self.rest = np.where(self.mostly, 1 - targets, targets)  # the smaller side of the target
         self.sign = np.where(self.mostly, -1.0, 1.0)
+        self.decided = (targets == 0).all(axis=0) | (targets == 1).all(axis=0) if problem.bias_is_free else None
         self.slope = (problem.root / problem.weights)[:, None]
         if self.rest.any():
             self.floor = max(0.0, self.value(np.zeros((problem.M, problem.K))))
@@ -61,6 +63,8 @@ class BinaryDual(Dual):
     def value(self, Y: Array) -> float:
         """Return D at the nearest shares to Y less the rounding allowances of the class's docstring."""
         problem = self.problem
+        if self.decided is not None:
+            Y = np.where(self.decided, 0.0, Y)
         shares = self._shares(Y)
         entropies = -xlogy(shares.V, shares.V) - xlog1py(1 - shares.V, -shares.V)
         value = float(problem.weights @ entropies.sum(axis=1)) * (1 - self.rounding)
@@ -102,7 +106,7 @@ class BinaryDual(Dual):
     def towards(self, Y: Array, F: Array, norm: float | None = None) -> float:
         """Return the best bound at Y and, where shares leave [0, 1], at mixtures with scaled F that do not."""
         best = max(self.floor, self.value(Y))
-        V, change = self._unclipped(Y), 0.0
+        V = self._unclipped(Y)
         if V.min() >= 0 and V.max() <= 1:
             return best
         inside = self.scaled(F, self.norm(F) if norm is None else norm)

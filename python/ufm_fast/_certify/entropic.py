@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import xlog1py
 
+from .._model.losses import CrossEntropy
 from .._runtime import core
 from .._runtime.arrays import Array
 from .dual import TINY, UNIT, Dual
@@ -40,9 +41,9 @@ class OtherEntries(NamedTuple):
 class EntropicDual(Dual):
     """-data*(Y) = sum_i weight_i [entropy(Q_i) + <Q_i - T_i, iota_i>], Q_i = T_i + (root_i / weight_i) Y_i / scale.
 
-    The affine logits of row i are scale z + iota_i, with iota_i the shift less, at the label, its margin; targets T_i sum
-    to one. What follows is about the *flow* Y / scale, which is Y itself where there is no scale; it is what is known
-    exactly, and Y differs from what is computed by a unit in each entry, which m of `_certify.dual` covers.
+    The affine logits of row i are scale z + iota_i, with iota_i the shift less, at the label, its margin; targets T_i
+    sum to one. What follows is about the *flow* Y / scale, which is Y itself where there is no scale; it is what is
+    known exactly, and Y differs from what is computed by a unit in each entry, which m of `_certify.dual` covers.
 
     It is -infinity unless every Q_i is a probability vector. Each row has an anchor, its label or the entry of its
     largest target. A flow *is* its other entries, the anchors being minus the exact sum of the others in their
@@ -71,12 +72,15 @@ class EntropicDual(Dual):
     def __init__(self, problem: CanonicalProblem) -> None:
         super().__init__(problem)
         K, loss = problem.K, problem.loss
+        assert isinstance(loss, CrossEntropy)
         self.anchors = problem.rows.anchors()
         self.least_anchor = float(problem.anchor_targets.min())
         self.scale = None if loss.scale is None else np.array(loss.scale)
         self.shift = np.zeros(K) if loss.shift is None else np.array(loss.shift)
         self.shift -= self.shift.min() / 2 + self.shift.max() / 2
         self.own_shift = (self.shift if loss.margin is None else self.shift - np.array(loss.margin))[self.anchors]
+        absent = problem.bias_is_free and bool(problem.absent.any())
+        self.present = ~problem.absent if absent else None
         self.affine = loss.shift is not None or loss.margin is not None
         self.follows_newton_schulz = (
             problem.rows.labels is not None and self.least_anchor == 1 and self.scale is None and not self.affine
@@ -134,12 +138,17 @@ class EntropicDual(Dual):
         return F * min(1.0, self.problem.tau / max(norm, TINY))
 
     def centred(self, Y: Array) -> Array:
-        """Project onto rows whose flows sum to zero and, where that is a constraint, e = 0."""
+        """Project onto rows whose flows sum to zero and, where that is a constraint, e = 0.
+
+        Then nothing flows to a class that no target gives anything.
+        """
         root = self.problem.root
-        if self.scale is None:
+        if self.scale is None and self.present is None:
             Y = Y - Y.mean(axis=1, keepdims=True)
         else:
-            v = 1 / self.scale
+            v = np.ones(self.problem.K) if self.scale is None else 1 / self.scale
+            if self.present is not None:
+                Y, v = Y * self.present, v * self.present
             Y = Y - np.outer(Y @ (v / (v @ v)), v)
         return Y - np.outer(root / self.problem.samples, root @ Y) if self.problem.bias_is_free else Y
 

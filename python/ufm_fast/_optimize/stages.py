@@ -8,6 +8,7 @@ from typing import Protocol
 import numpy as np
 
 from .._certify.dual import EIGH_PRODUCTS
+from .._exact.closed_form import ClosedForm, closed_form
 from .._model.canonical import CanonicalProblem
 from .._model.point import Point
 from .._runtime.arrays import Array
@@ -49,6 +50,16 @@ class Refined:
     def run(self, problem: CanonicalProblem, run: Run) -> int:
         assert run.best is not None
         return _from_factors(problem, run.best.A, run.best.B, run.best.b, run)
+
+
+@dataclass(frozen=True)
+class FromClosedForm:
+    """From the minimum itself, where it can be written down."""
+
+    form: ClosedForm
+
+    def run(self, problem: CanonicalProblem, run: Run) -> int:
+        return _from_factors(problem, self.form.A, self.form.B, self.form.b, run)
 
 
 @dataclass(frozen=True)
@@ -107,4 +118,7 @@ def stages_of(problem: CanonicalProblem, given: Point | None, seed: int, restart
         return [Given(given), *further]
     if starts_near_minimum(problem):
         return [NearMinimum(), Refined(), *further]
-    return [Random(seed) if has_start(problem) else FromZero(), *further]
+    if has_start(problem):
+        return [Random(seed), *further]
+    form = closed_form(problem.ufm)
+    return [FromZero() if form is None else FromClosedForm(form), *further]
