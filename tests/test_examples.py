@@ -11,13 +11,26 @@ import ufm_fast as uf
 EXAMPLES = Path(__file__).parents[1] / "examples"
 
 
+def load(name):
+    spec = importlib.util.spec_from_file_location(name, EXAMPLES / f"{name}.py")
+    example = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(example)
+    return example
+
+
+def test_ordinal_regression(capsys):
+    """The network is above the certified bound, and tells levels better than a constant would."""
+    pytest.importorskip("sklearn")
+    loss, bound = load("ordinal_regression").main(0)
+    assert bound < loss < 1.51 < 8 * bound
+    assert "learned thresholds" in capsys.readouterr().out
+
+
 def test_train_and_inspect(tmp_path):
     """On digits, with weight decay: the training data end fitted, and collapse and the UFM gap have progressed."""
     torch = pytest.importorskip("torch")
     pytest.importorskip("sklearn")
-    spec = importlib.util.spec_from_file_location("train_and_inspect", EXAMPLES / "train_and_inspect.py")
-    example = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(example)
+    example = load("train_and_inspect")
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

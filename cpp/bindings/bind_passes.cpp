@@ -179,12 +179,13 @@ double curvature_along_of(const DoubleBinding& binding, py::handle G, py::handle
       threads, [&](const Execution& e) { return curvature_along<double>(problem, matrix, direction, e); });
 }
 
-/// (M, K): what the logits of each row are compared with.
+/// (M, classes): what the logits of each row are compared with.
 Array targets_of(const DoubleBinding& binding) {
   const Problem<double>& problem = binding.problem();
-  Array out = new_array<double>({problem.M, problem.K});
+  const Index classes = problem.loss->classes();
+  Array out = new_array<double>({problem.M, classes});
   double* data = out.mutable_data();
-  for (Index m = 0; m < problem.M; ++m) problem.loss->write_target(*problem.targets, m, data + m * problem.K);
+  for (Index m = 0; m < problem.M; ++m) problem.loss->write_target(*problem.targets, m, data + m * classes);
   return out;
 }
 

@@ -19,14 +19,17 @@ class ProblemBinding {
  public:
   ProblemBinding(Index K, Index d, py::handle targets, py::handle weights, py::handle scales, py::handle ridges,
                  const std::string& loss, const LossParameters& parameters, T lambda_W, T lambda_b, bool bias)
-      : K_(positive(K, "K")),
-        d_(positive(d, "d")),
-        problem_{K, d, 0, nullptr, {}, {}, {}, make_loss<T>(loss, K, parameters), lambda_W, lambda_b, bias} {
+      : d_(positive(d, "d")),
+        problem_{0,        d,        0,   nullptr, {}, {}, {}, make_loss<T>(loss, positive(K, "K"), parameters),
+                 lambda_W, lambda_b, bias} {
+    K_ = problem_.K = problem_.loss->K();
+    biases_ = problem_.biases();
+    if (!bias && problem_.loss->needs_bias()) throw py::value_error("bias must be true for loss " + loss);
     array_size<T>({K, d});
     Targets<T> rows = targets_argument<T>(targets, K);
     const Index M = problem_.M = positive(rows.rows(), "the number of targets");
     array_size<T>({M, d});
-    array_size<T>({K * d + M * d + K});  // a packed point: no sum of its parts' sizes wraps from here on
+    array_size<T>({K_ * d + M * d + biases_});  // a packed point: no sum of its parts' sizes wraps from here on
     problem_.loss->prepare(rows);
     problem_.targets = std::make_shared<const Targets<T>>(std::move(rows));
     problem_.weights = finite_numbers(weights, "weights", M);
@@ -52,7 +55,7 @@ class ProblemBinding {
 
   py::tuple flat_loss_and_grad(py::handle x, int threads) const {
     py::array_t<T> out = new_array<T>({size()});
-    std::vector<T> no_bias(problem_.bias ? 0 : K_);
+    std::vector<T> no_bias(problem_.bias ? 0 : biases_);
     const double value = gradient_at(flat_point(x, "x"), view(out.mutable_data(), no_bias.data()), threads);
     return py::make_tuple(value, std::move(out));
   }
@@ -73,7 +76,8 @@ class ProblemBinding {
   /// V (size, count), contiguous in either order: a flat direction a column. The products are rows.
   py::array_t<T> flat_hvps(py::handle x, const py::array& V, const py::object& states, int threads) const {
     const Index count = V.ndim() == 2 ? V.shape(1) : 1;
-    const T* states_data = states.is_none() ? nullptr : array_argument<T>(states, "states", {problem_.M, K_});
+    const T* states_data =
+        states.is_none() ? nullptr : array_argument<T>(states, "states", {problem_.M, problem_.loss->states()});
     py::array_t<T> out = new_array<T>({count, size()});
     if ((V.flags() & py::array::f_style) != 0) {
       const T* directions = array_argument<T>(V.attr("T"), "the transpose of V", {count, size()});
@@ -88,8 +92,9 @@ class ProblemBinding {
   }
 
   py::array_t<T> row_states(py::handle W, py::handle H, py::handle b, int threads) const {
-    py::array_t<T> states = new_array<T>({problem_.M, K_});
-    const MatrixView<T> matrix(states.mutable_data(), problem_.M, K_);
+    const Index numbers = problem_.loss->states();
+    py::array_t<T> states = new_array<T>({problem_.M, numbers});
+    const MatrixView<T> matrix(states.mutable_data(), problem_.M, numbers);
     const auto p = point(W, H, b);
     released(threads, [&](const Execution& e) { ufm_fast::row_states(problem_, p, matrix, e); });
     return states;
@@ -124,7 +129,7 @@ class ProblemBinding {
   py::tuple data_term(py::handle Z, py::handle b, int threads) const {
     const MatrixView<const T> scores = matrix_argument<T>(Z, "Z", problem_.M, K_);
     const T* bias = bias_argument(b, "b");
-    py::array_t<T> G = new_array<T>({problem_.M, K_}), grad_b = new_array<T>({K_});
+    py::array_t<T> G = new_array<T>({problem_.M, K_}), grad_b = new_array<T>({biases_});
     const MatrixView<T> matrix(G.mutable_data(), problem_.M, K_);
     T* sum = grad_b.mutable_data();
     const double value = released(
@@ -145,7 +150,7 @@ class ProblemBinding {
     const PointView<const T> p{matrix_argument<T>(W, "W", K_, columns), matrix_argument<T>(H, "H", M, columns),
                                bias_argument(b, "b")};
     const MatrixView<const T> scores = matrix_argument<T>(Z, "Z", M, K_);
-    py::array_t<T> G = new_array<T>({M, K_}), gradient = new_array<T>({(K_ + M) * columns + K_});
+    py::array_t<T> G = new_array<T>({M, K_}), gradient = new_array<T>({(K_ + M) * columns + biases_});
     const MatrixView<T> matrix(G.mutable_data(), M, K_);
     T* const out = gradient.mutable_data();
     const PointView<T> view{{out, K_, columns}, {out + K_ * columns, M, columns}, out + (K_ + M) * columns};
@@ -186,7 +191,7 @@ class ProblemBinding {
   }
 
  private:
-  Index K_, d_;
+  Index K_, d_, biases_;
   Problem<T> problem_;
 
   static std::vector<T> finite_numbers(py::handle argument, const char* name, Index size) {
@@ -197,7 +202,7 @@ class ProblemBinding {
 
   Index size_W() const { return K_ * d_; }
   Index size_H() const { return problem_.M * d_; }
-  Index bias_size() const { return problem_.bias ? K_ : 0; }
+  Index bias_size() const { return problem_.bias ? biases_ : 0; }
 
   /// The point that starts at x: W, H, b in C order. Without bias, b is `no_bias`.
   template <class U>
@@ -208,7 +213,7 @@ class ProblemBinding {
   /// A new point of this problem in one allocation, always with a b.
   struct Output {
     explicit Output(const ProblemBinding& owner)
-        : owner(owner), array(new_array<T>({owner.size_W() + owner.size_H() + owner.K_})) {}
+        : owner(owner), array(new_array<T>({owner.size_W() + owner.size_H() + owner.biases_})) {}
 
     PointView<T> view() {
       T* data = array.mutable_data();
@@ -218,7 +223,7 @@ class ProblemBinding {
     }
     py::array_t<T> W() { return part(0, {owner.K_, owner.d_}); }
     py::array_t<T> H() { return part(owner.size_W(), {owner.problem_.M, owner.d_}); }
-    py::array_t<T> b() { return part(owner.size_W() + owner.size_H(), {owner.K_}); }
+    py::array_t<T> b() { return part(owner.size_W() + owner.size_H(), {owner.biases_}); }
 
     const ProblemBinding& owner;
     py::array_t<T> array;
@@ -237,16 +242,17 @@ class ProblemBinding {
                           std::to_string(x[i]));
   }
 
-  [[noreturn]] static void overflow(const char* what) {
-    PyErr_Format(PyExc_FloatingPointError, "%s overflows %s at this point, though all its entries are finite", what,
-                 sizeof(T) == 8 ? "float64" : "float32");
+  [[noreturn]] void overflow(const char* what) const {
+    PyErr_Format(PyExc_FloatingPointError, "%s overflows %s at this point, though all its entries are finite%s", what,
+                 sizeof(T) == 8 ? "float64" : "float32",
+                 problem_.loss->needs_bias() ? ", or the thresholds in b do not ascend" : "");
     throw py::error_already_set();
   }
 
   const T* bias_argument(py::handle b, const std::string& name) const {
-    const T* data = array_argument<T>(b, name.c_str(), {K_});
-    refuse_infinite(data, K_, name);
-    if (!problem_.bias && (ConstVector<T>(data, K_) != T(0)).any()) {
+    const T* data = array_argument<T>(b, name.c_str(), {biases_});
+    refuse_infinite(data, biases_, name);
+    if (!problem_.bias && (ConstVector<T>(data, biases_) != T(0)).any()) {
       throw py::value_error(name + " must be zeros in a model without bias");
     }
     return data;
@@ -294,7 +300,7 @@ class ProblemBinding {
   }
 
   void flat_products_at(py::handle x, const T* directions, Index count, const T* states, T* out, int threads) const {
-    std::vector<T> no_bias(problem_.bias ? 0 : K_);
+    std::vector<T> no_bias(problem_.bias ? 0 : biases_);
     std::vector<PointView<const T>> from;
     std::vector<PointView<T>> to;
     for (Index i = 0; i < count; ++i) {
@@ -306,7 +312,7 @@ class ProblemBinding {
 
   void products_at(PointView<const T> p, const std::vector<PointView<const T>>& v, const T* states,
                    const std::vector<PointView<T>>& out, int threads) const {
-    const MatrixView<const T> states_matrix(states, problem_.M, K_);
+    const MatrixView<const T> states_matrix(states, problem_.M, problem_.loss->states());
     if (released(threads,
                  [&](const Execution& e) { return hessian_products(problem_, p, v, states_matrix, out, e); })) {
       return;
@@ -315,7 +321,7 @@ class ProblemBinding {
     for (std::size_t i = 0; i < v.size(); ++i) {
       refuse_infinite(v[i].W.data, size_W(), "v.W");
       refuse_infinite(v[i].H.data, size_H(), "v.H");
-      if (problem_.bias) refuse_infinite(v[i].b, K_, "v.b");
+      if (problem_.bias) refuse_infinite(v[i].b, biases_, "v.b");
     }
     overflow("the Hessian product");
   }

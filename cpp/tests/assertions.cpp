@@ -48,7 +48,7 @@ void check_problems() {
   check_asserted("the loss is of K logits", [&] { loss_at(other, p); });
   other = model;
   other.problem.targets = model_of({6, 4, 7}).problem.targets;
-  check_asserted("the targets are of K logits", [&] { loss_at(other, p); });
+  check_asserted("the targets are of the loss's classes", [&] { loss_at(other, p); });
   other.problem.targets = model_of({5, 4, 8}).problem.targets;
   check_asserted("each of the M rows has a target", [&] { loss_at(other, p); });
   other = model;

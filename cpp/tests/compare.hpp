@@ -13,14 +13,16 @@ LossPointer<T> core_loss(PlainLoss loss, Index K) {
   return make_loss<T>("cross_entropy", K, {{"label_smoothing", loss.smoothing}});
 }
 
-/// What the core computes at one point, with p and v drawn from fixed seeds.
+/// What the core computes at one point, with v and, if it is not given, p drawn from fixed seeds.
 template <class T>
 struct Evaluation {
   Arrays<T> p, v, gradient, product;
   double value;
 
-  Evaluation(const Model<T>& model, int threads)
-      : p(model.random_point(1)), v(model.random_point(2)), gradient(model.zeros()), product(model.zeros()) {
+  Evaluation(const Model<T>& model, int threads) : Evaluation(model, model.random_point(1), threads) {}
+
+  Evaluation(const Model<T>& model, const Arrays<T>& point, int threads)
+      : p(point), v(model.random_point(2)), gradient(model.zeros()), product(model.zeros()) {
     const Execution execution{threads, {}};
     value = loss_and_gradient<T>(model.problem, p.view(), gradient.view(), execution);
     hessian_products<T>(model.problem, p.view(), {v.view()}, {nullptr, 0, 0}, {product.view()}, execution);

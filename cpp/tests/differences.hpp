@@ -20,10 +20,10 @@ double derivative(Function&& f) {
   return (45 * odd(h) - 9 * odd(2 * h) + odd(3 * h)) / (60 * h);
 }
 
-/// Gradient and Hessian product against differences of loss and gradient.
-inline void compare_with_differences(const Model<double>& model, double tolerance) {
+/// Gradient and Hessian product at a point against differences of loss and gradient.
+inline void compare_with_differences(const Model<double>& model, const Arrays<double>& p, double tolerance) {
   const Execution execution{2, {}};
-  const Evaluation<double> core(model, 2);
+  const Evaluation<double> core(model, p, 2);
   const Arrays<double> u = model.random_point(3);
   const auto loss_at = [&](double step) {
     Arrays<double> q = moved(core.p, step, u);
@@ -37,6 +37,10 @@ inline void compare_with_differences(const Model<double>& model, double toleranc
   check_close(core.value, loss_at(0), 1e-14, "loss alone");
   check_close(dot(core.gradient, u), derivative(loss_at), tolerance, "gradient");
   check_close(dot(core.product, u), derivative(slope_at), tolerance, "Hessian product");
+}
+
+inline void compare_with_differences(const Model<double>& model, double tolerance) {
+  compare_with_differences(model, model.random_point(1), tolerance);
 }
 
 }  // namespace ufm_fast::tests

@@ -54,7 +54,7 @@ struct Model {
   Model(const Shape& shape, LossPointer<T> loss, bool bias) : Model(shape, loss, bias, some_labels<T>(shape)) {}
 
   Model(const Shape& shape, LossPointer<T> loss, bool bias, Targets<T> targets)
-      : problem{shape.K, shape.d, shape.M, nullptr, {}, {}, {}, loss, T(0.02), T(0.03), bias} {
+      : problem{loss->K(), shape.d, shape.M, nullptr, {}, {}, {}, loss, T(0.02), T(0.03), bias} {
     loss->prepare(targets);
     problem.targets = std::make_shared<const Targets<T>>(std::move(targets));
     for (Index m = 0; m < shape.M; ++m) {
@@ -66,7 +66,7 @@ struct Model {
 
   Arrays<T> zeros() const {
     const Index K = problem.K, d = problem.d, M = problem.M;
-    return {Dense<T>::Zero(K, d), Dense<T>::Zero(M, d), Dense<T>::Zero(1, K)};
+    return {Dense<T>::Zero(K, d), Dense<T>::Zero(M, d), Dense<T>::Zero(1, problem.biases())};
   }
 
   Arrays<T> random_point(unsigned seed) const {

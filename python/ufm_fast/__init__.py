@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from ._model.frames import simplex_etf
     from ._model.losses import MSE, BinaryCrossEntropy, CrossEntropy, Focal
     from ._model.model import UFM
+    from ._model.ordinal import Ordinal
     from ._model.point import Point
     from ._model.storage import load_point, save_point
     from ._networks.data_term import Decays
@@ -56,6 +57,7 @@ _HOMES = {
     "_model.losses": ("MSE", "BinaryCrossEntropy", "CrossEntropy", "Focal"),
     "_networks.metrics": ("NCAccumulator", "nc_metrics"),
     "_model.model": ("UFM",),
+    "_model.ordinal": ("Ordinal",),
     "_model.point": ("Point",),
     "_optimize.global_minimum": ("Solution", "global_minimum"),
     "_optimize.minimize": ("minimize",),
@@ -69,7 +71,7 @@ _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 _MODULES = ("losses",)
 
 __all__ = [  # noqa: RUF022 - the order of the documentation
-    "UFM", "Point", "CrossEntropy", "MSE", "BinaryCrossEntropy", "Focal", "losses",
+    "UFM", "Point", "CrossEntropy", "MSE", "BinaryCrossEntropy", "Focal", "Ordinal", "losses",
     "certify", "Certificate", "classify", "CriticalPoint",
     "minimize", "global_minimum", "Solution", "ConvergenceWarning", "SymmetricPoint", "saddle", "census", "Census",
     "path", "Path", "Transition",

@@ -47,23 +47,47 @@ _ACTIVE = 0.8  # singular values above this fraction of tau are taken to be tau 
 _NEGLIGIBLE = 1e-6
 
 
-class Dual(ABC):
-    """Dual bounds of a problem; valid whatever point they are taken at.
+class LowerBounds(ABC):
+    """Lower bounds of a problem; valid whatever point they are taken at.
 
-    Each bound is a float, at least `floor`, the value of D(0) or zero. `products` counts the work of all calls in
-    matrix products. Matrices are (M, K), as in `CanonicalProblem`.
+    Each bound is a float, at least zero. `products` counts the work of all calls in matrix products. Matrices are
+    (M, K), as in `CanonicalProblem`: Z the scores of a point, G its gradient matrix.
+    """
+
+    #: Whether the bound of a Newton-Schulz step is of use near the minimum, while that has full rank.
+    follows_newton_schulz = False
+
+    def __init__(self) -> None:
+        self.products = 0.0
+
+    @abstractmethod
+    def scaled_bound(self, G: Array, norm: float) -> float:
+        """Return the cheapest bound, given |G|_2 too."""
+
+    @abstractmethod
+    def newton_schulz_bound(self, G: Array) -> float:
+        """Return a bound of second order without a spectrum."""
+
+    @abstractmethod
+    def polar_bound(self, G: Array) -> float:
+        """Return a bound of second order in the gradient's error."""
+
+    @abstractmethod
+    def prox_bound(self, Z: Array, G: Array) -> float:
+        """Return a bound of second order, at optima of any rank."""
+
+
+class Dual(LowerBounds):
+    """Dual bounds from matrices Y in the ball, each at least `floor`, the value of D(0) or zero.
 
     Parameters
     ----------
     problem : CanonicalProblem
     """
 
-    #: Whether the bound of a Newton-Schulz step is of use near the minimum, while that has full rank.
-    follows_newton_schulz = False
-
     def __init__(self, problem: CanonicalProblem) -> None:
+        super().__init__()
         self.problem = problem
-        self.products = 0.0
         self.floor = 0.0
         self.rounding = problem.sum_rounding
         self.norm_rounding = norm_rounding(max(problem.K, problem.M))

@@ -2,32 +2,43 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from .._model.canonical import CanonicalProblem
 from .._model.loss import Loss
 from .._model.losses import MSE, BinaryCrossEntropy, CrossEntropy
 from .._model.model import UFM
+from .._model.ordinal import Ordinal
 from .binary import BinaryDual
-from .dual import Dual
+from .dual import LowerBounds
 from .entropic import EntropicDual
+from .ordinal import OrdinalDual
 from .quadratic import QuadraticDual
 
-_DUALS: dict[type[Loss], type[Dual]] = {
+_DUALS: dict[type[Loss], Callable[[CanonicalProblem], LowerBounds]] = {
     CrossEntropy: EntropicDual,
     MSE: QuadraticDual,
     BinaryCrossEntropy: BinaryDual,
+    Ordinal: OrdinalDual,
 }
+
+
+def has_dual(ufm: UFM) -> bool:
+    """Whether the loss of a model has a dual problem."""
+    return type(ufm.loss_function) in _DUALS
 
 
 def require_dual(ufm: UFM) -> None:
     """Raise ValueError if the loss of a model has no dual problem, without which nothing is certified."""
-    if type(ufm.loss_function) not in _DUALS:
+    loss = ufm.loss_function
+    if not has_dual(ufm):
         raise ValueError(
-            f"loss {ufm.loss_function} cannot be certified: no dual problem is known for it"
-            + ("" if ufm.loss_function.convex else " (it is not convex in the logits)")
+            f"loss {loss} cannot be certified: no dual problem is known for it"
+            + ("" if loss.convex else " (it is not convex in the logits)")
         )
 
 
-def dual_of(problem: CanonicalProblem) -> Dual:
-    """Return the dual of a problem whose loss has one."""
+def dual_of(problem: CanonicalProblem) -> LowerBounds:
+    """Return the lower bounds of a problem whose loss has one."""
     require_dual(problem.ufm)
     return _DUALS[type(problem.loss)](problem)

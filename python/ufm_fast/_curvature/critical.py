@@ -275,7 +275,7 @@ def _descent(ufm: UFM, p: Point, here: _Surroundings, negligible: float) -> tupl
     """
     s, a, root = here.norm, here.null, np.sqrt(ufm.data.ridges)
     _, alpha, beta = branches_of(ufm, s)[0]
-    pair = Point(np.outer(alpha * here.right, a), np.outer(beta * here.left / root, a), np.zeros(ufm.K))
+    pair = Point(np.outer(alpha * here.right, a), np.outer(beta * here.left / root, a), np.zeros(ufm.layout.biases))
     moved = abs(alpha) * np.linalg.norm(here.B @ a) / ufm.rho + abs(beta) * np.linalg.norm(here.means.A @ a) * ufm.rho
     first_order = ufm.loss_function.curvature * here.means.problem.largest_ratio * float(moved) ** 2
     if first_order <= negligible:

@@ -219,19 +219,19 @@ def _known_directions(
     """
     p = here.factors
     K, M, columns = problem.K, problem.M, p.W.shape[1]
-    still = Point(np.zeros((K, columns)), np.zeros((M, columns)), np.zeros(K))
+    still = Point(np.zeros((K, columns)), np.zeros((M, columns)), np.zeros(problem.biases))
     shifts = generator.standard_normal((min(k, columns), columns))
     direction = problem.ufm.loss_function.invariant_direction(K)
     direction = np.ones(K) if direction is None else direction
     points = [still._replace(W=np.outer(direction, shift)) for shift in shifts]
     if problem.bias:
-        points.append(still._replace(b=direction))
+        points.append(still._replace(b=direction if problem.biases == K else np.ones(problem.biases)))
     for s, v, u in zip(leading.s[:1], leading.right, leading.left, strict=False):
-        points.append(along(branches_of(problem.ufm, float(s))[0], v, u, np.eye(columns)[-1]))
+        points.append(along(branches_of(problem.ufm, float(s))[0], v, u, np.eye(columns)[-1], problem.biases))
     if not here.deflate and columns > 1:
         for _ in range(k):
             S = generator.standard_normal((columns, columns))
-            points.append(Point(p.W @ (S - S.T), p.H @ (S - S.T), np.zeros(K)))
+            points.append(still._replace(W=p.W @ (S - S.T), H=p.H @ (S - S.T)))
     return np.array([problem.layout(columns).pack(*point) for point in points]).reshape(
         len(points), problem.layout(columns).size
     )

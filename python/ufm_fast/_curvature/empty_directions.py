@@ -135,16 +135,16 @@ def in_empty_directions(problem: IsometricProblem, here: Split, leading: Triplet
     pairs: list[Pair] = []
     for branch, v, u in branches:
         for direction in here.empty.T[: k - len(pairs)]:
-            pairs.append(Pair(branch.value, along(branch, v, u, direction)))
+            pairs.append(Pair(branch.value, along(branch, v, u, direction, problem.biases)))
         if len(pairs) == k:
             break
     return pairs
 
 
-def along(branch: Branch, v: Array, u: Array, direction: Array) -> Point:
+def along(branch: Branch, v: Array, u: Array, direction: Array, biases: int) -> Point:
     """The move of W by v and of H by u along a direction of the feature space, in the proportion of the branch."""
     W, H = (part * np.outer(x, direction) for part, x in ((branch.along_W, v), (branch.along_H, u)))
-    return Point(W, H, np.zeros(len(v)))
+    return Point(W, H, np.zeros(biases))
 
 
 def _orthonormal(X: Array) -> Array:

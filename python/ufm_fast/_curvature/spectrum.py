@@ -99,7 +99,7 @@ def spectrum(ufm: UFM, p: Point, *, steps: int = 80, probes: int = 8, seed: int 
     variance = np.ones(n)
     within = np.zeros(n)
     if ufm.counts is not None and ufm.collapse_classes:
-        within[ufm.K * ufm.d : 2 * ufm.K * ufm.d] = np.repeat(ufm.counts - 1.0, ufm.d)
+        within[ufm.layout.end_W : ufm.layout.end_H] = np.repeat(ufm.counts - 1.0, ufm.d)
     generator = np.random.default_rng(seed)
     nodes, weights = [], []
     for share, features_only in ((variance, False), (within, True)):

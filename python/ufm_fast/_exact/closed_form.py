@@ -13,12 +13,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from .._model.canonical import CanonicalProblem
 from .._model.facts import has_plain_classes, is_balanced
 from .._model.frames import frame
 from .._model.loss import Loss
 from .._model.losses import MSE, CrossEntropy
 from .._model.model import UFM
+from .._model.ordinal import Ordinal
 from .._model.rows import class_rows
+from .ordinal import ordinal_minimum
 
 _SAME_RATIO = 1e-14  # relative differences of ratios that rounding makes
 
@@ -36,7 +39,7 @@ class ClosedForm:
     value : float
         The minimum of the loss, small values to full relative accuracy.
     A, B : ndarray, shapes (K, d) and (M, d)
-        Classifier, and class means or features of rows.
+        Classifier, and class means or features of rows; A is (1, d) in ordinal models.
     b : ndarray, shape (K,)
         Bias; zeros where the model has none.
     rank : int
@@ -55,8 +58,8 @@ def closed_form(ufm: UFM) -> ClosedForm | None:
 
     Known are: balanced cross-entropy with or without label smoothing; balanced squared error; squared error of any
     targets, where the ratio of loss weight and ridge is the same for all rows, without a bias or with an unregularised
-    one; and W = H = 0 wherever it is optimal and its bias is explicit. The feature dimension must be at least the rank
-    of the minimum.
+    one; and W = H = 0 wherever it is optimal and its bias is explicit. Also ordinal models: not closed, but the convex
+    problem in a score a row solved to rounding. The feature dimension must be at least the rank of the minimum.
 
     Parameters
     ----------
@@ -93,7 +96,16 @@ def _squared_error(ufm: UFM) -> ClosedForm | None:
     return _shrunk_targets(ufm)
 
 
-_FORMS: dict[type[Loss], Callable[[UFM], ClosedForm | None]] = {CrossEntropy: _cross_entropy, MSE: _squared_error}
+def _ordinal(ufm: UFM) -> ClosedForm:
+    A, B, b, value = ordinal_minimum(CanonicalProblem(ufm))
+    return ClosedForm(value, A, B, b, int(A.any()))
+
+
+_FORMS: dict[type[Loss], Callable[[UFM], ClosedForm | None]] = {
+    CrossEntropy: _cross_entropy,
+    MSE: _squared_error,
+    Ordinal: _ordinal,
+}
 
 
 def _balanced_cross_entropy(ufm: UFM) -> ClosedForm | None:

@@ -18,12 +18,12 @@ from .._model.losses import MSE, CrossEntropy
 from .._model.model import UFM
 from .._model.point import Point
 from .._numerics.newton import newton, quasi_newton_descent
+from .._optimize.factored_objective import FactoredObjective
 from .._optimize.grouped import grouped_factors
 from .._optimize.start import has_start, start_of
 from .._runtime.arguments import whole_number
 from .._runtime.arrays import Array
 from .._runtime.blas import single_threaded_blas
-from .factored_objective import FactoredObjective
 
 _TOLERANCE = 1e-12  # of the gradient, asked for
 _ACCEPTED = 1e-10  # and insisted on
@@ -94,7 +94,7 @@ def saddle(ufm: UFM, rank: int, seed: int = 0) -> Point:
             f"d = {ufm.d}, not {rank}"
         )
     zero = np.zeros((problem.M, problem.K))
-    b = problem.best_bias(zero, np.zeros(problem.K))
+    b = problem.best_bias(zero, np.zeros(problem.biases))
     if not _exceeds(problem.data_term(zero, b)[1], problem.tau):
         raise ValueError(f"{ufm!r} has no saddles: its decays are so large that W = H = 0 is the global minimum")
     generator = np.random.default_rng(seed)

@@ -57,7 +57,8 @@ class CanonicalProblem:
     ufm : UFM
     rows : Rows
         What B, Z, G and the targets have their rows from.
-    K, M, d : int
+    K, M, d, biases : int
+        Logits, rows, features, and the length of b.
     weights, root : ndarray, shape (M,)
         Of the rows in the loss, and the square roots of those in the ridge.
     samples : float
@@ -72,13 +73,14 @@ class CanonicalProblem:
     def __init__(self, ufm: UFM) -> None:
         self.ufm = ufm
         self.rows = rows = ufm.data if ufm.collapse_classes else class_rows(ufm.counts, ufm.weights)
-        self.K, self.M, self.d, self.samples = ufm.K, rows.M, ufm.d, float(rows.ridges.sum())
+        self.K, self.M, self.d, self.biases = ufm.layout.K, rows.M, ufm.d, ufm.layout.biases
+        self.samples = float(rows.ridges.sum())
         self.weights, self.root = rows.weights, np.sqrt(rows.ridges)
         self.tau, self.lambda_b, self.bias = ufm.tau, ufm.lambda_b, ufm.bias
         self.loss = ufm.loss_function
         self.core = rows.compiled(
             self.loss,
-            self.K,
+            ufm.K,
             self.d,
             scales=1 / self.root,
             ridges=np.full(self.M, self.tau),
@@ -95,19 +97,19 @@ class CanonicalProblem:
     @cached_property
     def has_classes(self) -> bool:
         """Whether row k is class k."""
-        return self.rows.are_classes(self.K)
+        return self.rows.are_classes(self.ufm.K)
 
     @property
     def targets(self) -> Array:
-        """Targets as the loss takes them, (M, K)."""
-        return self.loss.prepared(self.rows.target_matrix(self.K))
+        """Targets as the loss takes them, (M, K); or (M, levels)."""
+        return self.loss.prepared(self.rows.target_matrix(self.ufm.K))
 
     @cached_property
     def anchor_targets(self) -> Array:
         """The targets at the anchors of the rows, as the loss takes them, (M,)."""
         if self.rows.labels is not None:
-            return np.repeat(self.loss.prepared(np.eye(1, self.K))[0, 0], self.M)
-        taken: Array = self.targets[np.arange(self.M), self.rows.anchors()]
+            return np.repeat(self.loss.prepared(np.eye(1, self.ufm.K))[0, 0], self.M)
+        taken: Array = self.targets[np.arange(self.M), self.rows.anchors(self.ufm.K)]
         return taken
 
     @property
@@ -217,11 +219,23 @@ class CanonicalProblem:
         return float(core.inner_products([flat], [flat], self.workers)[0, 0])
 
     def curvature(self, G: Array) -> Curvature:
-        """Return sums of the diagonal second derivatives of the data term at a gradient matrix."""
+        """Return sums of the diagonal second derivatives of the data term at G; bounds if G tells none."""
+        if not self.loss.gradient_tells_state:
+            return self._curvature_bounds()
         return Curvature._make(core.curvature_sums(self.core, G, self.workers))
 
+    def _curvature_bounds(self) -> Curvature:
+        bounds = self.loss.curvature * self.weights / self.root**2
+        total, in_bias = float(bounds.sum()), self.loss.curvature * float(self.weights.sum())
+        each = np.full(self.K, total)
+        return Curvature(
+            self.K * total, total, float(bounds.max()), np.full(self.biases, in_bias), self.K * bounds, each
+        )
+
     def curvature_along(self, G: Array, dZ: Array) -> float:
-        """Return the second derivative of the data term at the gradient matrix G along scores dZ."""
+        """Return the second derivative of the data term at G along scores dZ; a bound if G tells none."""
+        if not self.loss.gradient_tells_state:
+            return self.loss.curvature * float((self.weights / self.root**2) @ (dZ * dZ).sum(axis=1))
         return core.curvature_along(self.core, G, np.ascontiguousarray(dZ), self.workers)
 
     def best_bias(self, Z: Array, b: Array) -> Array:
@@ -233,9 +247,9 @@ class CanonicalProblem:
         target gives anything is -infinity; it comes back so low that its logits are below all others by 50.
         """
         if not self.bias:
-            return np.zeros(self.K)
+            return np.zeros(self.biases)
         if self.loss.has_best_bias:
-            return self.loss.best_bias(Z / self.root[:, None], self.targets, self.weights, self.lambda_b)
+            return self.loss.best_bias(Z / self.root[:, None], self.targets, self.weights, self.lambda_b, b)
         free = self.lambda_b == 0 and self.loss.invariant_direction(self.K) is not None
         if self.lambda_b == 0 and self.absent.any():
             b = np.where(self.absent, self._far_below(float(abs(Z / self.root[:, None]).max()), b), b)
@@ -283,6 +297,8 @@ class CanonicalProblem:
         if not self.bias:
             return B, b
         b = self.best_bias(product(B, A.T, self.workers), b)
+        if self.biases != self.K:  # none of the features acts as the bias
+            return B, b
         x = B.T @ self.root / self.samples
         if not self.bias_is_free:
             matrix, ridge = gram(A, self.workers), self.tau / self.lambda_b * self.samples

@@ -49,10 +49,10 @@ def largest_rank(ufm: UFM) -> int:
     """Return the largest rank that W and H can have at a critical point of a wide model.
 
     K - 1 where the columns of the gradient matrix have a common null vector, because there is a direction of the logits
-    that the loss does not feel, or its rows do, because the bias has no decay; otherwise K.
+    that the loss does not feel, or its rows do, because the bias has no decay; otherwise K. No more than the logits.
     """
     centred = ufm.loss_function.invariant_direction(ufm.K) is not None or (ufm.bias and ufm.lambda_b == 0)
-    return ufm.K - 1 if centred else ufm.K
+    return min(ufm.K - 1 if centred else ufm.K, ufm.layout.K)
 
 
 def covered(ufm: UFM) -> bool:

@@ -22,7 +22,7 @@ class IsometricProblem:
     """A model's problem on features scaled by the square roots of the rows' ridges, at any width, in float64."""
 
     def __init__(self, ufm: UFM) -> None:
-        self.ufm, self.K, self.M, self.bias = ufm, ufm.K, ufm.M, ufm.bias
+        self.ufm, self.K, self.M, self.bias, self.biases = ufm, ufm.layout.K, ufm.M, ufm.bias, ufm.layout.biases
         self.root: Array = np.sqrt(ufm.data.ridges)
         self.threads = ufm.threads or get_num_threads()
         self.stores = free_memory() // 4 >= 8 * ufm.M * ufm.K
@@ -52,7 +52,7 @@ class IsometricProblem:
 
     def layout(self, columns: int) -> Layout:
         """Return the layout of a flat vector with this many feature dimensions."""
-        return Layout(self.K, self.M, columns, self.bias)
+        return Layout(self.K, self.M, columns, self.bias, self.biases)
 
     def run(self, function: Any, *arguments: Any, **options: Any) -> Any:
         """Call the compiled core with this model's threads."""

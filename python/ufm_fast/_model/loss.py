@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from typing import Any, ClassVar, TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 
 from .._runtime.arrays import Array
 
@@ -28,6 +29,8 @@ class Loss(ABC):
         Whether its curvature vanishes for logits that are far in the right.
     has_best_bias : bool
         Whether there is a formula for the best bias.
+    gradient_tells_state : bool
+        Whether second derivatives follow from the gradient in the logits.
     """
 
     name: ClassVar[str]
@@ -35,6 +38,7 @@ class Loss(ABC):
     convex: ClassVar[bool]
     saturates: ClassVar[bool]
     has_best_bias: ClassVar[bool] = False
+    gradient_tells_state: ClassVar[bool] = True
 
     @property
     @abstractmethod
@@ -53,6 +57,21 @@ class Loss(ABC):
 
     def check(self, K: int) -> None:  # noqa: B027 - for most, any K will do
         """Raise ValueError if it is no loss of K logits."""
+
+    def check_rows(self, labels: NDArray[np.int64] | None, K: int, bias: bool) -> None:  # noqa: B027 - for most, any do
+        """Raise ValueError if it is no loss of rows with these labels (None for other targets), or needs a bias."""
+
+    def outputs(self, K: int) -> int:
+        """Return the number of logits, rows of W."""
+        return K
+
+    def biases(self, K: int) -> int:
+        """Return the length of the bias."""
+        return K
+
+    def allowed_bias(self, b: Array, K: int) -> Array:
+        """Return b, or a bias like it where b is none for this loss."""
+        return b
 
     def describe(self) -> str:
         """Return a name with the parameters, for people."""
@@ -74,7 +93,7 @@ class Loss(ABC):
 
     @property
     def offset(self) -> float:
-        """The largest number that it adds to a logit, in units of the logits, whose rounding counts as theirs does."""
+        """The largest number that it adds to a logit, in units of the logits; its rounding counts as theirs does."""
         return 0.0
 
     def invariant_direction(self, K: int) -> Array | None:
@@ -89,8 +108,8 @@ class Loss(ABC):
         across: Array = X - np.multiply.outer(v, v @ X / (v @ v))
         return across
 
-    def best_bias(self, scores: Array, targets: Array, weights: Array, lambda_b: float) -> Array:
-        """Return the bias of least loss for logits ``scores + b``, (M, K); only where `has_best_bias`."""
+    def best_bias(self, scores: Array, targets: Array, weights: Array, lambda_b: float, guess: Array) -> Array:
+        """Return the bias of least loss at these scores, (M, K); only where `has_best_bias`."""
         raise NotImplementedError(f"{self.title} has no formula for the best bias")
 
     @abstractmethod

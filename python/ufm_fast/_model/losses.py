@@ -18,6 +18,7 @@ from numpy.typing import ArrayLike
 from .._runtime.arguments import choice, real_number, real_numbers
 from .._runtime.arrays import Array
 from .loss import Loss, Parameters
+from .ordinal import Ordinal
 
 
 @dataclass(frozen=True, repr=False)
@@ -170,7 +171,7 @@ class MSE(Loss):
         """One, everywhere."""
         return 1.0
 
-    def best_bias(self, scores: Array, targets: Array, weights: Array, lambda_b: float) -> Array:
+    def best_bias(self, scores: Array, targets: Array, weights: Array, lambda_b: float, guess: Array) -> Array:
         """Return the weighted mean of the residuals, shrunk by the decay."""
         bias: Array = weights @ (targets - scores) / (weights.sum() + lambda_b)
         return bias
@@ -336,7 +337,7 @@ class Focal(Loss):
         return min(slope, 2 * (1 + self.gamma) * weight) * error
 
 
-LOSSES: dict[str, type[Loss]] = {cls.name: cls for cls in (CrossEntropy, MSE, BinaryCrossEntropy, Focal)}
+LOSSES: dict[str, type[Loss]] = {cls.name: cls for cls in (CrossEntropy, MSE, BinaryCrossEntropy, Focal, Ordinal)}
 
 
 def parameters_of(cls: type[Loss]) -> dict[str, Any]:

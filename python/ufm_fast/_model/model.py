@@ -48,7 +48,7 @@ class UFM(Functions):
         Labels in [0, K) in any order, not all of which need occur; or what the logits of each row are compared with:
         distributions for cross-entropy (nonnegative, each row sums to one within 1e-6), numbers in [0, 1] for binary
         cross-entropy, any numbers for squared error. Sparse matrices stay sparse; duplicate entries are added up.
-    loss : {"cross_entropy", "mse", "bce"} or CrossEntropy or MSE or BinaryCrossEntropy or Focal, optional
+    loss : {"cross_entropy", "mse", "bce"} or CrossEntropy or MSE or BinaryCrossEntropy or Focal or Ordinal, optional
     lambda_W, lambda_H : float
         Weight decays of classifier and features, positive and in the range of `dtype`.
     lambda_b : float, optional
@@ -193,7 +193,9 @@ class UFM(Functions):
                 kept = numbers.astype(self.dtype)
             if not (np.isfinite(kept).all() and kept.min() > 0):
                 raise ValueError(f"{name} must make terms in the range of {self.dtype}, but they over- or underflow it")
-        self.layout = Layout(self.K, self.M, self.d, self.bias)
+        self.loss_function.check_rows(rows.labels, self.K, self.bias)
+        outputs, biases = self.loss_function.outputs(self.K), self.loss_function.biases(self.K)
+        self.layout = Layout(outputs, self.M, self.d, self.bias, biases)
         self.size = self.layout.size
         self._problem = rows.compiled(
             self.loss_function,
@@ -206,7 +208,7 @@ class UFM(Functions):
             bias=self.bias,
             dtype=self.dtype,
         )
-        self._inline = self.K * self.d * self.M <= core.small_product
+        self._inline = outputs * self.d * self.M <= core.small_product
 
     def _decay(self, value: Any, name: str, **limits: float) -> float:
         decay = check.real_number(value, name, **limits)
@@ -261,7 +263,8 @@ class UFM(Functions):
         if not isinstance(seed, np.random.Generator):
             seed = check.whole_number(seed, "seed", 0)
         generator = np.random.default_rng(seed)
-        W, H, b = (generator.standard_normal(shape) for shape in ((self.K, self.d), (self.M, self.d), self.K))
+        shapes = (self.layout.K, self.d), (self.M, self.d), self.layout.biases
+        W, H, b = (generator.standard_normal(shape) for shape in shapes)
         if scale is None:
             root = np.sqrt(self.data.ridges if self.collapse_classes else np.repeat(self.counts, self.counts))
             spread = 0.3 / math.sqrt(self.K)
@@ -270,11 +273,12 @@ class UFM(Functions):
             spread = check.real_number(scale, "scale", least=0, below=float(np.finfo(self.dtype).max))
             with np.errstate(over="ignore"):
                 W, H, b = spread * W, spread * H, spread * b
+        b = self.loss_function.allowed_bias(b, self.K)
         with np.errstate(over="ignore"):
             p = Point(W.astype(self.dtype), H.astype(self.dtype), b.astype(self.dtype))
         if not all(np.isfinite(part).all() for part in p):
             raise ValueError(f"scale must be given and smaller, not {scale}: entries overflow {self.dtype}")
-        return p if self.bias else p._replace(b=np.zeros(self.K, self.dtype))
+        return p if self.bias else p._replace(b=np.zeros_like(p.b))
 
     def merged(self) -> tuple[UFM, NDArray[np.int64]]:
         """Merge rows with equal targets and equal ratios of loss weight and ridge: the same model, exactly.

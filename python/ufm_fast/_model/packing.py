@@ -11,12 +11,16 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True)
 class Layout:
-    """Of a vector that holds W (K, columns), H (M, columns) and, where there is a bias, b (K,), each in C order."""
+    """Of a vector that holds W (K, columns), H (M, columns) and, where there is a bias, b (biases,), each in C order.
+
+    K counts the logits.
+    """
 
     K: int
     M: int
     columns: int
     bias: bool
+    biases: int
 
     @property
     def end_W(self) -> int:
@@ -31,12 +35,12 @@ class Layout:
     @property
     def size(self) -> int:
         """Length of the vector."""
-        return self.end_H + self.K * self.bias
+        return self.end_H + self.biases * self.bias
 
     def unpack(self, x: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
         """Return W, H and b as views of x; b is new, zeros, without a bias."""
         W, H = x[: self.end_W].reshape(self.K, self.columns), x[self.end_W : self.end_H].reshape(self.M, self.columns)
-        return W, H, x[self.end_H : self.size] if self.bias else np.zeros(self.K, x.dtype)
+        return W, H, x[self.end_H : self.size] if self.bias else np.zeros(self.biases, x.dtype)
 
     def pack(self, W: NDArray[Any], H: NDArray[Any], b: NDArray[Any]) -> NDArray[Any]:
         """Copy the parts into one vector; without a bias, b is left out."""

@@ -34,7 +34,7 @@ def checked_point(p: Point, layout: Layout, dtype: np.dtype[Any]) -> Point:
     if len(p) != 3:
         raise ValueError(f"a point has three parts (W, H, b), not {len(p)}")
     K, d = layout.K, layout.columns
-    for name, array, shape in zip("WHb", p, ((K, d), (layout.M, d), (K,)), strict=True):
+    for name, array, shape in zip("WHb", p, ((K, d), (layout.M, d), (layout.biases,)), strict=True):
         check.refuse_masked(array, name)
         if not isinstance(array, np.ndarray) or array.dtype != dtype:
             kind = f"dtype {array.dtype}" if isinstance(array, np.ndarray) else type(array).__name__

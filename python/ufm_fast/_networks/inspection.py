@@ -149,6 +149,8 @@ def inspect(
     """
     loss_function, solve = as_loss(loss), flag(solve, "solve")
     choice(centre, "centre", CENTRES)
+    if loss_function.outputs(2) < 2:
+        raise ValueError(f"loss must have a logit a class, as neural collapse is of class vectors, not {loss_function}")
     given = {
         "lambda_W": None if lambda_W is None else real_number(lambda_W, "lambda_W", above=0),
         "lambda_H": None if lambda_H is None else real_number(lambda_H, "lambda_H", above=0),

@@ -54,7 +54,7 @@ class Refined:
 
 @dataclass(frozen=True)
 class FromClosedForm:
-    """From the minimum itself, where it can be written down."""
+    """From the minimum itself, where it is known."""
 
     form: ClosedForm
 
@@ -71,7 +71,7 @@ class FromZero:
 
     def run(self, problem: CanonicalProblem, run: Run) -> int:
         zero = np.zeros((problem.M, problem.K))
-        b = problem.best_bias(zero, np.zeros(problem.K))
+        b = problem.best_bias(zero, np.zeros(problem.biases))
         squares = np.linalg.eigvalsh(gram(problem.data_term(zero, b)[1], problem.workers))
         run.work.charge(2 * problem.M / problem.K + EIGH_PRODUCTS, problem.K)
         columns = max(1, min(problem.d, int((squares > problem.tau**2).sum())))
@@ -119,6 +119,8 @@ def stages_of(problem: CanonicalProblem, given: Point | None, seed: int, restart
     if has_start(problem) and problem.d >= problem.K - 1:
         return [NearMinimum(), Refined(), *further]
     if has_start(problem):
+        return [Random(seed), *further]
+    if not problem.loss.convex:  # zero may be a local minimum
         return [Random(seed), *further]
     form = closed_form(problem.ufm)
     return [FromZero() if form is None else FromClosedForm(form), *further]

@@ -30,7 +30,7 @@ class _Problem(Generic[_Scalar]):
         scales: NDArray[np.floating[Any]],
         ridges: NDArray[np.floating[Any]],
         loss: str,
-        parameters: Mapping[str, float | list[float]],
+        parameters: Mapping[str, float | list[float] | str],
         lambda_W: float,
         lambda_b: float,
         bias: bool,
@@ -106,6 +106,7 @@ def pair_metric(
     threads: int,
 ) -> _Array: ...
 def dual_sums(problem: Problem64, Y: _Array, margin: float, threads: int) -> tuple[_Array, ...]: ...
+def ordinal_terms(link: str, z: _Array, lo: _Array, hi: _Array) -> _Array: ...
 def curvature_along(problem: Problem64, G: _Array, dZ: _Array, threads: int) -> float: ...
 def targets(problem: Problem64) -> _Array: ...
 def gradient_eigenpairs(

@@ -4,6 +4,7 @@
 #include <map>
 #include <stdexcept>
 #include <string>
+#include <utility>
 #include <variant>
 #include <vector>
 
@@ -11,12 +12,13 @@
 #include "ufm_fast/losses/binary_cross_entropy.hpp"
 #include "ufm_fast/losses/cross_entropy.hpp"
 #include "ufm_fast/losses/focal.hpp"
+#include "ufm_fast/losses/ordinal.hpp"
 #include "ufm_fast/losses/squared_error.hpp"
 
 namespace ufm_fast {
 
-/// Parameters by name: numbers, and vectors with a number a logit.
-using LossParameters = std::map<std::string, std::variant<double, std::vector<double>>>;
+/// Parameters by name: numbers, vectors and words.
+using LossParameters = std::map<std::string, std::variant<double, std::vector<double>, std::string>>;
 
 namespace detail {
 
@@ -30,7 +32,7 @@ class ParameterReader {
     const auto found = left_.find(name);
     if (found == left_.end()) refuse("must hold " + name);
     const double* value = std::get_if<double>(&found->second);
-    if (value == nullptr) refuse("must have a number for " + name + ", not a vector");
+    if (value == nullptr) refuse("must have a number for " + name);
     if (!(*value >= 0 && *value <= most && std::isfinite(*value))) {
       const bool bounded = std::isfinite(most);
       refuse("need " + name +
@@ -52,6 +54,27 @@ class ParameterReader {
     }
     const std::vector<T> result(values->begin(), values->end());
     if (!all_finite(result.data(), K)) refuse("must be finite, but not so " + name);
+    left_.erase(found);
+    return result;
+  }
+
+  /// Any numbers, or none where the parameter is missing.
+  std::vector<double> numbers(const std::string& name) {
+    const auto found = left_.find(name);
+    if (found == left_.end()) return {};
+    const auto* values = std::get_if<std::vector<double>>(&found->second);
+    if (values == nullptr || values->empty()) refuse("must have numbers for " + name);
+    std::vector<double> result = *values;
+    left_.erase(found);
+    return result;
+  }
+
+  std::string word(const std::string& name) {
+    const auto found = left_.find(name);
+    if (found == left_.end()) refuse("must hold " + name);
+    const auto* value = std::get_if<std::string>(&found->second);
+    if (value == nullptr) refuse("must have a word for " + name);
+    std::string result = *value;
     left_.erase(found);
     return result;
   }
@@ -90,6 +113,7 @@ LossPointer<T> make_cross_entropy(Index K, ParameterReader& reader) {
 ///     "mse"             no parameters
 ///     "bce"             label_smoothing in [0, 1]
 ///     "focal"           gamma, at least 0
+///     "ordinal"         link, "logit" or "probit"; thresholds, not given where they are learned: see make_ordinal
 template <class T>
 LossPointer<T> make_loss(const std::string& name, Index K, const LossParameters& parameters) {
   detail::ParameterReader reader(name, parameters);
@@ -102,8 +126,10 @@ LossPointer<T> make_loss(const std::string& name, Index K, const LossParameters&
     loss = loss_of(BinaryCrossEntropy<T>{K, T(reader.number("label_smoothing", 1))});
   } else if (name == "focal") {
     loss = loss_of(Focal<T>{K, reader.number("gamma", HUGE_VAL)});
+  } else if (name == "ordinal") {
+    loss = make_ordinal<T>(K, reader.numbers("thresholds"), reader.word("link"));
   } else {
-    throw std::invalid_argument("loss must be 'cross_entropy', 'mse', 'bce' or 'focal', not '" + name + "'");
+    throw std::invalid_argument("loss must be 'cross_entropy', 'mse', 'bce', 'focal' or 'ordinal', not '" + name + "'");
   }
   reader.finish();
   return loss;

@@ -7,7 +7,7 @@ namespace ufm_fast {
 // Evaluation where the scores Z = H W^T (M, K) are known, as after a search for the best bias.
 
 /// The data term at explicit scores Z (M, K), logits scales[m] Z_m + b: its value; G = its gradient with respect to Z
-/// (M, K); and its gradient with respect to b (K,), zero without bias. No products.
+/// (M, K); and its gradient with respect to b, zero without bias. No products.
 template <class T>
 double data_term(const Problem<T>& problem, MatrixView<const T> Z, const T* b, MatrixView<T> G, T* grad_b,
                  const Execution& execution) {
@@ -15,16 +15,17 @@ double data_term(const Problem<T>& problem, MatrixView<const T> Z, const T* b, M
   const int workers = row_workers(problem, execution);
   const LogitBias<T> logit_bias(problem, b);
   std::vector<double> values(workers, 0.0);
-  std::vector<double> sums(static_cast<std::size_t>(workers * problem.K), 0.0);
+  const Index biases = problem.biases();
+  std::vector<double> sums(static_cast<std::size_t>(workers * biases), 0.0);
   parallel_ranges(problem.M, workers, execution.poll, [&](int worker, Index first, Index last, Interruption& stop) {
     for_each_tile(problem, first, last, worker, stop, [&](Index begin, Index count) {
       const MatrixView<T> tile = G.block(begin, count);
       copy<T>(Z.block(begin, count), tile);
-      values[worker] += residual_rows(problem, begin, logit_bias, tile, sums.data() + worker * problem.K);
+      values[worker] += residual_rows(problem, begin, logit_bias, tile, sums.data() + worker * biases);
     });
   });
   for (int worker = 1; worker < workers; ++worker) {
-    for (Index k = 0; k < problem.K; ++k) sums[k] += sums[worker * problem.K + k];
+    for (Index k = 0; k < biases; ++k) sums[k] += sums[worker * biases + k];
   }
   detail::write_bias_gradient(problem, sums.data(), grad_b);
   return detail::total(values);

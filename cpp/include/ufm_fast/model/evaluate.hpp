@@ -12,7 +12,7 @@ namespace detail {
 /// lambda_W/2 |W|^2 + lambda_b/2 |b|^2, given |W|^2
 template <class T>
 double ridge_of_classifier(const Problem<T>& problem, double squares, const T* b) {
-  const double of_bias = problem.bias ? double(problem.lambda_b) * squared_norm(b, problem.K) : 0;
+  const double of_bias = problem.bias ? double(problem.lambda_b) * squared_norm(b, problem.biases()) : 0;
   return 0.5 * (double(problem.lambda_W) * squares + of_bias);
 }
 
@@ -52,9 +52,9 @@ inline double total(const std::vector<double>& parts) {
 /// Writes the gradient with respect to b, given as a sum in double; without bias it is zero.
 template <class T>
 void write_bias_gradient(const Problem<T>& problem, const double* sum, T* b) {
-  Vector<T> out(b, problem.K);
+  Vector<T> out(b, problem.biases());
   if (problem.bias) {
-    out = ConstVector<double>(sum, problem.K).template cast<T>();
+    out = ConstVector<double>(sum, problem.biases()).template cast<T>();
   } else {
     out.setZero();
   }
@@ -72,7 +72,7 @@ class ClassifierGradient {
     std::vector<double> b;
 
     Part(const Problem<T>& problem, T* direct)
-        : W(problem.K, problem.d, direct), b(static_cast<std::size_t>(problem.K), 0.0) {}
+        : W(problem.K, problem.d, direct), b(static_cast<std::size_t>(problem.biases()), 0.0) {}
   };
 
   ClassifierGradient(const Problem<T>& problem, PointView<const T> p, PointView<T> out, int workers,
@@ -93,11 +93,11 @@ class ClassifierGradient {
 
   /// Adds up what the workers have. Returns infinity if the gradient overflows, otherwise zero.
   double finish() {
-    const Index K = problem_.K;
-    std::vector<double> b(static_cast<std::size_t>(K), 0.0);
-    for (Index k = 0; problem_.bias && k < K; ++k) b[k] = double(problem_.lambda_b) * double(p_.b[k]);
+    const Index biases = problem_.biases();
+    std::vector<double> b(static_cast<std::size_t>(biases), 0.0);
+    for (Index k = 0; problem_.bias && k < biases; ++k) b[k] = double(problem_.lambda_b) * double(p_.b[k]);
     for (const std::optional<Part>& part : parts_) {
-      for (Index k = 0; k < K; ++k) b[k] += part->b[k];
+      for (Index k = 0; k < biases; ++k) b[k] += part->b[k];
     }
     write_bias_gradient(problem_, b.data(), out_.b);
     std::vector<double> checks(std::max(1, execution_.threads), 0.0);
@@ -105,7 +105,7 @@ class ClassifierGradient {
       for (const std::optional<Part>& part : parts_) part->W.add_to(first, rows);
       checks[worker] = infinite_if_not_finite(rows);
     });
-    return total(checks) + infinite_if_not_finite<T>({out_.b, 1, K});
+    return total(checks) + infinite_if_not_finite<T>({out_.b, 1, biases});
   }
 
  private:
@@ -139,7 +139,7 @@ double loss(const Problem<T>& problem, PointView<const T> p, const Execution& ex
   std::vector<double> values(workers, 0.0);
   parallel_ranges(problem.M, workers, execution.poll, [&](int worker, Index first, Index last, Interruption& stop) {
     const Workspace<T> tile(tallest_tile(problem, first, last) * problem.K);
-    std::vector<double> ignored(static_cast<std::size_t>(problem.K), 0.0);
+    std::vector<double> ignored(static_cast<std::size_t>(problem.biases()), 0.0);
     double value = detail::ridge_of_features(problem, first, p.H.block(first, last - first));
     for_each_tile(problem, first, last, worker, stop, [&](Index begin, Index count) {
       const MatrixView<T> Z(tile.data(), count, problem.K);

@@ -15,7 +15,7 @@ void gradient_matrix(const Problem<T>& problem, PointView<const T> p, MatrixView
   const RightFactor<T> scores(Op::transpose, p.W, execution);
   const LogitBias<T> b(problem, p.b);
   parallel_ranges(problem.M, workers, execution.poll, [&](int worker, Index first, Index last, Interruption& stop) {
-    std::vector<double> ignored(static_cast<std::size_t>(problem.K), 0.0);
+    std::vector<double> ignored(static_cast<std::size_t>(problem.biases()), 0.0);
     for_each_tile(problem, first, last, worker, stop, [&](Index begin, Index count) {
       const MatrixView<T> tile = G.block(begin, count);
       const auto largest = multiply_scores(problem, begin, scores, p.H.block(begin, count), b, tile);
@@ -35,7 +35,7 @@ void for_each_gradient_tile(const Problem<T>& problem, PointView<const T> p, int
   const LogitBias<T> b(problem, p.b);
   parallel_ranges(problem.M, workers, execution.poll, [&](int worker, Index first, Index last, Interruption& stop) {
     const Workspace<T> tile(tallest_tile(problem, first, last) * problem.K);
-    std::vector<double> ignored(static_cast<std::size_t>(problem.K), 0.0);
+    std::vector<double> ignored(static_cast<std::size_t>(problem.biases()), 0.0);
     for_each_tile(problem, first, last, worker, stop, [&](Index begin, Index count) {
       const MatrixView<T> G(tile.data(), count, problem.K);
       const auto largest = multiply_scores(problem, begin, scores, p.H.block(begin, count), b, G);

@@ -4,8 +4,8 @@
 
 namespace ufm_fast {
 
-/// Writes the states of all rows at p (M, K), which second-order products need (see Loss; for cross-entropy they are
-/// the probabilities). One product. Whoever can afford an array of this size saves one product in seven.
+/// Writes the states of all rows at p (M, states), which second-order products need (see Loss; for cross-entropy they
+/// are the probabilities). One product. Whoever can afford an array of this size saves one product in seven.
 template <class T>
 void row_states(const Problem<T>& problem, PointView<const T> p, MatrixView<T> states, const Execution& execution) {
   assert_fits<T>(problem, p);
@@ -35,7 +35,7 @@ bool hessian_products(const Problem<T>& problem, PointView<const T> p, const std
   assert_fits<T>(problem, p);
   eigen_assert(v.size() == out.size() && "there is an output for each direction");
   const int workers = row_workers(problem, execution);
-  const Index K = problem.K;
+  const Index K = problem.K, numbers = problem.loss->states();
   const RightFactor<T> scores(Op::transpose, p.W, execution), features(Op::none, p.W, execution);
   const LogitBias<T> b(problem, p.b);
   std::vector<LogitBias<T>> moved_b;
@@ -50,12 +50,12 @@ bool hessian_products(const Problem<T>& problem, PointView<const T> p, const std
   }
   parallel_ranges(problem.M, workers, execution.poll, [&](int worker, Index first, Index last, Interruption& stop) {
     const Index height = tallest_tile(problem, first, last);
-    const Workspace<T> tiles(3 * height * K);
+    const Workspace<T> tiles(height * (numbers + 2 * K));
     for (detail::ClassifierGradient<T>& sum : sums) sum.start(worker);
     for_each_tile(problem, first, last, worker, stop, [&](Index begin, Index count) {
       const MatrixView<const T> H = p.H.block(begin, count);
-      const MatrixView<T> S(tiles.data(), count, K), G(tiles.data() + height * K, count, K);
-      const MatrixView<T> dG(tiles.data() + 2 * height * K, count, K);
+      const MatrixView<T> S(tiles.data() + 2 * height * K, count, numbers), G(tiles.data(), count, K);
+      const MatrixView<T> dG(tiles.data() + height * K, count, K);
       if (states.data == nullptr) state_rows(problem, begin, scores, H, b, S);
       const MatrixView<const T> at_p = states.data == nullptr ? MatrixView<const T>(S) : states.block(begin, count);
       problem.loss->gradient_rows(problem.data(b.data()), begin, at_p, G);

@@ -12,9 +12,9 @@ namespace ufm_fast {
 ///     f(W, H, b) = sum_m weights[m] l(scales[m] W h_m + b; target m)
 ///                  + lambda_W/2 |W|^2 + sum_m ridges[m]/2 |h_m|^2 + lambda_b/2 |b|^2
 ///
-/// W is (K, d), H is (M, d) with the feature h_m in row m, b is (K,). One row a sample (weights 1/N, ridges lambda_H)
-/// and one row a class (weights n_k/N, ridges n_k lambda_H) are the same code; scales 1/sqrt(n_k) with constant ridges
-/// give the isometric class coordinates. Without bias, b is not read and counts as zero.
+/// W is (K, d), H is (M, d) with the feature h_m in row m, b is (K,), or as the loss has it. One row a sample (weights
+/// 1/N, ridges lambda_H) and one row a class (weights n_k/N, ridges n_k lambda_H) are the same code; scales 1/sqrt(n_k)
+/// with constant ridges give the isometric class coordinates. Without bias, b is not read and counts as zero.
 template <class T>
 struct Problem {
   Index K, d, M;
@@ -26,6 +26,8 @@ struct Problem {
 
   /// The rows of data, their logits getting this b.
   DataRows<T> data(const T* b) const { return {*targets, weights.data(), scales.data(), b}; }
+
+  Index biases() const { return loss->biases(); }
 };
 
 /// Where a point (or a direction, or a gradient) lives. W and H are contiguous.
@@ -33,7 +35,7 @@ template <class T>
 struct PointView {
   MatrixView<T> W;  ///< (K, d)
   MatrixView<T> H;  ///< (M, d)
-  T* b;             ///< (K,)
+  T* b;             ///< (biases,)
 
   template <class U, class = std::enable_if_t<std::is_same_v<U, const T>>>
   operator PointView<U>() const {
@@ -46,7 +48,9 @@ template <class T>
 void assert_fits([[maybe_unused]] const Problem<T>& problem) {
   eigen_assert(problem.K >= 1 && problem.d >= 1 && problem.M >= 1 && "K, d and M are positive");
   eigen_assert(problem.loss && problem.loss->K() == problem.K && "the loss is of K logits");
-  eigen_assert(problem.targets && problem.targets->K() == problem.K && "the targets are of K logits");
+  eigen_assert(problem.targets && problem.targets->K() == problem.loss->classes() &&
+               "the targets are of the loss's classes");
+  eigen_assert((problem.bias || !problem.loss->needs_bias()) && "there is a bias where the loss needs one");
   eigen_assert(problem.targets->rows() == problem.M && "each of the M rows has a target");
   eigen_assert(static_cast<Index>(problem.weights.size()) == problem.M && "each of the M rows has a weight");
   eigen_assert(static_cast<Index>(problem.scales.size()) == problem.M && "each of the M rows has a scale");

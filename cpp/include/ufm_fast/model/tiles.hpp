@@ -98,12 +98,13 @@ double residual_rows(const Problem<T>& problem, Index first, const LogitBias<T>&
   return problem.loss->residual_rows(problem.data(b.data()), first, Z, largest.empty() ? nullptr : largest.data(), sum);
 }
 
-/// Writes the states of the rows of data from `first` on, whose features are H, to Z.
+/// Writes the states of the rows of data from `first` on, whose features are H, to S.
 template <class T>
 void state_rows(const Problem<T>& problem, Index first, const RightFactor<T>& scores, MatrixView<const T> H,
-                const LogitBias<T>& b, MatrixView<T> Z) {
+                const LogitBias<T>& b, MatrixView<T> S) {
+  const MatrixView<T> Z(S.data, S.rows, problem.K, S.stride);
   const std::vector<T> largest = multiply_scores(problem, first, scores, H, b, Z);
-  problem.loss->state_rows(problem.data(b.data()), first, Z, largest.empty() ? nullptr : largest.data());
+  problem.loss->state_rows(problem.data(b.data()), first, S, largest.empty() ? nullptr : largest.data());
 }
 
 }  // namespace ufm_fast

@@ -35,16 +35,16 @@ class HessianOperator final : public LinearOperator<T> {
     eigen_assert(has_constant_ridges() && "the ridges are equal: the preconditioner takes the first for all");
     eigen_assert((!deflate || has_diagonal_gram(execution)) && "W^T W + H^T H is diagonal: deflation relies on it");
     if (store) {
-      states_ = std::make_unique<Workspace<T>>(problem.M * problem.K);
+      states_ = std::make_unique<Workspace<T>>(problem.M * problem.loss->states());
       row_states(problem, p, states(), execution);
     }
     set_squares(execution);
   }
 
-  Index size() const override { return (problem_.K + problem_.M) * d_ + (problem_.bias ? problem_.K : 0); }
+  Index size() const override { return (problem_.K + problem_.M) * d_ + (problem_.bias ? problem_.biases() : 0); }
 
   void apply(MatrixView<const T> X, MatrixView<T> Y, const Execution& execution) const override {
-    const Workspace<T> no_bias(problem_.K);
+    const Workspace<T> no_bias(problem_.biases());
     const auto states = states_ ? MatrixView<const T>(this->states()) : MatrixView<const T>(nullptr, 0, 0);
     std::vector<PointView<const T>> directions;
     std::vector<PointView<T>> images;
@@ -94,7 +94,7 @@ class HessianOperator final : public LinearOperator<T> {
         parallel_gemm<T>(Op::none, Op::none, 1, p_.W, a, 1, r.W, execution);
         parallel_gemm<T>(Op::none, Op::none, 1, p_.H, h, 1, r.H, execution);
       }
-      if (problem_.bias) Vector<T>(r.b, problem_.K) /= bias_curvature_ + shift;
+      if (problem_.bias) Vector<T>(r.b, problem_.biases()) /= bias_curvature_ + shift;
     }
   }
 
@@ -107,7 +107,7 @@ class HessianOperator final : public LinearOperator<T> {
   std::vector<T> squares_W_, squares_H_;  ///< of the columns
   T weight_, bias_curvature_, floor_;
 
-  MatrixView<T> states() const { return {states_->data(), problem_.M, problem_.K}; }
+  MatrixView<T> states() const { return {states_->data(), problem_.M, problem_.loss->states()}; }
 
   PointView<T> view(T* x, T* no_bias) const {
     T* H = x + problem_.K * d_;
@@ -154,15 +154,15 @@ class HessianOperator final : public LinearOperator<T> {
   /// bias_curvature_, the mean over classes of those in the bias; zero where a loss that is not convex has negative
   /// ones.
   void set_mean_curvatures(const Execution& execution) {
-    const Index K = problem_.K;
+    const Index K = problem_.K, numbers = problem_.loss->states();
     const int workers = row_workers(problem_, execution);
     const RightFactor<T> scores(Op::transpose, p_.W, execution);
     const LogitBias<T> b(problem_, p_.b);
     std::vector<double> in_scores(workers, 0.0), in_bias(workers, 0.0);
     parallel_ranges(problem_.M, workers, execution.poll, [&](int worker, Index first, Index last, Interruption& stop) {
-      const Workspace<T> space(tallest_tile(problem_, first, last) * K);
+      const Workspace<T> space(tallest_tile(problem_, first, last) * numbers);
       for_each_tile(problem_, first, last, worker, stop, [&](Index begin, Index count) {
-        const MatrixView<T> tile(space.data(), count, K);
+        const MatrixView<T> tile(space.data(), count, numbers);
         if (states_) {
           copy<T>(states().block(begin, count), tile);
         } else {
@@ -180,7 +180,7 @@ class HessianOperator final : public LinearOperator<T> {
       });
     });
     weight_ = T(std::max(0.0, detail::total(in_scores)) / double(problem_.M * std::max<Index>(1, K - 1)));
-    bias_curvature_ = T(std::max(0.0, detail::total(in_bias)) / double(K)) + problem_.lambda_b;
+    bias_curvature_ = T(std::max(0.0, detail::total(in_bias)) / double(problem_.biases())) + problem_.lambda_b;
   }
 
   /// V_ij / (weight squares_j + ridge)
