@@ -76,6 +76,7 @@ OF_MODELS = {
     "global_minimum": lambda ufm, p: uf.global_minimum(ufm).point,
     "saddle": lambda ufm, p: uf.saddle(ufm, 1),
     "census": lambda ufm, p: uf.census([ufm], 3),
+    "path": lambda ufm, p: uf.path(ufm, [0.01, 0.1]),
     "closed_form_spectrum": lambda ufm, p: uf.closed_form_spectrum(ufm),
     "lowest_eigenpairs": lambda ufm, p: uf.lowest_eigenpairs(ufm, p, 2),
     "spectrum": lambda ufm, p: uf.spectrum(ufm, p).count_below(0),

@@ -214,7 +214,7 @@ def test_checkpoints_whose_arrays_are_others_are_refused(name, tmp_path):
     for other in (None, value[None], value.astype("U9"), np.zeros(7)):
         path.write_bytes(before)
         changed(path, **{name: other})
-        with pytest.raises(ValueError, match=r"run\.npz.* not those that minimize wrote"):
+        with pytest.raises(ValueError, match=r"run\.npz.* not those that were written"):
             uf.minimize(UFM, checkpoint=path)
 
 

@@ -17,8 +17,10 @@ if TYPE_CHECKING:
     from ._exact.closed_spectrum import closed_form_spectrum
     from ._exact.symmetry import SymmetricPoint
     from ._landscape.census import Census, census
+    from ._landscape.path import Path, Transition, path
     from ._landscape.saddles import saddle
     from ._model.datasets import counts
+    from ._model.frames import simplex_etf
     from ._model.losses import MSE, BinaryCrossEntropy, CrossEntropy, Focal
     from ._model.model import UFM
     from ._model.ordinal import Ordinal
@@ -28,6 +30,8 @@ if TYPE_CHECKING:
     from ._networks.inspection import Inspection, inspect
     from ._networks.metrics import NCAccumulator, nc_metrics
     from ._networks.nc_metrics import NCMetrics
+    from ._networks.nrc_metrics import NRCMetrics, nrc_metrics
+    from ._networks.onc_metrics import ONCMetrics, onc_metrics
     from ._optimize.global_minimum import Solution, global_minimum
     from ._optimize.minimize import minimize
     from ._runtime.config import get_cmake_dir, get_include, show_config
@@ -37,12 +41,15 @@ if TYPE_CHECKING:
 _HOMES = {
     "_runtime.config": ("get_cmake_dir", "get_include", "show_config"),
     "_networks.nc_metrics": ("NCMetrics",),
+    "_networks.nrc_metrics": ("NRCMetrics", "nrc_metrics"),
+    "_networks.onc_metrics": ("ONCMetrics", "onc_metrics"),
     "_curvature.spectrum": ("Spectrum", "spectrum"),
     "_runtime.threads": ("get_num_threads", "set_num_threads"),
     "_certify.certificate": ("Certificate", "certify"),
     "_exact.closed_spectrum": ("closed_form_spectrum",),
     "_curvature.critical": ("CriticalPoint", "classify"),
     "_model.datasets": ("counts",),
+    "_model.frames": ("simplex_etf",),
     "_curvature.eigenpairs": ("Eigenpairs", "lowest_eigenpairs"),
     "_networks.data_term": ("Decays",),
     "_networks.inspection": ("Inspection", "inspect"),
@@ -56,6 +63,7 @@ _HOMES = {
     "_optimize.minimize": ("minimize",),
     "_runtime.warnings": ("ConvergenceWarning",),
     "_landscape.saddles": ("saddle",),
+    "_landscape.path": ("Path", "Transition", "path"),
     "_exact.symmetry": ("SymmetricPoint",),
     "_model.storage": ("load_point", "save_point"),
 }
@@ -66,9 +74,11 @@ __all__ = [  # noqa: RUF022 - the order of the documentation
     "UFM", "Point", "CrossEntropy", "MSE", "BinaryCrossEntropy", "Focal", "Ordinal", "losses",
     "certify", "Certificate", "classify", "CriticalPoint",
     "minimize", "global_minimum", "Solution", "ConvergenceWarning", "SymmetricPoint", "saddle", "census", "Census",
+    "path", "Path", "Transition",
     "lowest_eigenpairs", "Eigenpairs", "spectrum", "Spectrum", "closed_form_spectrum",
-    "nc_metrics", "NCAccumulator", "NCMetrics", "inspect", "Inspection", "Decays",
-    "counts", "save_point", "load_point",
+    "nc_metrics", "NCAccumulator", "NCMetrics", "nrc_metrics", "NRCMetrics", "onc_metrics", "ONCMetrics",
+    "inspect", "Inspection", "Decays",
+    "counts", "simplex_etf", "save_point", "load_point",
     "show_config", "set_num_threads", "get_num_threads", "get_include", "get_cmake_dir",
 ]  # fmt: skip
 

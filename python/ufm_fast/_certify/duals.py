@@ -6,9 +6,10 @@ from collections.abc import Callable
 
 from .._model.canonical import CanonicalProblem
 from .._model.loss import Loss
-from .._model.losses import MSE, CrossEntropy
+from .._model.losses import MSE, BinaryCrossEntropy, CrossEntropy
 from .._model.model import UFM
 from .._model.ordinal import Ordinal
+from .binary import BinaryDual
 from .dual import LowerBounds
 from .entropic import EntropicDual
 from .ordinal import OrdinalDual
@@ -17,6 +18,7 @@ from .quadratic import QuadraticDual
 _DUALS: dict[type[Loss], Callable[[CanonicalProblem], LowerBounds]] = {
     CrossEntropy: EntropicDual,
     MSE: QuadraticDual,
+    BinaryCrossEntropy: BinaryDual,
     Ordinal: OrdinalDual,
 }
 
@@ -24,7 +26,7 @@ _DUALS: dict[type[Loss], Callable[[CanonicalProblem], LowerBounds]] = {
 def require_dual(ufm: UFM) -> None:
     """Raise ValueError if the loss of a model has no dual problem, without which nothing is certified."""
     loss = ufm.loss_function
-    if type(loss) not in _DUALS or not (loss.treats_classes_alike or type(loss) is Ordinal):
+    if type(loss) not in _DUALS:
         raise ValueError(
             f"loss {loss} cannot be certified: no dual problem is known for it"
             + ("" if loss.convex else " (it is not convex in the logits)")

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import xlog1py
 
+from .._model.losses import CrossEntropy
 from .._runtime import core
 from .._runtime.arrays import Array
 from .dual import TINY, UNIT, Dual
@@ -38,10 +39,14 @@ class OtherEntries(NamedTuple):
 
 
 class EntropicDual(Dual):
-    """-data*(Y) = sum_i weight_i entropy(Q_i), Q_i = T_i + (root_i / weight_i) Y_i, with targets T_i that sum to one.
+    """-data*(Y) = sum_i weight_i [entropy(Q_i) + <Q_i - T_i, iota_i>], Q_i = T_i + (root_i / weight_i) Y_i / scale.
+
+    The affine logits of row i are scale z + iota_i, with iota_i the shift less, at the label, its margin; targets T_i
+    sum to one. What follows is about the *flow* Y / scale, which is Y itself where there is no scale; it is what is
+    known exactly, and Y differs from what is computed by a unit in each entry, which m of `_certify.dual` covers.
 
     It is -infinity unless every Q_i is a probability vector. Each row has an anchor, its label or the entry of its
-    largest target. A dual point *is* its other entries, the anchors being minus the exact sum of the others in their
+    largest target. A flow *is* its other entries, the anchors being minus the exact sum of the others in their
     row. So rows sum to zero, wrong classes keep relative accuracy however small, and the anchor's probability is 1 - x
     with x their sum (its entropy by log1p). What remains is covered as follows, u = 2^-52, L = max(M, K).
 
@@ -66,28 +71,44 @@ class EntropicDual(Dual):
 
     def __init__(self, problem: CanonicalProblem) -> None:
         super().__init__(problem)
+        K, loss = problem.K, problem.loss
+        assert isinstance(loss, CrossEntropy)
         self.anchors = problem.rows.anchors()
         self.least_anchor = float(problem.anchor_targets.min())
-        self.follows_newton_schulz = problem.rows.labels is not None and self.least_anchor == 1
+        self.scale = None if loss.scale is None else np.array(loss.scale)
+        self.shift = np.zeros(K) if loss.shift is None else np.array(loss.shift)
+        self.shift -= self.shift.min() / 2 + self.shift.max() / 2
+        self.own_shift = (self.shift if loss.margin is None else self.shift - np.array(loss.margin))[self.anchors]
+        absent = problem.bias_is_free and bool(problem.absent.any())
+        self.present = ~problem.absent if absent else None
+        self.affine = loss.shift is not None or loss.margin is not None
+        self.follows_newton_schulz = (
+            problem.rows.labels is not None and self.least_anchor == 1 and self.scale is None and not self.affine
+        )
         if self.least_anchor < 1:
-            self.floor = max(0.0, self.value(np.zeros((problem.M, problem.K))))
+            self.floor = max(0.0, self.value(np.zeros((problem.M, K))))
 
     def value(self, Y: Array) -> float:
         """Return D(Y) less the rounding allowances of the class's docstring; -infinity outside the simplex."""
         problem = self.problem
-        Y, sums = self._in_simplex(Y)
-        at_anchors = Y[np.arange(len(Y)), self.anchors]
+        flow, sums = self._in_simplex(self._flow(Y))
+        at_anchors = flow[np.arange(len(flow)), self.anchors]
         change = abs(at_anchors + sums.rows) + self.rounding * sums.absolute_rows
+        if self.scale is not None:
+            change *= self.scale[self.anchors]
         columns = self._by_anchor((change / problem.tau) ** 2)
         excess_norm = self.norm_rounding + math.sqrt(float(columns.max()))
         value = self._entropies(sums)
+        if self.affine:
+            value += self._of_shifts(sums)
         if problem.bias:
             sizes = sums.sizes + self._by_anchor(problem.root * sums.absolute_rows)
             imbalance = abs(sums.received - self._by_anchor(problem.root * sums.rows)) + self.rounding * sizes
             if not problem.bias_is_free:
-                value -= float(imbalance @ imbalance) / (2 * problem.lambda_b)
+                force = imbalance if self.scale is None else imbalance * self.scale
+                value -= float(force @ force) / (2 * problem.lambda_b)
             else:
-                norm, cost = self._restored(Y, 1 - sums.wrong - self.rounding, imbalance)
+                norm, cost = self._restored(flow, 1 - sums.wrong - self.rounding, imbalance)
                 excess_norm += norm / problem.tau
                 value -= cost
         return float(value - excess_norm * max(value, 0))
@@ -100,7 +121,7 @@ class EntropicDual(Dual):
         problem = self.problem
         if not problem.bias_is_free:
             return G
-        flow = G * problem.root[:, None]
+        flow = self._flow(G) * problem.root[:, None]
         excess = flow.sum(axis=0)
         couplings = flow + problem.targets * problem.weights[:, None]
         received = problem.class_weights
@@ -109,16 +130,26 @@ class EntropicDual(Dual):
         flow -= couplings * taken
         if (total := rows.sum()) > 0:
             flow += np.outer(rows / total, columns)
-        return flow / problem.root[:, None]
+        flow /= problem.root[:, None]
+        return flow if self.scale is None else flow * self.scale
 
     def scaled(self, F: Array, norm: float) -> Array:
         """Return F times the largest factor up to 1 that keeps it in the ball."""
         return F * min(1.0, self.problem.tau / max(norm, TINY))
 
     def centred(self, Y: Array) -> Array:
-        """Project onto rows that sum to zero and, where that is a constraint, e = 0."""
+        """Project onto rows whose flows sum to zero and, where that is a constraint, e = 0.
+
+        Then nothing flows to a class that no target gives anything.
+        """
         root = self.problem.root
-        Y = Y - Y.mean(axis=1, keepdims=True)
+        if self.scale is None and self.present is None:
+            Y = Y - Y.mean(axis=1, keepdims=True)
+        else:
+            v = np.ones(self.problem.K) if self.scale is None else 1 / self.scale
+            if self.present is not None:
+                Y, v = Y * self.present, v * self.present
+            Y = Y - np.outer(Y @ (v / (v @ v)), v)
         return Y - np.outer(root / self.problem.samples, root @ Y) if self.problem.bias_is_free else Y
 
     def towards(self, Y: Array, F: Array, norm: float | None = None) -> float:
@@ -127,27 +158,30 @@ class EntropicDual(Dual):
         if value == -np.inf:
             inside = self.scaled(F, self.norm(F) if norm is None else norm)
             slope = (self.problem.root / self.problem.weights)[:, None]
-            Q, change = self.problem.targets + inside * slope, (Y - inside) * slope
+            Q, change = self.problem.targets + self._flow(inside) * slope, self._flow(Y - inside) * slope
             down = change < 0
             room = np.maximum(Q[down], 0)
             cut = float((room / np.maximum(room, -change[down])).min(initial=1.0))
             value = max(self.value(inside + w * cut * (Y - inside)) for w in _MIXTURES)
         return max(self.floor, value)
 
-    def _sums(self, Y: Array, margin: float) -> OtherEntries:
-        problem = self.problem
-        return OtherEntries(*core.dual_sums(problem.core, np.ascontiguousarray(Y), margin, problem.workers))
+    def _flow(self, Y: Array) -> Array:
+        return Y if self.scale is None else Y / self.scale
 
-    def _in_simplex(self, Y: Array) -> tuple[Array, OtherEntries]:
-        """Y, or where its probabilities may leave [0, 1] by their rounding a little less of it, and its sums."""
+    def _sums(self, flow: Array, margin: float) -> OtherEntries:
+        problem = self.problem
+        return OtherEntries(*core.dual_sums(problem.core, np.ascontiguousarray(flow), margin, problem.workers))
+
+    def _in_simplex(self, flow: Array) -> tuple[Array, OtherEntries]:
+        """The flow, or where its probabilities may leave [0, 1] by their rounding a little less of it, and its sums."""
         rounding = self.rounding
-        sums = self._sums(Y, rounding)
+        sums = self._sums(flow, rounding)
         own, least = float(1 - sums.wrong.max()), float(sums.least_above.min())
         inside = own > rounding and least >= 0
-        if not inside and own >= -rounding and float(self._sums(Y, -rounding).least_above.min()) >= 0:
-            Y = (1 - 4 * rounding / self.least_anchor) * Y
-            sums = self._sums(Y, rounding)
-        return Y, sums
+        if not inside and own >= -rounding and float(self._sums(flow, -rounding).least_above.min()) >= 0:
+            flow = (1 - 4 * rounding / self.least_anchor) * flow
+            sums = self._sums(flow, rounding)
+        return flow, sums
 
     def _by_anchor(self, values: Array) -> Array:
         """Add up numbers of rows, (M,), over the rows with the same anchor, (K,)."""
@@ -163,25 +197,36 @@ class EntropicDual(Dual):
         terms = sums.entropy + wrong * (2 - np.log(np.maximum(own, UNIT))) + 2 * sums.target_terms
         return float(self.problem.weights @ (entropy - self.rounding * (terms + entropy)))
 
-    def _restored(self, Y: Array, own: Array, imbalance: Array) -> tuple[float, float]:
+    def _of_shifts(self, sums: OtherEntries) -> float:
+        """The terms of iota less their rounding."""
+        root, rounding = self.problem.root, 3 * self.rounding
+        value = sums.received @ self.shift - (root * sums.rows) @ self.own_shift
+        sizes = sums.sizes @ abs(self.shift) + (root * sums.absolute_rows) @ abs(self.own_shift)
+        return float(value - rounding * sizes)
+
+    def _restored(self, flow: Array, own: Array, imbalance: Array) -> tuple[float, float]:
         """Bound the norm of what restores e = 0, and its cost in D; `own`: lower bounds on the anchors' Q."""
         problem = self.problem
-        givers, probabilities = self._givers(Y, own)
+        givers, probabilities = self._givers(flow, own)
         if not np.all(problem.weights[givers] * probabilities >= imbalance):
             return 0.0, np.inf
         cost = float((imbalance * (1 - np.log(np.maximum(probabilities, TINY)))).sum())
+        if self.affine:
+            spread = np.ptp(self.shift) + float(abs(self.own_shift).max() + abs(self.shift).max())
+            cost += float(imbalance.sum()) * spread
         moved = imbalance / problem.root[givers]
         distinct = len(np.unique(givers)) == len(givers)
-        return math.sqrt(2) * float(np.linalg.norm(moved) if distinct else moved.sum()), cost
+        largest = 1.0 if self.scale is None else float(self.scale.max())
+        return largest * math.sqrt(2) * float(np.linalg.norm(moved) if distinct else moved.sum()), cost
 
-    def _givers(self, Y: Array, own: Array) -> tuple[NDArray[np.intp], Array]:
+    def _givers(self, flow: Array, own: Array) -> tuple[NDArray[np.intp], Array]:
         """For each class the row that gives it most, and a lower bound on its probability of the class there."""
         problem = self.problem
         if problem.has_classes:
             return np.arange(problem.K), own
         targets = problem.targets
-        step = (problem.root / problem.weights)[:, None] * Y
+        step = (problem.root / problem.weights)[:, None] * flow
         Q = targets + step - self.rounding * (targets + abs(step))
-        Q[np.arange(len(Y)), self.anchors] = own
+        Q[np.arange(len(flow)), self.anchors] = own
         givers = (problem.weights[:, None] * Q).argmax(axis=0)
         return givers, Q[givers, np.arange(problem.K)]

@@ -15,11 +15,15 @@ import numpy as np
 
 from .._model.canonical import CanonicalProblem
 from .._model.facts import has_plain_classes, is_balanced
+from .._model.frames import frame
 from .._model.loss import Loss
 from .._model.losses import MSE, CrossEntropy
 from .._model.model import UFM
 from .._model.ordinal import Ordinal
+from .._model.rows import class_rows
 from .ordinal import ordinal_minimum
+
+_SAME_RATIO = 1e-14  # relative differences of ratios that rounding makes
 
 
 @dataclass(frozen=True)
@@ -34,8 +38,8 @@ class ClosedForm:
     ----------
     value : float
         The minimum of the loss, small values to full relative accuracy.
-    A, B : ndarray, shape (K, d)
-        Classifier and class means; of ordinal models (1, d) and (M, d).
+    A, B : ndarray, shapes (K, d) and (M, d)
+        Classifier, and class means or features of rows; of ordinal models A is (1, d).
     b : ndarray, shape (K,)
         Bias; zeros where the model has none.
     rank : int
@@ -52,10 +56,10 @@ class ClosedForm:
 def closed_form(ufm: UFM) -> ClosedForm | None:
     """Give the global minimum in closed form, or None where none is known.
 
-    Known are: balanced cross-entropy with or without label smoothing; balanced squared error; imbalanced squared error
-    without a bias or with an unregularised one; and W = H = 0 wherever it is optimal and its bias is explicit. Also
-    ordinal models, of classes or rows: not closed, but the convex problem in a score a row solved to rounding. The
-    feature dimension must be at least the rank of the minimum.
+    Known are: balanced cross-entropy with or without label smoothing; balanced squared error; squared error of any
+    targets, where the ratio of loss weight and ridge is the same for all rows, without a bias or with an unregularised
+    one; and W = H = 0 wherever it is optimal and its bias is explicit. Also ordinal models: not closed, but the convex
+    problem in a score a row solved to rounding. The feature dimension must be at least the rank of the minimum.
 
     Parameters
     ----------
@@ -68,32 +72,40 @@ def closed_form(ufm: UFM) -> ClosedForm | None:
 
     Notes
     -----
-    Costs O(K d), except for imbalanced classes: one singular value decomposition of a K x K matrix.
+    Costs O(K d), except for imbalanced classes and rows: one singular value decomposition of an M x K matrix.
 
     The geometry of the balanced cases is that of Zhu et al. (arXiv:2105.02375) for cross-entropy, Zhou et al.
     (arXiv:2210.02192) for label smoothing and Zhou et al. (arXiv:2203.01238) for squared error; the values are those of
     the convex problem at these points.
     """
-    loss = ufm.loss_function
-    if type(loss) is Ordinal:
-        A, B, b, value = ordinal_minimum(CanonicalProblem(ufm))
-        return ClosedForm(value, A, B, b, int(A.any()))
-    if not has_plain_classes(ufm) or not loss.treats_classes_alike or type(loss) not in _FORMS:
-        return None
-    return _FORMS[type(loss)](ufm)
+    form = _FORMS.get(type(ufm.loss_function))
+    return None if form is None else form(ufm)
 
 
 def _cross_entropy(ufm: UFM) -> ClosedForm | None:
+    if not has_plain_classes(ufm):
+        return None
     return _balanced_cross_entropy(ufm) if is_balanced(ufm) else _zero_cross_entropy(ufm)
 
 
 def _squared_error(ufm: UFM) -> ClosedForm | None:
     if is_balanced(ufm):
         return _balanced_squared_error(ufm)
-    return _zero_squared_error(ufm) if ufm.bias and ufm.lambda_b > 0 else _imbalanced_squared_error(ufm)
+    if ufm.bias and ufm.lambda_b > 0:
+        return _zero_squared_error(ufm) if has_plain_classes(ufm) else None
+    return _shrunk_targets(ufm)
 
 
-_FORMS: dict[type[Loss], Callable[[UFM], ClosedForm | None]] = {CrossEntropy: _cross_entropy, MSE: _squared_error}
+def _ordinal(ufm: UFM) -> ClosedForm:
+    A, B, b, value = ordinal_minimum(CanonicalProblem(ufm))
+    return ClosedForm(value, A, B, b, int(A.any()))
+
+
+_FORMS: dict[type[Loss], Callable[[UFM], ClosedForm | None]] = {
+    CrossEntropy: _cross_entropy,
+    MSE: _squared_error,
+    Ordinal: _ordinal,
+}
 
 
 def _balanced_cross_entropy(ufm: UFM) -> ClosedForm | None:
@@ -108,7 +120,7 @@ def _balanced_cross_entropy(ufm: UFM) -> ClosedForm | None:
     q = t + smoothing / K
     others = (K - 1) * q
     value = -others * math.log(q) - (1 - others) * math.log1p(-others)
-    factor = _frame(K, ufm.d, math.sqrt(n) * math.log1p(excess / q), 0.0)
+    factor = frame(K, ufm.d, math.sqrt(n) * math.log1p(excess / q), 0.0)
     return ClosedForm(value, factor, factor.copy(), np.zeros(K), K - 1)
 
 
@@ -123,30 +135,32 @@ def _balanced_squared_error(ufm: UFM) -> ClosedForm | None:
     if ufm.d < rank:
         return None
     value = (K - 1) * (lost**2 / (2 * K) + t * (1 - lost)) + c * mean_lost**2 / (2 * K) + t * (1 - mean_lost)
-    factor = _frame(K, ufm.d, math.sqrt(n) * (1 - lost), math.sqrt(n) * (1 - mean_lost))
+    factor = frame(K, ufm.d, math.sqrt(n) * (1 - lost), math.sqrt(n) * (1 - mean_lost))
     b = np.full(K, mean_lost / (K * (1 + ufm.lambda_b)) if ufm.bias else 0.0)
     return ClosedForm(value, factor, factor.copy(), b, rank)
 
 
-def _imbalanced_squared_error(ufm: UFM) -> ClosedForm | None:
-    """Soft thresholding, by N tau, of the singular values of the targets in class coordinates.
+def _shrunk_targets(ufm: UFM) -> ClosedForm | None:
+    """Soft thresholding of the singular values of the targets, with rows times the roots of their ridges.
 
-    An unregularised bias takes their weighted mean away and equals the class frequencies.
+    An unregularised bias takes their weighted mean away and equals it. None where the ratios of weights and ridges
+    differ: then the thresholds would.
     """
-    root, threshold = np.sqrt(ufm.counts), ufm.N * ufm.tau
-    if ufm.bias:
-        b = ufm.counts / ufm.N
-        U, singular, Vt = np.linalg.svd(np.diag(root) - np.outer(root, b))
-        singular[-1] = 0.0
-    else:
-        b, singular, U, Vt = np.zeros(ufm.K), root, np.eye(ufm.K), np.eye(ufm.K)
-    active = singular > threshold
+    rows = ufm.data if ufm.collapse_classes else class_rows(ufm.counts, ufm.weights)
+    ratio = float(rows.weights.sum() / rows.ridges.sum())
+    if np.ptp(rows.weights / rows.ridges) > _SAME_RATIO * ratio:
+        return None
+    root, targets, threshold = np.sqrt(rows.ridges), rows.target_matrix(ufm.K), ufm.tau / ratio
+    b = rows.ridges @ targets / rows.ridges.sum() if ufm.bias else np.zeros(ufm.K)
+    U, singular, Vt = np.linalg.svd(root[:, None] * (targets - b), full_matrices=False)
+    rounding = max(rows.M, ufm.K) * float(np.finfo(float).eps) * singular[0]
+    active = singular > max(threshold, rounding)
     rank = int(active.sum())
     if ufm.d < rank:
         return None
     kept, dropped = singular[active], singular[~active]
-    value = float((ufm.tau * (kept - threshold / 2)).sum() + (dropped**2).sum() / (2 * ufm.N))
-    A, B = np.zeros((ufm.K, ufm.d)), np.zeros((ufm.K, ufm.d))
+    value = float((ufm.tau * (kept - threshold / 2)).sum() + ratio * (dropped**2).sum() / 2)
+    A, B = np.zeros((ufm.K, ufm.d)), np.zeros((rows.M, ufm.d))
     A[:, :rank] = Vt[active].T * np.sqrt(kept - threshold)
     B[:, :rank] = U[:, active] * np.sqrt(kept - threshold)
     return ClosedForm(value, A, B, b, rank)
@@ -192,20 +206,3 @@ def _smoothing(ufm: UFM) -> float:
 
 def _zero(ufm: UFM, value: float, b: np.ndarray) -> ClosedForm:
     return ClosedForm(value, np.zeros((ufm.K, ufm.d)), np.zeros((ufm.K, ufm.d)), b, 0)
-
-
-def _frame(K: int, d: int, signal: float, mean: float) -> np.ndarray:
-    """(K, d) matrix F with F F^T = signal (I - J/K) + mean J/K.
-
-    Symmetric, with zero columns added, for d >= K; for d = K - 1, where mean must be 0, an isometry of the K - 1
-    coordinates onto the centred vectors.
-    """
-    F = np.zeros((K, d))
-    width = min(K, d)
-    if d >= K:
-        F[:, :width] = (math.sqrt(mean) - math.sqrt(signal)) / K
-    else:
-        F[:-1] = -math.sqrt(signal) / (K + math.sqrt(K))
-        F[-1] = -math.sqrt(signal / K)
-    F[range(width), range(width)] += math.sqrt(signal)
-    return F

@@ -232,8 +232,10 @@ def rank_at_tolerance(ufm: UFM, p: Point, loss: float, tol: float) -> int:
 
 
 def name_of(ufm: UFM) -> str:
-    """Name a model in a few words: loss, classes, class sizes, features."""
+    """Name a model in a few words: loss, classes, class sizes or rows, features."""
     loss = ufm.loss_function.describe()
+    if ufm.counts is None:
+        return f"{loss}, K = {ufm.K}, d = {ufm.d}, M = {ufm.M} rows"
     least, most = ufm.counts.min(), ufm.counts.max()
     return f"{loss}, K = {ufm.K}, d = {ufm.d}, n = {least}" + (f" to {most}" if most > least else "")
 

@@ -105,8 +105,7 @@ def saddle(ufm: UFM, rank: int, seed: int = 0) -> Point:
 
 
 def _critical(problem: CanonicalProblem, rank: int, generator: np.random.Generator) -> _Critical:
-    alike = has_plain_classes(problem.ufm) and problem.loss.treats_classes_alike
-    known = _KNOWN.get(type(problem.loss)) if alike else None
+    known = _KNOWN.get(type(problem.loss)) if has_plain_classes(problem.ufm) else None
     found = None if known is None else known(problem, rank, generator)
     return _lower_dimension(problem.ufm, rank, generator) if found is None else found
 

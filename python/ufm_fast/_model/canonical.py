@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 import numpy as np
 import scipy.linalg
+from numpy.typing import NDArray
 
 from .._runtime import core
 from .._runtime.arrays import Array
@@ -31,6 +32,7 @@ _UNIT = float(np.finfo(float).eps)
 _LONGEST_SUM = 1024
 _LARGEST_SQUARE = 1e306
 _SINGULAR = 1e-14
+_FAR_BELOW = 50.0
 
 
 class Curvature(NamedTuple):
@@ -131,6 +133,12 @@ class CanonicalProblem:
         return received
 
     @cached_property
+    def absent(self) -> NDArray[np.bool_]:
+        """Which classes no target gives anything, (K,)."""
+        absent: NDArray[np.bool_] = self.class_weights == 0
+        return absent
+
+    @cached_property
     def bias_is_free(self) -> bool:
         """Whether lambda_b |b|^2 is nothing beside the rounding of the loss, or zero.
 
@@ -189,14 +197,15 @@ class CanonicalProblem:
 
         A logit is a sum of d products (of which at most 1024 are added one by one: matrix products go in blocks) plus a
         bias, without what all biases share if the loss does not feel that, and so is wrong by at most as many units as
-        it has terms, relative to |w| |h| + |b|; `Loss.change` tells what that does to the data term. Sums over samples,
-        classes and entries add a unit for every row, every 8 classes, every 1024 entries, and some hundreds.
+        it has terms, relative to |w| |h| + |b| and what the loss adds; `Loss.change` tells what that does to the data
+        term. Sums over samples, classes and entries add a unit for every row, every 8 classes, every 1024 entries, and
+        some hundreds.
         """
         lengths = np.linalg.norm(B, axis=1) / (self.root if root is None else root)
         direction = self.loss.invariant_direction(self.K)
         centred = direction is not None and bool((direction == 1).all())  # as the core does it
         shared = b.min() / 2 + b.max() / 2 if centred else 0.0
-        reach = float(np.linalg.norm(A, axis=1).max() * lengths.max() + abs(b - shared).max()) + self.loss.reach
+        reach = float(np.linalg.norm(A, axis=1).max() * lengths.max() + abs(b - shared).max()) + self.loss.offset
         terms = min(self.d, _LONGEST_SUM) + self.d / 256 + 8
         data = min(loss, max(0.0, loss - self.penalty(A, B, b)) + _ROUNDING * loss)
         summed = len(B) + self.K / 8 + (A.size + B.size) / 1024 + 256
@@ -234,13 +243,16 @@ class CanonicalProblem:
 
         By the loss's formula, if it has one. Otherwise by damped Newton steps from b, each a few products of an M x K
         matrix with a vector; without decay the bias is determined up to the loss's invariant direction and comes back
-        without a component along it: for cross-entropy, with mean zero.
+        without a component along it: for cross-entropy, with mean zero. Without decay the best bias of a class that no
+        target gives anything is -infinity; it comes back so low that its logits are below all others by 50.
         """
         if not self.bias:
             return np.zeros(self.biases)
         if self.loss.has_best_bias:
             return self.loss.best_bias(Z / self.root[:, None], self.targets, self.weights, self.lambda_b, b)
         free = self.lambda_b == 0 and self.loss.invariant_direction(self.K) is not None
+        if self.lambda_b == 0 and self.absent.any():
+            b = np.where(self.absent, self._far_below(float(abs(Z / self.root[:, None]).max()), b), b)
         if free:
             b = self.loss.centred(b)
         value, G, gradient = self._ridged_data_term(Z, b)
@@ -264,6 +276,16 @@ class CanonicalProblem:
                 break
             b, value, G, gradient = trial, trial_value, trial_G, trial_gradient
         return b
+
+    def _far_below(self, scores: float, b: Array) -> Array:
+        """Return biases that make a class's logits less than all others by `_FAR_BELOW`, for scores of this size."""
+        present = ~self.absent
+        v = self.loss.invariant_direction(self.K)
+        if v is None:
+            return np.full(self.K, -scores - _FAR_BELOW)
+        centre = float(np.median((b / v)[present])) * v
+        largest = scores + float(abs(b - centre)[present].max()) + 2 * self.loss.offset
+        return centre - scores - (largest / float(v.min()) + _FAR_BELOW) * v
 
     def polish(self, A: Array, B: Array, b: Array) -> tuple[Array, Array]:
         """Move the bias and the part of the features that acts as one; returns (B, b), at no higher loss.

@@ -11,8 +11,8 @@ from .model import UFM
 
 
 def has_plain_classes(ufm: UFM) -> bool:
-    """Whether the model has classes that differ in nothing but their numbers of samples."""
-    return ufm.counts is not None and ufm.weights is None
+    """Whether the model has classes that differ in nothing but their numbers of samples, for the loss as well."""
+    return ufm.counts is not None and ufm.weights is None and ufm.loss_function.treats_classes_alike
 
 
 def is_balanced(ufm: UFM) -> bool:

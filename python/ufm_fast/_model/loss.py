@@ -69,11 +69,6 @@ class Loss(ABC):
         """Return the length of the bias."""
         return K
 
-    @property
-    def reach(self) -> float:
-        """The largest size of numbers of its own that it takes from logits."""
-        return 0.0
-
     def allowed_bias(self, b: Array, K: int) -> Array:
         """Return b, or a bias like it where b is none for this loss."""
         return b
@@ -95,6 +90,11 @@ class Loss(ABC):
     def aligns(self) -> bool:
         """Whether near a minimum the factors of class rows are best turned so that column k belongs to class k."""
         return False
+
+    @property
+    def offset(self) -> float:
+        """The largest number that it adds to a logit, in units of the logits, whose rounding counts as theirs does."""
+        return 0.0
 
     def invariant_direction(self, K: int) -> Array | None:
         """Return the direction (K,) along which logits can move without changing the loss; None if there is none."""

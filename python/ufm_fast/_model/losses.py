@@ -126,6 +126,12 @@ class CrossEntropy(Loss):
         """Whether it is cross-entropy without more."""
         return self.label_smoothing == 0 and self.treats_classes_alike
 
+    @property
+    def offset(self) -> float:
+        """The largest shift and the largest margin over the largest scale."""
+        sizes = [max(abs(x) for x in vector) for vector in (self.shift, self.margin) if vector is not None]
+        return sum(sizes) / max(self.scale or (1.0,))
+
     def invariant_direction(self, K: int) -> Array:
         """Return 1 / scale: ones without a scale."""
         return np.ones(K) if self.scale is None else 1 / np.array(self.scale)

@@ -46,8 +46,8 @@ class UFM(Functions):
         Samples per class, positive; N is below 2^63. With targets: a real number or M of them, positive.
     targets : (M,) ints or (M, K) real numbers or scipy.sparse matrix of that shape, optional
         Labels in [0, K) in any order, not all of which need occur; or what the logits of each row are compared with:
-        distributions for cross-entropy (nonnegative, each row sums to one within 1e-6), any numbers for squared error.
-        Sparse matrices stay sparse; duplicate entries are added up.
+        distributions for cross-entropy (nonnegative, each row sums to one within 1e-6), numbers in [0, 1] for binary
+        cross-entropy, any numbers for squared error. Sparse matrices stay sparse; duplicate entries are added up.
     loss : {"cross_entropy", "mse", "bce"} or CrossEntropy or MSE or BinaryCrossEntropy or Focal or Ordinal, optional
     lambda_W, lambda_H : float
         Weight decays of classifier and features, positive and in the range of `dtype`.

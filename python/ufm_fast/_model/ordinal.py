@@ -137,7 +137,7 @@ class Ordinal(Loss):
         return False
 
     @property
-    def reach(self) -> float:
+    def offset(self) -> float:
         """The largest size of the thresholds that are given."""
         return max(map(abs, self.thresholds), default=0.0) if self.thresholds is not None else 0.0
 

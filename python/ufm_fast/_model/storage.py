@@ -67,7 +67,8 @@ def described_ufm(description: Mapping[str, Any], *, threads: int | None = None)
 
 def _describe_data(ufm: UFM) -> dict[str, Any]:
     if ufm.counts is not None:
-        return {"n": ufm.counts.tolist(), "weights": None if ufm.weights is None else ufm.weights.tolist()}
+        weights = {} if ufm.weights is None else {"weights": ufm.weights.tolist()}
+        return {"n": ufm.counts.tolist(), **weights}
     rows = ufm.data
     parts = rows.targets if isinstance(rows.targets, tuple) else (rows.targets,)
     described = {"targets": [_encoded(part) for part in parts]}

@@ -10,9 +10,9 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from .._numerics import class_geometry
 from .._runtime.arrays import Array
 from .._runtime.blas import product
-from . import class_geometry
 
 _EPS = float(np.finfo(np.float64).eps)
 _SMALLEST = 1e-140  # differences of class means whose squares are far from underflow

@@ -1,4 +1,4 @@
-"""A file from which a run of minimize goes on as if it had never been interrupted."""
+"""A file from which a run goes on as if it had never been interrupted."""
 
 from __future__ import annotations
 
@@ -45,11 +45,11 @@ class Checkpoint:
         with reading(self.path):
             content = read_archive(self.path)
             if "checkpoint" not in content:
-                raise ValueError("it is not a checkpoint of minimize")
+                raise ValueError("it is not a checkpoint")
             theirs = json.loads(str(content.pop("checkpoint")))
             differing = ", ".join(sorted(key for key in self.header if theirs.get(key) != self.header[key]))
             if not differing and theirs.get("digest") != _digest(content):
-                raise ValueError("its arrays are not those that minimize wrote")
+                raise ValueError("its arrays are not those that were written")
         if differing:
             raise FileError(f"{self.path} belongs to a run with another {differing}; give the same or another file")
         self.content = content

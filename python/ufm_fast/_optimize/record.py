@@ -10,6 +10,7 @@ import numpy as np
 from scipy.optimize import OptimizeResult
 
 from .._model.canonical import CanonicalProblem
+from .._model.point import Point
 from .._runtime.arrays import Array
 from .bounds import Bounds
 from .checkpoint import Checkpoint
@@ -78,15 +79,20 @@ class Run:
         """Add an iteration to the history, and call the callback."""
         self.lower_bound = bounds.lower_bound
         self.last = lambda: End(*to_model(state), state.b, state.loss)
-        norm, evaluations = objective.gradient_norm(state), self.work.evaluations
-        self.rows.append((self.seconds, evaluations, state.loss, self.lower_bound, norm, escaped))
+        norm = objective.gradient_norm(state)
+        self.add(state.loss, norm, lambda: self.problem.point(*to_model(state), state.b), escaped)
+
+    def add(self, loss: float, gradient_norm: float, point: Callable[[], Point], escaped: bool = False) -> None:
+        """Add an iteration with the present lower bound to the history, and call the callback."""
+        evaluations = self.work.evaluations
+        self.rows.append((self.seconds, evaluations, loss, self.lower_bound, gradient_norm, escaped))
         if self.callback is not None:
             self.callback(
                 OptimizeResult(
-                    point=self.problem.point(*to_model(state), state.b),
-                    fun=state.loss,
+                    point=point(),
+                    fun=loss,
                     lower_bound=self.lower_bound,
-                    gradient_norm=norm,
+                    gradient_norm=gradient_norm,
                     nfev=evaluations,
                     escapes=self.work.escapes,
                     seconds=self.seconds,

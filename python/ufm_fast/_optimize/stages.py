@@ -8,8 +8,8 @@ from typing import Protocol
 import numpy as np
 
 from .._certify.dual import EIGH_PRODUCTS
+from .._exact.closed_form import ClosedForm, closed_form
 from .._model.canonical import CanonicalProblem
-from .._model.facts import has_plain_classes
 from .._model.point import Point
 from .._runtime.arrays import Array
 from .._runtime.blas import gram
@@ -17,7 +17,7 @@ from .from_point import minimize_from_point
 from .lbfgs import CERTIFIED, STALLED
 from .own_start import minimize_near_minimum
 from .record import Run
-from .start import exact_factors, has_exact_start, has_start
+from .start import has_start, starts_near_minimum
 
 
 class Stage(Protocol):
@@ -53,11 +53,13 @@ class Refined:
 
 
 @dataclass(frozen=True)
-class Exact:
-    """From the minimum itself."""
+class FromClosedForm:
+    """From the minimum itself, where it can be written down."""
+
+    form: ClosedForm
 
     def run(self, problem: CanonicalProblem, run: Run) -> int:
-        return _from_factors(problem, *exact_factors(problem), run)
+        return _from_factors(problem, self.form.A, self.form.B, self.form.b, run)
 
 
 @dataclass(frozen=True)
@@ -114,8 +116,9 @@ def stages_of(problem: CanonicalProblem, given: Point | None, seed: int, restart
     further = [Random(seed + i) for i in range(1, restarts + 1)]
     if given is not None:
         return [Given(given), *further]
-    if has_exact_start(problem):
-        return [Exact(), *further]
-    if has_start(problem) and problem.d >= problem.K - 1:
+    if starts_near_minimum(problem):
         return [NearMinimum(), Refined(), *further]
-    return [Random(seed) if has_plain_classes(problem.ufm) else FromZero(), *further]
+    if has_start(problem):
+        return [Random(seed), *further]
+    form = closed_form(problem.ufm)
+    return [FromZero() if form is None else FromClosedForm(form), *further]

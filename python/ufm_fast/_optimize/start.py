@@ -8,13 +8,11 @@ from typing import NamedTuple
 import numpy as np
 from scipy.optimize import minimize
 
-from .._exact.ordinal import ordinal_minimum
 from .._exact.symmetric_problem import aligned_factors
 from .._model.canonical import CanonicalProblem
 from .._model.facts import has_plain_classes
 from .._model.loss import Loss
 from .._model.losses import MSE, CrossEntropy
-from .._model.ordinal import Ordinal
 from .._runtime.arrays import Array
 from .grouped import grouped_factors
 
@@ -30,22 +28,16 @@ class Start(NamedTuple):
 
 def has_start(problem: CanonicalProblem) -> bool:
     """Whether a start near the minimum over all widths is known: for classes that are alike, by the loss."""
-    loss = problem.loss
-    return has_plain_classes(problem.ufm) and loss.treats_classes_alike and type(loss) in _STARTS
+    return has_plain_classes(problem.ufm) and type(problem.loss) in _STARTS
 
 
-def has_exact_start(problem: CanonicalProblem) -> bool:
-    """Whether the minimum itself is known, with the columns of the model."""
-    return type(problem.loss) is Ordinal
-
-
-def exact_factors(problem: CanonicalProblem) -> tuple[Array, Array, Array]:
-    """Return A, B and b of the minimum."""
-    return ordinal_minimum(problem)[:3]
+def starts_near_minimum(problem: CanonicalProblem) -> bool:
+    """Whether a run without a given point begins at that start: where d holds the minimum over all widths."""
+    return has_start(problem) and problem.d >= problem.K - 1
 
 
 def start_of(problem: CanonicalProblem) -> Start:
-    """Return that start."""
+    """Return the start near the minimum."""
     return _STARTS[type(problem.loss)](problem)
 
 

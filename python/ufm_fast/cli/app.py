@@ -14,6 +14,7 @@ from .classify import classify
 from .files import abandon_output
 from .info import info
 from .inspect import inspect
+from .path import path
 from .solve import solve
 from .spectrum import spectrum
 
@@ -27,6 +28,7 @@ app.command()(solve)
 app.command()(classify)
 app.command()(spectrum)
 app.command()(census)
+app.command()(path)
 app.command()(inspect)
 app.command()(info)
 

@@ -15,8 +15,10 @@ import ufm_fast as uf
 
 from .._model.storage import describe_ufm
 from . import options
+from .data import data_of
 from .files import Result, check_destinations, deliver, going_on_from
-from .problem import build_losses, build_ufm
+from .losses import loss_makers
+from .problem import build_ufm
 from .progress import follow_count
 
 if TYPE_CHECKING:
@@ -46,11 +48,13 @@ def census(
             show_default="1 and 10 without --counts",
         ),
     ] = None,
+    class_weights: options.ClassWeights = None,
     loss: Annotated[
         list[options.LossName] | None,
-        typer.Option("--loss", help="Loss of one sample; repeat to compare.", show_default="both"),
+        typer.Option("--loss", help="Loss of one sample; repeat to compare.", show_default="cross_entropy and mse"),
     ] = None,
     label_smoothing: options.LabelSmoothing = 0.0,
+    parameter: options.LossParameters = None,
     lambda_W: options.LambdaW = options.DEFAULT_LAMBDA_W,
     lambda_H: options.LambdaH = None,
     lambda_b: options.LambdaB = None,
@@ -93,13 +97,13 @@ def census(
     check_destinations(output, plot)
     dimensions: Sequence[int | None] = d or [None]
     ratios: Sequence[float | None] = imbalance or ([1, 10] if counts is None else [None])
-    losses = build_losses(loss or options.DEFAULT_LOSSES, label_smoothing=label_smoothing)
+    losses = loss_makers([name.value for name in loss or options.DEFAULT_LOSSES], parameter or (), label_smoothing)
     models = [
         build_ufm(
-            K=K, d=dimension, n=n, counts=counts, imbalance=ratio, loss=loss_function, lambda_W=lambda_W,
-            lambda_H=lambda_H, lambda_b=lambda_b, no_bias=no_bias, threads=None, dtype=options.FloatType.float64,
+            data_of(K, n, counts, ratio, class_weights), d=dimension, loss=loss_maker, lambda_W=lambda_W,
+            lambda_H=lambda_H, lambda_b=lambda_b, no_bias=no_bias,
         )
-        for dimension, ratio, loss_function in product(dimensions, ratios, losses)
+        for dimension, ratio, loss_maker in product(dimensions, ratios, losses)
     ]  # fmt: skip
     options.check_tolerance(tol, models[0].K)
     with (

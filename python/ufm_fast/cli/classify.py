@@ -14,7 +14,7 @@ import ufm_fast as uf
 from .._landscape.census import name_of
 from .._model.storage import describe_ufm
 from . import options
-from .files import Result, check_destinations, deliver, read_problem
+from .files import Result, arrays_of, check_destinations, deliver, read_problem
 
 _TITLES = {
     "global_minimum": "[bold green]Global minimum",
@@ -46,7 +46,7 @@ def classify(
 
 def _result(ufm: uf.UFM, p: uf.Point, found: uf.CriticalPoint) -> Result:
     summary = _summarize(found)
-    arrays = {**p._asdict(), "counts": ufm.counts, **{name: np.array(value) for name, value in summary.items()}}
+    arrays = {**arrays_of(ufm, p), **{name: np.array(value) for name, value in summary.items()}}
     if found.direction is not None:
         arrays |= {f"direction_{name}": part for name, part in found.direction._asdict().items()}
     undecided = found.kind == "undecided"

@@ -38,19 +38,39 @@ def read_counts(path: Path) -> NDArray[np.int64]:
         If it cannot be opened.
     """
     with reading(path):
-        if path.suffix == ".npy":
-            values = read_array(path)
-        elif path.suffix == ".json":
-            values = np.asarray(json.loads(path.read_text(encoding="utf-8")))
-        else:
-            lines = path.read_text(encoding="utf-8").splitlines()
-            words = " ".join(line.partition("#")[0] for line in lines).replace(",", " ").replace(";", " ").split()
-            values = np.array([int(word) for word in words])
+        values = _read_list(path, int)
         if values.ndim != 1 or values.size == 0 or not np.issubdtype(values.dtype, np.integer):
             raise ValueError(f"a flat list of integers is needed, not {values.dtype} of shape {values.shape}")
         if values.max() > np.iinfo(np.int64).max:
             raise ValueError(f"there is a count above 2^63: {values.max()}")
     return values.astype(np.int64)
+
+
+def read_numbers(path: Path) -> NDArray[np.float64]:
+    """Read real numbers from a file like those of `read_counts`.
+
+    Raises
+    ------
+    FileError
+        If the file does not hold a flat list of numbers.
+    OSError
+        If it cannot be opened.
+    """
+    with reading(path):
+        values = _read_list(path, float)
+        if values.ndim != 1 or values.size == 0 or values.dtype.kind not in "iuf":
+            raise ValueError(f"a flat list of numbers is needed, not {values.dtype} of shape {values.shape}")
+    return values.astype(np.float64)
+
+
+def _read_list(path: Path, number: type[int] | type[float]) -> NDArray[Any]:
+    if path.suffix == ".npy":
+        return read_array(path)
+    text = path.read_text(encoding="utf-8")
+    if path.suffix == ".json":
+        return np.asarray(json.loads(text))
+    words = " ".join(line.partition("#")[0] for line in text.splitlines()).replace(",", " ").replace(";", " ").split()
+    return np.array([number(word) for word in words])
 
 
 def read_problem(path: Path, threads: int | None) -> tuple[uf.UFM, uf.Point]:
@@ -67,10 +87,21 @@ def read_problem(path: Path, threads: int | None) -> tuple[uf.UFM, uf.Point]:
         raise typer.BadParameter(str(error), param_hint="POINT.npz") from error
 
 
+def arrays_of(ufm: uf.UFM, p: uf.Point) -> dict[str, Any]:
+    """Return the arrays of a point by name, and the samples per class if the model has classes."""
+    return {**p._asdict(), **({} if ufm.counts is None else {"counts": ufm.counts})}
+
+
 def write_result(path: Path, *, arrays: dict[str, Any], history: dict[str, Any], config: dict[str, Any]) -> None:
     """Write an ``.npz`` archive: `arrays`, ``history_NAME`` for each NAME in `history`, and ``config`` as JSON text."""
     named = {f"history_{name}": values for name, values in history.items()}
     write_file(path, lambda stream: np.savez_compressed(stream, config=json.dumps(config), **arrays, **named))
+
+
+def write_table(path: Path, rows: NDArray[Any]) -> None:
+    """Write a structured array as comma-separated values: the names of its fields, then a line a row."""
+    lines = [",".join(rows.dtype.names or ()), *(",".join(map(str, row)) for row in rows.tolist())]
+    write_file(path, lambda stream: stream.write("\n".join([*lines, ""]).encode()))
 
 
 def check_destinations(output: Path | None, plot: Path | None, checkpoint: Path | None = None) -> None:
@@ -104,7 +135,7 @@ def going_on_from(path: Path | None, option: str, advice: str) -> Iterator[None]
     Raises
     ------
     typer.BadParameter
-        In place of a FileError.
+        In place of a FileError, and of what a function raises that refuses its arguments.
     KeyboardInterrupt
         With the advice if the file is there.
     """
@@ -112,6 +143,8 @@ def going_on_from(path: Path | None, option: str, advice: str) -> Iterator[None]
         yield
     except FileError as error:
         raise typer.BadParameter(str(error), param_hint=option) from error
+    except (ValueError, TypeError) as error:
+        raise typer.BadParameter(str(error)) from error
     except KeyboardInterrupt as stop:
         if path is None or not path.is_file():
             raise
@@ -132,6 +165,8 @@ class Result:
         Makes what is printed without ``--json``.
     arrays, history : dict
         For ``--output``.
+    rows : ndarray, optional
+        A structured array for ``--output FILE.csv``.
     figure : callable, optional
         Makes what ``--plot`` saves.
     failure : str
@@ -143,6 +178,7 @@ class Result:
     table: Callable[[], RenderableType]
     arrays: dict[str, Any] = field(default_factory=dict)
     history: dict[str, Any] = field(default_factory=dict)
+    rows: NDArray[Any] | None = None
     figure: Callable[[], Figure] | None = None
     failure: str = ""
 
@@ -156,7 +192,9 @@ def deliver(result: Result, *, as_json: bool, output: Path | None = None, plot: 
         With exit code 1, and the reason on standard error, if the result is a failure.
     """
     show({**result.summary, "config": result.config}, result.table, as_json=as_json)
-    if output is not None:
+    if output is not None and result.rows is not None and output.suffix == ".csv":
+        write_table(output, result.rows)
+    elif output is not None:
         write_result(output, arrays=result.arrays, history=result.history, config=result.config)
     if plot is not None and result.figure is not None:
         save_figure(plot, result.figure())

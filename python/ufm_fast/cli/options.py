@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .._model.losses import MSE, CrossEntropy, names_alone
+from .._model.losses import MSE, CrossEntropy
 from .._optimize.minimize import smallest_tolerance
+from .losses import CONSTRUCTORS
 
 DEFAULT_COUNTS = "cifar100-lt"
 DEFAULT_K = 100
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     class LossName(str, Enum):
         """The losses by name."""
 else:
-    LossName = Enum("LossName", [(name, name) for name in names_alone()], type=str)
+    LossName = Enum("LossName", [(name, name) for name in CONSTRUCTORS], type=str)
 DEFAULT_LOSS = LossName(CrossEntropy.name)
 DEFAULT_LOSSES = [DEFAULT_LOSS, LossName(MSE.name)]
 
@@ -81,9 +82,46 @@ Imbalance = Annotated[
         rich_help_panel=_DATA,
     ),
 ]
-Loss = Annotated[LossName, typer.Option("--loss", help="Loss of one sample.", rich_help_panel=_MODEL)]
+Targets = Annotated[
+    Path | None,
+    typer.Option(
+        "--targets",
+        metavar="FILE.npz",
+        help="Rows with targets in place of classes: labels or a matrix named targets, or what scipy.sparse.save_npz "
+        "wrote; if there, n, weights and ridges of the rows.",
+        rich_help_panel=_DATA,
+    ),
+]
+ClassWeights = Annotated[
+    str | None,
+    typer.Option(
+        "--class-weights",
+        metavar="balanced|n^POWER|FILE",
+        help="How often a sample of each class counts in the loss: as its count to a power, n^-0.5, say (balanced: "
+        "n^-1), with mean 1 over all samples; or a file of numbers.",
+        rich_help_panel=_DATA,
+    ),
+]
+Loss = Annotated[
+    LossName,
+    typer.Option(
+        "--loss",
+        help="Loss of one sample; the last four are cross-entropies with affine logits that follow from the counts.",
+        rich_help_panel=_MODEL,
+    ),
+]
 LabelSmoothing = Annotated[
     float, typer.Option("--label-smoothing", help="In [0, 1), with cross_entropy and bce.", rich_help_panel=_MODEL)
+]
+LossParameters = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--parameter",
+        metavar="KEY=VALUE",
+        help="Parameter of the loss: gamma (focal, cdt, vector_scaling), strength (logit_adjusted, vector_scaling), "
+        "largest_margin (ldam), scale, shift and margin (cross_entropy; numbers between commas). Repeat for more.",
+        rich_help_panel=_MODEL,
+    ),
 ]
 LambdaW = Annotated[float, typer.Option("--lambda-W", help="Weight decay of W.", rich_help_panel=_MODEL)]
 LambdaH = Annotated[

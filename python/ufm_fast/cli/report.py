@@ -6,6 +6,7 @@ from math import isnan
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from rich.console import Group
 from rich.table import Table
 from scipy.optimize import OptimizeResult
@@ -13,7 +14,7 @@ from scipy.optimize import OptimizeResult
 import ufm_fast as uf
 
 from .._landscape.census import rank_at_tolerance
-from .._networks import class_geometry
+from .._numerics import class_geometry
 
 
 def summarize(ufm: uf.UFM, result: OptimizeResult, tol: float) -> dict[str, Any]:
@@ -41,7 +42,12 @@ def summarize(ufm: uf.UFM, result: OptimizeResult, tol: float) -> dict[str, Any]
 
 
 def neural_collapse(ufm: uf.UFM, p: uf.Point) -> dict[str, float]:
-    """Give those of `ufm_fast.NCMetrics` that can differ at a critical point, where features of a class coincide."""
+    """Give those of `ufm_fast.NCMetrics` that can differ at a critical point, where features of a class coincide.
+
+    None of them in a model without classes.
+    """
+    if ufm.counts is None:
+        return {}
     W = np.asarray(p.W - p.W.mean(axis=0), dtype=np.float64)
     means = np.asarray(p.H - ufm.counts @ p.H / ufm.N, dtype=np.float64)
     measures = {"nc3_duality_centred": class_geometry.duality(W, means)}
@@ -57,7 +63,8 @@ def neural_collapse(ufm: uf.UFM, p: uf.Point) -> dict[str, float]:
 
 def tables(ufm: uf.UFM, summary: dict[str, Any], tol: float) -> Group:
     """Show the problem, the result and its neural-collapse measures, for a rich console."""
-    return Group(_result_table(ufm, summary, tol), _collapse_table(ufm.K, summary["neural_collapse"]))
+    measures = summary["neural_collapse"]
+    return Group(_result_table(ufm, summary, tol), *([_collapse_table(ufm.K, measures)] if measures else []))
 
 
 def _result_table(ufm: uf.UFM, summary: dict[str, Any], tol: float) -> Table:
@@ -68,11 +75,9 @@ def _result_table(ufm: uf.UFM, summary: dict[str, Any], tol: float) -> Table:
         title_justify="left",
         show_header=False,
     )
-    smallest, largest = ufm.counts.min(), ufm.counts.max()
-    n = f"{smallest}" if smallest == largest else f"{smallest} to {largest}"
     bias = f"lambda_b = {ufm.lambda_b:g}" if ufm.bias else "no bias"
     rows = {
-        "classes": f"K = {ufm.K}, n = {n}, N = {ufm.N}",
+        "classes": _data(ufm),
         "features": f"d = {ufm.d}, {ufm.dtype}",
         "loss": ufm.loss_function.describe(),
         "decays": f"lambda_W = {ufm.lambda_W:g}, lambda_H = {ufm.lambda_H:.4g}, {bias}",
@@ -88,6 +93,18 @@ def _result_table(ufm: uf.UFM, summary: dict[str, Any], tol: float) -> Table:
     for name, value in rows.items():
         table.add_row(name, value, end_section=name in ("decays", "|G| / tau"))
     return table
+
+
+def _data(ufm: uf.UFM) -> str:
+    if ufm.counts is None:
+        return f"K = {ufm.K}, M = {ufm.M} rows with targets, N = {ufm.N:g}"
+    weights = "" if ufm.weights is None else f", weights {_span(ufm.weights)}"
+    return f"K = {ufm.K}, n = {_span(ufm.counts)}, N = {ufm.N}{weights}"
+
+
+def _span(numbers: NDArray[Any]) -> str:
+    ends = [f"{number:.4g}" if numbers.dtype.kind == "f" else str(number) for number in (numbers.min(), numbers.max())]
+    return " to ".join(dict.fromkeys(ends))
 
 
 def _collapse_table(K: int, measures: dict[str, float | None]) -> Table:

@@ -17,8 +17,10 @@ import ufm_fast as uf
 from .._io.files import read_archive
 from .._model.storage import describe_ufm
 from . import options
-from .files import Result, check_destinations, deliver, going_on_from
-from .problem import build_losses, build_ufm
+from .data import data_of
+from .files import Result, arrays_of, check_destinations, deliver, going_on_from
+from .losses import loss_makers
+from .problem import build_ufm
 from .progress import follow_gap
 from .report import summarize, tables
 
@@ -32,8 +34,11 @@ def solve(
     n: options.SamplesPerClass = None,
     counts: options.Counts = None,
     imbalance: options.Imbalance = None,
+    class_weights: options.ClassWeights = None,
+    targets: options.Targets = None,
     loss: options.Loss = options.DEFAULT_LOSS,
     label_smoothing: options.LabelSmoothing = 0.0,
+    parameter: options.LossParameters = None,
     lambda_W: options.LambdaW = options.DEFAULT_LAMBDA_W,
     lambda_H: options.LambdaH = None,
     lambda_b: options.LambdaB = None,
@@ -80,10 +85,10 @@ def solve(
 
     Exit code: 0 if the optimum is certified to the tolerance, 1 if not, 2 for wrong options or files.
     """
-    (loss_function,) = build_losses([loss], label_smoothing=label_smoothing)
+    (loss_maker,) = loss_makers([loss.value], parameter or (), label_smoothing)
     ufm = build_ufm(
-        K=K, d=d, n=n, counts=counts, imbalance=imbalance, loss=loss_function, lambda_W=lambda_W, lambda_H=lambda_H,
-        lambda_b=lambda_b, no_bias=no_bias, threads=threads, dtype=dtype,
+        data_of(K, n, counts, imbalance, class_weights, targets), d=d, loss=loss_maker, lambda_W=lambda_W,
+        lambda_H=lambda_H, lambda_b=lambda_b, no_bias=no_bias, threads=threads, dtype=dtype,
     )  # fmt: skip
     x0 = _starting_point(ufm, start, seed)
     options.check_tolerance(tol, ufm.K)
@@ -112,7 +117,7 @@ def _result(ufm: uf.UFM, found: OptimizeResult, tol: float, settings: dict[str, 
         summary,
         config={"version": version("ufm-fast"), **describe_ufm(ufm), **settings},
         table=lambda: tables(ufm, summary, tol),
-        arrays={**found.point._asdict(), "counts": ufm.counts},
+        arrays=arrays_of(ufm, found.point),
         history=found.history,
         figure=figure,
         failure="" if found.success else found.message,

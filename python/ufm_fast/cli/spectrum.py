@@ -18,7 +18,7 @@ import ufm_fast as uf
 from .._landscape.census import name_of
 from .._model.storage import describe_ufm
 from . import options
-from .files import Result, check_destinations, deliver, read_problem
+from .files import Result, arrays_of, check_destinations, deliver, read_problem
 from .progress import follow_count
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ def _result(
 
     summary = _summarize(found, lowest)
     arrays = {
-        **p._asdict(), "counts": ufm.counts, "nodes": found.nodes, "weights": found.weights,
+        **arrays_of(ufm, p), "nodes": found.nodes, "weights": found.weights,
         "eigenvalues": lowest.eigenvalues, "residuals": lowest.residuals,
     }  # fmt: skip
     if found.exact is not None:

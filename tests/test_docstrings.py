@@ -1,0 +1,20 @@
+"""The examples in the docstrings of public names run and give what they say."""
+
+import doctest
+
+import pytest
+
+import ufm_fast as uf
+
+NAMES = {name: getattr(uf, name) for name in uf.__all__}
+EXAMPLES = [
+    example
+    for name, value in NAMES.items()
+    for example in doctest.DocTestFinder().find(value, name, module=False, globs={"uf": uf, **NAMES})
+    if example.examples
+]
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=lambda example: example.name)
+def test_example(example):
+    assert doctest.DocTestRunner().run(example).failed == 0
