@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from scipy.linalg import norm
 
 from .._numerics.newton import newton
 from .factored_objective import FactoredObjective
@@ -10,10 +11,14 @@ from .objective import Objective, State
 
 STEPS = 20
 _TOLERANCE = 1e-10  # of the gradient
+_ROUNDING = 1e-14  # of a loss, relative
 
 
 def newton_descent(objective: Objective, state: State) -> State | None:
-    """Return the state after some steps of Newton's method (truncated conjugate gradients); None if it is no lower."""
+    """Return the state after some steps of Newton's method (truncated conjugate gradients).
+
+    None if it is higher, by more than rounding, or its gradient is no smaller at the same loss.
+    """
     work = objective.work
     steps = min(STEPS, work.max_evaluations - work.evaluations - 2)
     if steps < 1:
@@ -24,4 +29,6 @@ def newton_descent(objective: Objective, state: State) -> State | None:
     work.charge(function.products, objective.columns)
     A, B, b = function.layout.unpack(x)
     new = objective.at(np.ascontiguousarray(A), np.ascontiguousarray(B), np.ascontiguousarray(b))
-    return new if new.loss < state.loss else None
+    lower = new.loss < state.loss
+    level = new.loss <= state.loss * (1 + _ROUNDING) and norm(new.gradient) < norm(state.gradient)
+    return new if lower or level else None
