@@ -55,7 +55,8 @@ def plot_solution(ufm: UFM, result: OptimizeResult, *, tol: float | None = None)
     loss_axes = figure.add_subplot(grid[0, 0])
     gap_axes = figure.add_subplot(grid[1, 0], sharex=loss_axes)
     _draw_loss(loss_axes, result.history)
-    _draw_gap(gap_axes, result.history, result.certificate.lower_bound, tol)
+    if result.certificate is not None:
+        _draw_gap(gap_axes, result.history, result.certificate.lower_bound, tol)
     _draw_singular_values(figure.add_subplot(grid[:, 1]), result.point.W)
     _draw_gram_matrix(figure.add_subplot(grid[:, 2]), result.point.W)
     return figure
