@@ -71,7 +71,8 @@ def minimize(
         loss; the result has them expanded again. A float32 model is solved in float64 and the result rounded.
     x0 : Point or ndarray of shape (ufm.size,), optional
         Start; a packed one is converted as by `UFM.unpack`. Without one, ``ufm.random_point(seed)`` serves for
-        cross-entropy and squared error of classes where ``d < K - 1``, and for losses that are not convex. A bias with little or no decay is replaced by the best one for W and H.
+        cross-entropy and squared error of classes where ``d < K - 1``, and for losses that are not convex. A bias with
+        little or no decay is replaced by the best one for W and H.
     tol : float, default 1e-8
         Largest certified ``(loss - lower_bound) / |loss|`` that counts as success; at least about 3e-13 (K = 50) to
         4e-12 (K = 1000), the allowance for rounding of bound and loss.
