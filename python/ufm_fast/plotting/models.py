@@ -226,7 +226,7 @@ def _draw_singular_values(axes: Axes, W: NDArray[Any]) -> None:
 def _draw_gram_matrix(axes: Axes, W: NDArray[Any]) -> None:
     gram = W @ W.T
     off_diagonal = np.abs(gram[~np.eye(len(gram), dtype=bool)])
-    limit = max(off_diagonal.max(), np.finfo(float).tiny)
+    limit = off_diagonal.max(initial=np.finfo(float).tiny)
     image = axes.imshow(gram, cmap="RdBu_r", vmin=-limit, vmax=limit, interpolation="nearest")
     axes.set_title("Gram matrix of W", fontsize="medium")
     axes.set_xlabel("class")
