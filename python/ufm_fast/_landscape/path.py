@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from .._certify.duals import require_dual
 from .._model.canonical import CanonicalProblem
 from .._model.model import UFM
 from .._model.point import Point
@@ -262,6 +263,7 @@ def _model(family: Family, ufm: UFM, value: float) -> UFM:
     model = family(ufm, value)
     if not isinstance(model, UFM) or model.dtype != np.float64:
         raise TypeError(f"over must return a UFM in float64, not {model!r}")
+    require_dual(model)
     return model
 
 
