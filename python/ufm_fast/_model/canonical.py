@@ -238,8 +238,10 @@ class CanonicalProblem:
             return self.loss.curvature * float((self.weights / self.root**2) @ (dZ * dZ).sum(axis=1))
         return core.curvature_along(self.core, G, np.ascontiguousarray(dZ), self.workers)
 
-    def best_bias(self, Z: Array, b: Array) -> Array:
+    def best_bias(self, Z: Array, b: Array, tolerance: float = 0.0) -> Array:
         """Return the bias that minimises F at fixed scores Z (M, K).
+
+        No entry of its gradient exceeds the tolerance, or 1e-10 of the least weight of a row, or what rounding allows.
 
         By the loss's formula, if it has one. Otherwise by damped Newton steps from b, each a few products of an M x K
         matrix with a vector; without decay the bias is determined up to the loss's invariant direction and comes back
@@ -256,7 +258,7 @@ class CanonicalProblem:
         if free:
             b = self.loss.centred(b)
         value, G, gradient = self._ridged_data_term(Z, b)
-        tolerance = max(1e-10 * self.weights.min(), 4e-16)
+        tolerance = max(tolerance, 1e-10 * self.weights.min(), 4e-16)
         for _ in range(_NEWTON_STEPS):
             if np.abs(gradient).max() < tolerance:
                 break

@@ -49,7 +49,8 @@ class Bounds:
     """The best certified lower bound so far, computed when it may certify the tolerance.
 
     The predicted decrease of a quasi-Newton step tracks the certified gap, so the first bound waits until it is below
-    `first` (relative to the loss), and a miss moves the threshold down in proportion. Where the dual is one for it, the
+    `first` (relative to the loss), and a miss moves the threshold down in proportion (to a tenth at
+    most, or further where the columns are few and evaluations cheap). Where the dual is one for it, the
     Newton-Schulz bound (two products) is used until it falls behind, which it does where the optimum is rank deficient;
     from then on, and for the other losses, the proximal bound (one eigendecomposition). `known` is a bound from before.
     """
@@ -92,7 +93,8 @@ class Bounds:
         if self.proximal and not self.certified:
             self._raise(dual.prox_bound(state.Z, state.G), state.loss, rounding)
         if not self.certified:
-            self.threshold = relative * min(0.5, max(0.1, 1.5 * self.tol / self.gap))
+            cheap = min(1.0, objective.columns / objective.problem.K)  # an evaluation beside a bound
+            self.threshold = relative * min(0.5, max(0.1 * cheap, 1.5 * self.tol / self.gap))
         objective.work.charge(dual.products - before, objective.problem.K)
         return state
 

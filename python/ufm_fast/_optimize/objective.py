@@ -12,6 +12,8 @@ from .._runtime.arrays import Array
 from .._runtime.blas import product
 from .work import Work
 
+_BIAS_TOLERANCE = 1e-6  # of the bias's gradient, relative to tau; the loss feels the square of it
+
 
 @dataclass(frozen=True)
 class State:
@@ -51,7 +53,7 @@ class Objective:
         problem = self.problem
         A, B, variable = self.split(x)
         Z = product(B, A.T, problem.workers)
-        b = problem.best_bias(Z, b) if variable is None else variable
+        b = problem.best_bias(Z, b, _BIAS_TOLERANCE * problem.tau) if variable is None else variable
         loss, G, gradient = problem.evaluate(A, B, b, Z)
         self.work.evaluations += 1
         self.work.charge(3, self.columns)
