@@ -267,7 +267,7 @@ def test_losses_show_what_they_are():
     assert uf.CrossEntropy(0.1, shift=[1, -2]).describe() == "cross-entropy smoothed by 0.1 with shift -2 to 1"
     assert uf.Focal(2).describe() == "focal loss with gamma 2"
     assert as_loss("bce") == uf.BinaryCrossEntropy()
-    assert list(LOSSES) == ["cross_entropy", "mse", "bce", "focal"]
+    assert list(LOSSES) == ["cross_entropy", "mse", "bce", "focal", "ordinal"]
 
 
 NAN, INF = float("nan"), float("inf")
@@ -286,7 +286,7 @@ NAN, INF = float("nan"), float("inf")
         (lambda: uf.Focal(-1), "gamma must be non-negative and finite"),
         (lambda: uf.Focal(INF), "gamma must be non-negative and finite"),
         (lambda: as_loss("focal"), r"'focal' needs parameters: give Focal\(gamma\)"),
-        (lambda: as_loss("hinge"), "loss must be 'cross_entropy', 'mse' or 'bce', not 'hinge'"),
+        (lambda: as_loss("hinge"), "loss must be 'cross_entropy', 'mse', 'bce' or 'ordinal', not 'hinge'"),
         (lambda: described_loss({"loss": "focal"}), "lacks gamma"),
         (lambda: described_loss({"loss": "cross_entropy"}), "lacks label_smoothing"),
         (
