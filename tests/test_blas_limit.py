@@ -8,8 +8,8 @@ from ufm_fast._runtime import blas, core
 
 COUNTS = [4, 3, 2, 2]
 WITHOUT = {  # public functions that call neither
-    "counts", "save_point", "load_point", "show_config", "set_num_threads", "get_num_threads", "get_include",
-    "get_cmake_dir", "losses",
+    "counts", "losses", "simplex_etf", "save_point", "load_point", "show_config", "set_num_threads", "get_num_threads",
+    "get_include", "get_cmake_dir",
 }  # fmt: skip
 NO_ARITHMETIC = {"set_dgemm", "set_sgemm", "set_dsyrk", "set_ssyrk", "find_spec", "import_module"}
 LAPACK = ("svd", "eigh", "eigvalsh", "qr", "cholesky", "solve", "inv")
@@ -73,6 +73,7 @@ OF_MODELS = {
     "certify": lambda ufm, p: uf.certify(ufm, p),
     "classify": lambda ufm, p: uf.classify(ufm, p),
     "minimize": lambda ufm, p: uf.minimize(ufm),
+    "minimize, fixed": lambda ufm, p: [uf.minimize(ufm, p, fixed=fixed) for fixed in "WH"],
     "global_minimum": lambda ufm, p: uf.global_minimum(ufm).point,
     "saddle": lambda ufm, p: uf.saddle(ufm, 1),
     "census": lambda ufm, p: uf.census([ufm], 3),
@@ -91,6 +92,8 @@ OF_MODELS = {
 }
 OF_NETWORKS = {
     "nc_metrics": lambda: uf.nc_metrics(np.eye(4), *sample()),
+    "nrc_metrics": lambda: uf.nrc_metrics(np.eye(4), sample()[0], sample()[0] ** 2),
+    "onc_metrics": lambda: uf.onc_metrics(np.ones(4), *sample(), [-1, 0, 1]),
     "NCAccumulator": lambda: accumulated(merged=True),
     "inspect": lambda: uf.inspect(np.eye(4), *sample(), lambda_W=0.01, lambda_H=0.01),
 }

@@ -121,3 +121,18 @@ def test_losses_that_follow_from_the_counts(run, tmp_path):
     np.savez(tmp_path / "rows.npz", targets=TOKENS)
     refused = run("solve", "--targets", tmp_path / "rows.npz", "--loss", "ldam")
     assert_refused(refused, "--loss", "ldam needs samples per class")
+
+
+def test_losses_without_a_certificate_or_with_one_logit(run, tmp_path):
+    words = ["--K", 4, "--n", 5, *WORDS, "--output", tmp_path / "point.npz", "--plot", tmp_path / "run.png"]
+    code, out, err = run("solve", "--loss", "focal", "--parameter", "gamma=2", *words)
+    assert code == 1
+    assert "not certified" in out
+    assert "lower bound" not in out
+    assert "no certificate" in err
+    code, out, _ = run("solve", "--loss", "focal", "--parameter", "gamma=2", "--json", *words)
+    assert (code, json.loads(out)["lower_bound"]) == (1, None)
+    code, out, err = run("solve", "--loss", "ordinal", "--parameter", "link=probit", *words)
+    assert (code, err) == (0, "")
+    assert "Neural collapse" not in out
+    assert uf.load_point(tmp_path / "point.npz")[1].W.shape == (1, 4)

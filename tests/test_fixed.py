@@ -221,6 +221,16 @@ def test_rows_with_targets_of_any_kind():
                 assert result.fun == pytest.approx(best_by_scipy(ufm, result.point, fixed), rel=1e-10)
 
 
+def test_without_a_minimum_nothing_is_certified():
+    """Where no row has class 3 its bias, without decay, falls for ever."""
+    rows = Rows(np.array([0, 1, 0, 2, 1]), np.full(5, 0.2), np.ones(5))
+    ufm = rows_model(4, 3, rows, lambda_W=1e-3, lambda_H=1e-3)
+    with pytest.warns(uf.ConvergenceWarning, match="not certified as the minimum over W and b"):
+        result = uf.minimize(ufm, ufm.random_point(0), fixed="H", max_evaluations=30)
+    assert result.certificate.lower_bound == 0
+    assert uf.minimize(ufm, ufm.random_point(0), fixed="W").success
+
+
 @pytest.mark.parametrize("loss", LOSSES, ids=str)
 def test_the_reach_of_the_bias_holds(loss):
     """Points with a loss no larger have a bias within the reach, but for what all classes share in cross-entropy."""

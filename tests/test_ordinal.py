@@ -348,7 +348,7 @@ def test_files(tmp_path):
     [
         ({"thresholds": [0, 1]}, "thresholds must be K - 1 = 4 or K [+] 1 = 6 numbers for K = 5 levels, not 2"),
         ({"thresholds": [0, 2, 1, 3]}, "ascend"),
-        ({"thresholds": [0, 1, np.inf, 3]}, "thresholds"),
+        ({"thresholds": [0, 1, np.inf, 3]}, "thresholds.2. must lie"),
         ({"link": "cauchit"}, "link"),
         ({"thresholds": None, "bias": False}, "bias must be True where thresholds are learned"),
     ],

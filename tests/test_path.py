@@ -303,6 +303,7 @@ def test_checkpoints_of_other_paths_are_refused(tmp_path):
         ((IMBALANCED, [1]), {"keep_points": True, "checkpoint": "file"}, ValueError, "keep_points"),
         ((uf.UFM(3, 3, targets=[0, 1], lambda_W=1e-3, lambda_H=1e-3), [1]), {"over": "weight_exponent"}, ValueError,
          "samples per class"),
+        ((uf.UFM(3, 3, loss=uf.Focal(2.0), lambda_W=1e-3, lambda_H=1e-3), [1]), {}, ValueError, "not convex"),
         ((uf.UFM(3, 3, loss="mse", lambda_W=1e-3, lambda_H=1e-3), [1]), {"over": "shift_strength"}, ValueError,
          "squared error"),
     ],

@@ -10,6 +10,8 @@ from hypothesis import strategies as st
 from scipy.special import logsumexp
 
 import ufm_fast as uf
+from ufm_fast._model.rows import Rows
+from ufm_fast._model.targets import checked_targets
 
 K, d = 5, 6
 DECAYS = {"lambda_W": 0.02, "lambda_H": 0.004}
@@ -106,7 +108,7 @@ def test_merged_rows_are_the_same_model(M, distinct, kind, seed):
     assert merged.N == ufm.N
     p = merged.random_point(seed, 1.0)
     assert merged.loss(p) == pytest.approx(ufm.loss(p._replace(H=p.H[index])), rel=1e-12)
-    assert (merged.data.anchors()[index] == ufm.data.anchors()).all()
+    assert (merged.data.anchors(K)[index] == ufm.data.anchors(K)).all()
 
 
 def test_merging_goes_by_the_ratio_of_weight_and_ridge():
@@ -196,3 +198,11 @@ def test_a_run_on_rows_goes_on_from_its_checkpoint(tmp_path):
     other = uf.UFM(K, d, targets=soft_targets(8, 4), **DECAYS)
     with pytest.raises(ValueError, match="another model"):
         uf.minimize(other, tol=1e-9, checkpoint=file)
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.integers(1, 6), st.integers(1, 5), st.integers(0, 10**6))
+def test_anchors_of_sparse_rows_are_those_of_dense_ones(M, width, seed):
+    T = np.random.default_rng(seed).choice([-2.0, -1.0, 0.0, 1.0, 2.0], (M, width))
+    sparse = checked_targets(scipy.sparse.csr_array(T), width)
+    assert (Rows(sparse, np.ones(M), np.ones(M)).anchors(width) == T.argmax(axis=1)).all()

@@ -58,7 +58,7 @@ struct Quartic {
     r = T(1) + T(3) * r.square();
   }
 
-  void prepare(T*, Index, Index) const {}
+  void prepare(T*, Index, Index, Index) const {}
   void smooth(T*) const {}
 };
 

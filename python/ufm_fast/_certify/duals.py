@@ -23,10 +23,15 @@ _DUALS: dict[type[Loss], Callable[[CanonicalProblem], LowerBounds]] = {
 }
 
 
+def has_dual(ufm: UFM) -> bool:
+    """Whether the loss of a model has a dual problem."""
+    return type(ufm.loss_function) in _DUALS
+
+
 def require_dual(ufm: UFM) -> None:
     """Raise ValueError if the loss of a model has no dual problem, without which nothing is certified."""
     loss = ufm.loss_function
-    if type(loss) not in _DUALS:
+    if not has_dual(ufm):
         raise ValueError(
             f"loss {loss} cannot be certified: no dual problem is known for it"
             + ("" if loss.convex else " (it is not convex in the logits)")

@@ -73,7 +73,7 @@ class EntropicDual(Dual):
         super().__init__(problem)
         K, loss = problem.K, problem.loss
         assert isinstance(loss, CrossEntropy)
-        self.anchors = problem.rows.anchors()
+        self.anchors = problem.rows.anchors(K)
         self.least_anchor = float(problem.anchor_targets.min())
         self.scale = None if loss.scale is None else np.array(loss.scale)
         self.shift = np.zeros(K) if loss.shift is None else np.array(loss.shift)

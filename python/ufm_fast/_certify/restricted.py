@@ -185,7 +185,8 @@ class Restriction:
         for _ in range(_ROUNDS):
             gap = min(gap, float(imbalance @ reach(self.problem, p, B, level, move)))
             away = slope / lambda_W
-            move = min(move, away + math.sqrt(away**2 + 2 * (gap + 2 * at.rounding) / lambda_W))
+            room = gap + 0.5 * self.problem.lambda_b * _square(p.b) + 3 * at.rounding
+            move = min(move, away + math.sqrt(away**2 + 2 * room / lambda_W))
         return gap
 
 

@@ -39,7 +39,7 @@ class ClosedForm:
     value : float
         The minimum of the loss, small values to full relative accuracy.
     A, B : ndarray, shapes (K, d) and (M, d)
-        Classifier, and class means or features of rows; of ordinal models A is (1, d).
+        Classifier, and class means or features of rows; A is (1, d) in ordinal models.
     b : ndarray, shape (K,)
         Bias; zeros where the model has none.
     rank : int

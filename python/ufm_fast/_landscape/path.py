@@ -18,13 +18,14 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from .._certify.duals import require_dual
 from .._model.canonical import CanonicalProblem
 from .._model.model import UFM
 from .._model.point import Point
 from .._model.storage import describe_ufm
 from .._optimize.checkpoint import Checkpoint
 from .._optimize.minimize import checked_tolerance, minimize
-from .._optimize.start import starts_near_minimum
+from .._optimize.stages import starts_near_minimum
 from .._runtime.arguments import choice, flag, real_array, real_number, whole_number
 from .._runtime.blas import single_threaded_blas
 from .._runtime.warnings import ConvergenceWarning, warn
@@ -262,6 +263,7 @@ def _model(family: Family, ufm: UFM, value: float) -> UFM:
     model = family(ufm, value)
     if not isinstance(model, UFM) or model.dtype != np.float64:
         raise TypeError(f"over must return a UFM in float64, not {model!r}")
+    require_dual(model)
     return model
 
 

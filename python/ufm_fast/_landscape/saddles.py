@@ -18,12 +18,12 @@ from .._model.losses import MSE, CrossEntropy
 from .._model.model import UFM
 from .._model.point import Point
 from .._numerics.newton import newton, quasi_newton_descent
+from .._optimize.factored_objective import FactoredObjective
 from .._optimize.grouped import grouped_factors
 from .._optimize.start import has_start, start_of
 from .._runtime.arguments import whole_number
 from .._runtime.arrays import Array
 from .._runtime.blas import single_threaded_blas
-from .factored_objective import FactoredObjective
 
 _TOLERANCE = 1e-12  # of the gradient, asked for
 _ACCEPTED = 1e-10  # and insisted on

@@ -109,7 +109,7 @@ class CanonicalProblem:
         """The targets at the anchors of the rows, as the loss takes them, (M,)."""
         if self.rows.labels is not None:
             return np.repeat(self.loss.prepared(np.eye(1, self.ufm.K))[0, 0], self.M)
-        taken: Array = self.targets[np.arange(self.M), self.rows.anchors()]
+        taken: Array = self.targets[np.arange(self.M), self.rows.anchors(self.ufm.K)]
         return taken
 
     @property

@@ -93,7 +93,7 @@ class Loss(ABC):
 
     @property
     def offset(self) -> float:
-        """The largest number that it adds to a logit, in units of the logits, whose rounding counts as theirs does."""
+        """The largest number that it adds to a logit, in units of the logits; its rounding counts as theirs does."""
         return 0.0
 
     def invariant_direction(self, K: int) -> Array | None:

@@ -285,6 +285,7 @@ class Focal(Loss):
     name: ClassVar[str] = "focal"
     title: ClassVar[str] = "focal loss"
     convex: ClassVar[bool] = False
+    gradient_tells_state: ClassVar[bool] = False
     saturates: ClassVar[bool] = True
 
     def __post_init__(self) -> None:

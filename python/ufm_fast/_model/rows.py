@@ -12,7 +12,7 @@ from .._runtime import arguments as check
 from .._runtime import core
 from .._runtime.arrays import Array
 from .loss import Loss
-from .targets import Targets, checked_targets, numbers_of_equal, take_rows
+from .targets import Targets, checked_targets, largest_of_rows, numbers_of_equal, take_rows
 
 _EQUAL = 1e-14  # relative difference of ratios that rounding can make
 
@@ -78,15 +78,12 @@ class Rows:
         matrix[np.arange(self.M), self.targets] = 1
         return matrix
 
-    def anchors(self) -> NDArray[np.int64]:
+    def anchors(self, K: int) -> NDArray[np.int64]:
         """Return the label of each row or, for other targets, the first of its largest entries, (M,)."""
         if self.labels is not None:
             return self.labels
         if isinstance(self.targets, tuple):
-            starts, columns, entries = self.targets
-            row = np.repeat(np.arange(self.M), np.diff(starts))
-            order = np.lexsort((columns, -entries, row))
-            return columns[order[starts[:-1]]]
+            return largest_of_rows(*self.targets, K)
         anchors: NDArray[np.int64] = self.targets.argmax(axis=1)
         return anchors
 

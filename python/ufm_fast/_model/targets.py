@@ -75,6 +75,25 @@ def _check_shape(shape: tuple[int, ...], K: int) -> None:
         raise ValueError(f"targets must have a row each and K = {K} columns, not shape {shape}{hint}")
 
 
+def largest_of_rows(starts: NDArray[np.int64], columns: NDArray[np.int64], entries: Array, K: int) -> NDArray[np.int64]:
+    """Return the column, of K, of the largest number of each compressed row, the first on ties; no zero is stored."""
+    M = len(starts) - 1
+    row = np.repeat(np.arange(M), np.diff(starts))
+    largest = np.full(M, -1, dtype=np.int64)
+    positive = np.flatnonzero(entries > 0)
+    order = positive[np.lexsort((columns[positive], -entries[positive], row[positive]))]
+    rows, first = np.unique(row[order], return_index=True)
+    largest[rows] = columns[order[first]]
+    for i in np.flatnonzero(largest < 0):  # zero is the largest: the first column that is not stored
+        stored = columns[starts[i] : starts[i + 1]]
+        gaps = np.flatnonzero(stored != np.arange(len(stored)))
+        if len(stored) == K:
+            largest[i] = entries[starts[i] : starts[i + 1]].argmax()
+        else:
+            largest[i] = gaps[0] if len(gaps) else len(stored)
+    return largest
+
+
 def take_rows(targets: Targets, rows: NDArray[Any]) -> Targets:
     """Return some of the rows."""
     if not isinstance(targets, tuple):

@@ -49,9 +49,11 @@ class Decays:
 class DataTerm:
     """The data term over all samples, its gradient, and inner products from which any decays' terms follow."""
 
-    def __init__(self, W: Array, b: Array, loss: Loss, N: int, has_bias: bool, threads: int) -> None:
+    def __init__(
+        self, W: Array, b: Array, loss: Loss, N: int, has_bias: bool, weights: Array | None, threads: int
+    ) -> None:
         self.W, self.b, self.N, self.has_bias, self.threads = W, b, N, has_bias, threads
-        self._loss = loss
+        self._loss, self._weights = loss, weights
         # The loss may be blind to a direction of the logits, but their rounding is not; the core minds the bias.
         self._classifier = loss.centred(W)
         K, d = W.shape
@@ -66,7 +68,8 @@ class DataTerm:
         if not len(H):
             return
         ones = np.ones(len(H))
-        problem = Rows(rows, ones / self.N, ones).compiled(
+        weights = ones if self._weights is None else self._weights[rows]
+        problem = Rows(rows, weights / self.N, ones).compiled(
             self._loss, *self.W.shape, scales=ones, ridges=0 * ones, lambda_W=0.0, lambda_b=0.0, bias=self.has_bias
         )
         value, to_W, to_H, to_b = problem.loss_and_grad(self._classifier, H, self.b, self.threads)

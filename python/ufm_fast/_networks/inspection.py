@@ -20,7 +20,7 @@ from .._model.losses import as_loss
 from .._model.model import UFM
 from .._model.point import Point
 from .._optimize.global_minimum import global_minimum
-from .._runtime.arguments import choice, flag, real_number
+from .._runtime.arguments import choice, flag, positive_numbers, real_number
 from .._runtime.blas import single_threaded_blas
 from .._runtime.threads import get_num_threads
 from .._runtime.warnings import ConvergenceWarning
@@ -102,6 +102,7 @@ def inspect(
     lambda_H: float | None = None,
     lambda_b: float | None = None,
     loss: str | Loss = "cross_entropy",
+    weights: ArrayLike | None = None,
     classes: ArrayLike | None = None,
     ignore_index: int | None = None,
     centre: Literal["samples", "classes"] = "samples",
@@ -120,7 +121,11 @@ def inspect(
         Decays of the UFM, in its convention: penalties lambda_W/2 |W|^2, lambda_H/2 sum_i |h_i|^2 and lambda_b/2 |b|^2
         beside the mean loss. Those not given are fitted, see `Decays`: a network penalises the weights below the
         features, not the features, so its lambda_H is what the balance of W and H implies.
-    loss : {"cross_entropy", "mse"} or loss object, optional
+    loss : {"cross_entropy", "mse", "bce"} or loss object, optional
+        What the network was trained with: `ufm_fast.losses` makes those of logit adjustment, LDAM, CDT and VS. It must
+        be convex in the logits, a logit a class.
+    weights : positive number or K of them, optional
+        Weights of the classes in the loss, as for `UFM`.
     solve : bool, optional
         True: find the UFM's global minimum, for a lower bound tight to about 1e-8. False: take the certificate at the
         class means, cheaper and looser.
@@ -151,6 +156,8 @@ def inspect(
     choice(centre, "centre", CENTRES)
     if loss_function.outputs(2) < 2:
         raise ValueError(f"loss must have a logit a class, as neural collapse is of class vectors, not {loss_function}")
+    if not loss_function.convex:
+        raise ValueError(f"loss must be convex in the logits, for a bound on the global minimum, not {loss_function}")
     given = {
         "lambda_W": None if lambda_W is None else real_number(lambda_W, "lambda_W", above=0),
         "lambda_H": None if lambda_H is None else real_number(lambda_H, "lambda_H", above=0),
@@ -160,14 +167,18 @@ def inspect(
     if classifier.any():
         check_size(float((classifier**2).sum()), "W")
     K, d = classifier.shape
+    loss_function.check(K)
+    each = None if weights is None else positive_numbers(weights, "weights", K, "classes")
     samples = Samples(H, labels, K, d, classes=classes, ignore_index=ignore_index)
     _check_counts(samples, K)
-    data = DataTerm(classifier, bias, loss_function, len(samples.rows), b is not None, threads or get_num_threads())
+    data = DataTerm(
+        classifier, bias, loss_function, len(samples.rows), b is not None, each, threads or get_num_threads()
+    )
     metrics = _read(samples, data, W, b, centre, threads, progress)
     decays = data.decays(**given)
     ufm = UFM(
         K, d, metrics.counts, loss=loss_function, lambda_W=decays.lambda_W, lambda_H=decays.lambda_H,
-        lambda_b=decays.lambda_b, bias=b is not None, threads=threads,
+        lambda_b=decays.lambda_b, bias=b is not None, weights=each, threads=threads,
     )  # fmt: skip
     return _compared(ufm, Point(classifier, metrics.class_means, bias), metrics, data, decays, solve)
 

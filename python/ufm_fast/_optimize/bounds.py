@@ -2,16 +2,47 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
 from .._certify.certificate import certified_gap, relative_to
-from .._certify.duals import dual_of
+from .._certify.duals import dual_of, has_dual
 from .._model.canonical import CanonicalProblem
 from .objective import Objective, State
 
 _SAVED: dict[str, type] = {"threshold": float, "proximal": bool, "gap": float, "lower_bound": float}
+
+
+class NoBounds:
+    """What a descent asks of bounds, where the loss has no dual problem: nothing is ever certified."""
+
+    certified = False
+
+    def __init__(self, tol: float, known: float) -> None:
+        self.tol, self.lower_bound = tol, known
+
+    def due(self, state: State, decrease: float) -> bool:
+        """Return False."""
+        return False
+
+    def restart(self) -> None:
+        """Do nothing."""
+
+    def promise_more(self, state: State, decrease: float) -> bool:
+        """Return False."""
+        return False
+
+    def update(self, objective: Objective, state: State, decrease: float) -> State:
+        """Return the state."""
+        return state
+
+    def saved(self) -> dict[str, Any]:
+        """Return nothing."""
+        return {}
+
+    def restore(self, saved: dict[str, Any]) -> None:
+        """Do nothing."""
 
 
 class Bounds:
@@ -77,3 +108,11 @@ class Bounds:
     def _raise(self, bound: float, loss: float, rounding: float) -> None:
         self.lower_bound = max(self.lower_bound, bound)
         self.gap = relative_to(loss, certified_gap(loss, rounding, self.lower_bound))
+
+
+AnyBounds: TypeAlias = Bounds | NoBounds
+
+
+def bounds_for(problem: CanonicalProblem, tol: float, known: float, first: float) -> AnyBounds:
+    """Return bounds for a problem, or what stands for them where its loss has no dual problem."""
+    return Bounds(problem, tol, known, first) if has_dual(problem.ufm) else NoBounds(tol, known)

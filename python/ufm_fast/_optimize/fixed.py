@@ -22,10 +22,9 @@ CALLBACK = 3
 _FORCING = 0.1  # largest part of a residual that the conjugate gradients leave
 _INNER_STEPS = 500
 _NOTHING = 1e-200  # square of a gradient that cannot matter
-# Slopes that the line search may leave, relative to the first; where they are negative, it has descended.
-_SLOPES = -0.3, 1e-3
-_AIM = 0.95  # part of the way to where a chord says that the slope vanishes; in turns with a part of the bracket:
-_PARTS = 0.03, 0.5  # without and with a point of descent known
+_SLOPE = 0.3  # part of the slope that the line search may leave, if it is still one of descent
+_AIMS = 0.95, 0.999  # parts of the way to where a chord says that the slope vanishes, if far or near; in turns with
+_PARTS = 0.03, 0.5  # parts of the bracket, without and with a point of descent known
 _TRIALS = 30
 _PATIENCE = 3  # iterations that may come in a row without progress
 _PROGRESS = 1e-13  # of the loss, relative
@@ -149,7 +148,7 @@ def _steps(slopes: Slopes) -> Array:
     t = np.where(first < 0, 1.0, 0.0)
     for trial in range(_TRIALS):
         slope = slopes.at(t)
-        done = (_SLOPES[0] * abs(first) <= slope) & (slope <= _SLOPES[1] * abs(first)) | (t == 0)
+        done = (-_SLOPE * abs(first) <= slope) & (slope <= 0) | (t == 0)
         if done.all():
             return t
         above = slope > 0
@@ -158,7 +157,8 @@ def _steps(slopes: Slopes) -> Array:
         bracketed = np.isfinite(high)
         width = np.where(bracketed, high, 0.0) - low
         chord = of_low / np.where(of_low == of_high, 1.0, of_low - of_high)
-        share = np.where(low > 0, _PARTS[1], _PARTS[0]) if trial % 2 else np.clip(_AIM * chord, 0.05, 0.95)
+        aim = np.where(of_high > _SLOPE * abs(first), *_AIMS) * chord
+        share = np.where(low > 0, _PARTS[1], _PARTS[0]) if trial % 2 else np.maximum(aim, 0.05)
         t = np.where(done, t, np.where(bracketed, low + share * width, 2 * t))
     return np.where(done, t, low)
 

@@ -9,14 +9,16 @@ from .._model.facts import covered
 from .._runtime.arrays import Array
 from .._runtime.blas import product
 from .balance import rebalance
-from .bounds import Bounds
+from .bounds import bounds_for
 from .curvature_escape import escape_by_curvature
 from .escape import escape
 from .lbfgs import STALLED, Descent
 from .metrics import RENEWAL, KroneckerMetric, Metric, PairMetric
+from .newton_descent import newton_descent
 from .objective import Objective, State
 from .record import End, Run, ToModel
 
+_NEWTON = 150  # iterations between the times that Newton's method takes over for a while
 ALIGNED = 0.7  # share of the diagonal in |A|^2 from which the pair metric serves
 
 
@@ -24,9 +26,12 @@ def minimize_from_point(problem: CanonicalProblem, A: Array, B: Array, b: Array,
     """Minimise from factors with d columns or fewer; where there may be other stationary points, by curvature out."""
     A, B, to_model = _narrowed(problem, A, B)
     objective = Objective(problem, A.shape[1], run.work)
-    bounds = Bounds(problem, run.tol, run.lower_bound, first=1e-3)
+    bounds = bounds_for(problem, run.tol, run.lower_bound, first=1e-3)
     descent = Descent(objective, bounds, run, to_model, Relocation(objective, run).relocate)
     state, status = descent.iterate(objective.at(A, B, b), KroneckerMetric(objective))
+    if status == STALLED and (refined := newton_descent(objective, state)):
+        bounds.restart()
+        state, status = descent.iterate(refined, KroneckerMetric(objective))
     while status == STALLED and not covered(problem.ufm):
         escaped = escape_by_curvature(objective, state)
         if escaped is None:
@@ -59,9 +64,10 @@ class Relocation:
     """Other ways down than a step: an escape, and a balancing of the factors; and the metric to go on with.
 
     A descent begins with the Kronecker metric, which is good anywhere. Now and then under this metric, and after an
-    escape, the factors are balanced. Where the loss has its classes aligned and d >= K they are also turned into the
-    class-aligned gauge then, and if they are nearly diagonal there, the pair metric serves: it costs no products and is
-    better near the minimum. (With label smoothing or squared error and small decays it is not.)
+    escape, the factors are balanced; more seldom, Newton's method takes some steps. Where the loss has its classes
+    aligned and d >= K they are also turned into the class-aligned gauge then, and if they are nearly diagonal there,
+    the pair metric serves: it costs no products and is better near the minimum. (With label smoothing or squared error
+    and small decays it is not.)
     """
 
     def __init__(self, objective: Objective, run: Run) -> None:
@@ -71,6 +77,8 @@ class Relocation:
 
     def relocate(self, state: State, decrease: float, stuck: bool, metric: Metric) -> tuple[State, Metric] | None:
         """Return a state further down than the promised decrease, if there is one, and its metric."""
+        if self._newton_is_due(metric) and (further := newton_descent(self.objective, state)):
+            return further, self._metric_at(further)
         escaped = escape(self.objective, state, decrease) if stuck else None
         if escaped is None and not self._balancing_is_due(metric):
             return None
@@ -79,6 +87,10 @@ class Relocation:
 
     def _balancing_is_due(self, metric: Metric) -> bool:
         return len(self.run.rows) % RENEWAL == 0 and not isinstance(metric, PairMetric)
+
+    def _newton_is_due(self, metric: Metric) -> bool:
+        rows = len(self.run.rows)
+        return rows > 0 and rows % _NEWTON == 0 and not isinstance(metric, PairMetric)
 
     def _least_gain(self, state: State, decrease: float) -> float:
         """What a balancing must gain; anything, where it also aligns."""

@@ -9,7 +9,7 @@ from typing import Any
 from .._numerics.quasi_newton import Memory, line_search
 from .._runtime import core
 from .._runtime.arrays import Array
-from .bounds import Bounds
+from .bounds import AnyBounds
 from .metrics import METRICS, Metric
 from .objective import Objective, State
 from .record import End, Run, ToModel
@@ -28,7 +28,12 @@ class Descent:
     """Iterations until the bound certifies the tolerance, evaluations run out or nothing descends."""
 
     def __init__(
-        self, objective: Objective, bounds: Bounds, run: Run, to_model: ToModel, relocate: Relocate | None = None
+        self,
+        objective: Objective,
+        bounds: AnyBounds,
+        run: Run,
+        to_model: ToModel,
+        relocate: Relocate | None = None,
     ) -> None:
         self.objective, self.bounds, self.run = objective, bounds, run
         self.to_model, self.relocate = to_model, relocate

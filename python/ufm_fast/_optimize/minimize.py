@@ -14,7 +14,7 @@ from scipy.optimize import OptimizeResult
 
 from .._certify.certificate import Certificate, certificate_of, certify
 from .._certify.dual import NORM_PRODUCTS
-from .._certify.duals import require_dual
+from .._certify.duals import has_dual
 from .._model.canonical import CanonicalProblem
 from .._model.model import UFM
 from .._model.point import Point, checked_point
@@ -57,6 +57,10 @@ def minimize(
     saddles (Gu and Shen, arXiv:2407.10702, for d = K), so both end at a certified global minimum, also from exactly
     ``W = H = 0``.
 
+    Without a start, other models (of rows with targets, of weighted classes, with affine or binary cross-entropy)
+    begin at their minimum where it has a closed form (`global_minimum`), and else at ``W = H = 0``, which one step
+    along all escape directions leaves. A loss that is not convex begins at a random point and ends at a stationary one.
+
     With ``fixed`` the model is minimised over a part of it alone, at every d: a convex problem, whose minimum is
     certified by strong convexity.
 
@@ -66,8 +70,9 @@ def minimize(
         The model. With ``collapse=False`` the features of each class are replaced by their mean, which never raises the
         loss; the result has them expanded again. A float32 model is solved in float64 and the result rounded.
     x0 : Point or ndarray of shape (ufm.size,), optional
-        Start; a packed one is converted as by `UFM.unpack`. Without one, ``ufm.random_point(seed)`` serves where
-        ``d < K - 1``. A bias with little or no decay is replaced by the best one for W and H.
+        Start; a packed one is converted as by `UFM.unpack`. Without one, ``ufm.random_point(seed)`` serves for
+        cross-entropy and squared error of classes where ``d < K - 1``, and for losses that are not convex. A bias with
+        little or no decay is replaced by the best one for W and H.
     tol : float, default 1e-8
         Largest certified ``(loss - lower_bound) / |loss|`` that counts as success; at least about 3e-13 (K = 50) to
         4e-12 (K = 1000), the allowance for rounding of bound and loss.
@@ -97,8 +102,9 @@ def minimize(
     Returns
     -------
     scipy.optimize.OptimizeResult
-        point, x (packed), fun, certificate (of point), success (certified to tol), status (0 certified, 1 evaluations
-        used up, 2 stationary or stalled without a certificate, 3 stopped by the callback), message, nfev, nhev, nit,
+        point, x (packed), fun, certificate (of point; None for a loss that is not convex), success (certified to tol;
+        for a loss that is not convex, stationary), status (0 certified, 1 evaluations used up, 2 stationary or stalled
+        without a certificate, 3 stopped by the callback), message, nfev, nhev, nit,
         escapes (saddles left), products (work, that on groups of classes included, in units of a K x d x K matrix
         product), seconds, and history: arrays
         "seconds", "evaluations", "loss", "lower_bound", "gradient_norm" (in full-sample isometric coordinates) and
@@ -151,7 +157,6 @@ def minimize(
         if not result.success:
             warn(result.message)
         return result
-    require_dual(ufm)
     file = None
     if checkpoint is not None:
         file = Checkpoint(Path(checkpoint), describe_run(ufm, start, tol=tol, seed=seed, restarts=restarts))
@@ -204,20 +209,25 @@ def _adapted(ufm: UFM, callback: Callable[..., Any] | None) -> Callback | None:
 def _result(ufm: UFM, problem: CanonicalProblem, run: Run, status: int) -> OptimizeResult:
     assert run.best is not None
     point = problem.point(run.best.A, run.best.B, run.best.b)
-    certificate = _certificate(ufm, problem, run, point, status)
-    success = certificate.is_global(run.tol)
-    if success:
-        status = CERTIFIED
-    elif status == CERTIFIED:  # lost in rounding to float32
-        status = STALLED
+    certificate = _certificate(ufm, problem, run, point, status) if has_dual(ufm) else None
+    if certificate is None:
+        loss, message = run.best.loss, _message_without_certificate(ufm, run, status)
+        success = status == STALLED
+    else:
+        success = certificate.is_global(run.tol)
+        if success:
+            status = CERTIFIED
+        elif status == CERTIFIED:  # lost in rounding to float32
+            status = STALLED
+        loss, message = certificate.loss, _message(ufm, run, certificate, status)
     return OptimizeResult(
         point=point,
         x=ufm.pack(point),
-        fun=certificate.loss,
+        fun=loss,
         certificate=certificate,
         success=success,
         status=status,
-        message=_message(ufm, run, certificate, status),
+        message=message,
         nfev=run.work.evaluations,
         nhev=0,
         nit=max(0, len(run.rows) - 1),
@@ -242,6 +252,12 @@ def _certificate(ufm: UFM, problem: CanonicalProblem, run: Run, point: Point, st
     run.work.charge(1, ufm.d)
     run.work.charge(NORM_PRODUCTS, ufm.K)
     return certificate_of(loss, problem.rounding(A, B, b, loss), run.lower_bound, norm, problem.tau)
+
+
+def _message_without_certificate(ufm: UFM, run: Run, status: int) -> str:
+    ends = {LIMIT: f"all {run.work.evaluations} evaluations used", CALLBACK: "stopped by the callback"}
+    found = ends.get(status, "stationary, without visible negative curvature")
+    return f"{found}; no certificate: {ufm.loss_function.title} is not convex in the logits"
 
 
 def _message(ufm: UFM, run: Run, certificate: Certificate, status: int) -> str:

@@ -37,7 +37,8 @@ class Objective:
 
     def __init__(self, problem: CanonicalProblem, columns: int, work: Work) -> None:
         self.problem, self.columns, self.work = problem, columns, work
-        variable = problem.bias and problem.lambda_b * problem.K >= 1 and not problem.loss.has_best_bias
+        sought = problem.lambda_b * problem.K < 1 and problem.loss.gradient_tells_state
+        variable = problem.bias and not (sought or problem.loss.has_best_bias)
         self.layout = Layout(problem.K, problem.M, columns, variable, problem.biases)
 
     def split(self, x: Array) -> tuple[Array, Array, Array | None]:

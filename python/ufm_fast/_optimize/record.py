@@ -12,7 +12,7 @@ from scipy.optimize import OptimizeResult
 from .._model.canonical import CanonicalProblem
 from .._model.point import Point
 from .._runtime.arrays import Array
-from .bounds import Bounds
+from .bounds import AnyBounds
 from .checkpoint import Checkpoint
 from .objective import Objective, State
 from .work import Work
@@ -75,7 +75,7 @@ class Run:
         if self.best is None or end.loss < self.best.loss:
             self.best = end
 
-    def record(self, objective: Objective, state: State, bounds: Bounds, to_model: ToModel, escaped: bool) -> None:
+    def record(self, objective: Objective, state: State, bounds: AnyBounds, to_model: ToModel, escaped: bool) -> None:
         """Add an iteration to the history, and call the callback."""
         self.lower_bound = bounds.lower_bound
         self.last = lambda: End(*to_model(state), state.b, state.loss)

@@ -71,7 +71,7 @@ class RestrictedFunction(ABC):
     def __init__(self, problem: CanonicalProblem, start: Point, work: Work) -> None:
         self.problem, self.start, self.work = problem, start, work
         self.outputs, self.bias = len(start.W), np.zeros_like(start.b)
-        self.anchors = problem.rows.anchors() if self.outputs > 1 else np.zeros(problem.M, dtype=np.int64)
+        self.anchors = problem.rows.anchors(problem.K) if self.outputs > 1 else np.zeros(problem.M, dtype=np.int64)
         self.probe = np.random.default_rng(0).choice([-1.0, 1.0], (problem.M, self.outputs))
         self.probe[np.arange(problem.M), self.anchors] = 0.0
 

@@ -17,7 +17,7 @@ from .from_point import minimize_from_point
 from .lbfgs import CERTIFIED, STALLED
 from .own_start import minimize_near_minimum
 from .record import Run
-from .start import has_start, starts_near_minimum
+from .start import has_start
 
 
 class Stage(Protocol):
@@ -54,7 +54,7 @@ class Refined:
 
 @dataclass(frozen=True)
 class FromClosedForm:
-    """From the minimum itself, where it can be written down."""
+    """From the minimum itself, where it is known."""
 
     form: ClosedForm
 
@@ -116,9 +116,16 @@ def stages_of(problem: CanonicalProblem, given: Point | None, seed: int, restart
     further = [Random(seed + i) for i in range(1, restarts + 1)]
     if given is not None:
         return [Given(given), *further]
-    if starts_near_minimum(problem):
+    if has_start(problem) and problem.d >= problem.K - 1:
         return [NearMinimum(), Refined(), *further]
     if has_start(problem):
         return [Random(seed), *further]
+    if not problem.loss.convex:  # zero may be a local minimum
+        return [Random(seed), *further]
     form = closed_form(problem.ufm)
     return [FromZero() if form is None else FromClosedForm(form), *further]
+
+
+def starts_near_minimum(problem: CanonicalProblem) -> bool:
+    """Whether a run without a given point begins at the minimum over all widths, or near it."""
+    return isinstance(stages_of(problem, None, seed=0, restarts=0)[0], NearMinimum | FromClosedForm)

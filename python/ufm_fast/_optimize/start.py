@@ -31,13 +31,8 @@ def has_start(problem: CanonicalProblem) -> bool:
     return has_plain_classes(problem.ufm) and type(problem.loss) in _STARTS
 
 
-def starts_near_minimum(problem: CanonicalProblem) -> bool:
-    """Whether a run without a given point begins at that start: where d holds the minimum over all widths."""
-    return has_start(problem) and problem.d >= problem.K - 1
-
-
 def start_of(problem: CanonicalProblem) -> Start:
-    """Return the start near the minimum."""
+    """Return that start."""
     return _STARTS[type(problem.loss)](problem)
 
 

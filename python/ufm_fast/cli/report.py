@@ -18,22 +18,21 @@ from .._numerics import class_geometry
 
 
 def summarize(ufm: uf.UFM, result: OptimizeResult, tol: float) -> dict[str, Any]:
-    """Collect what is worth reporting about a result of `ufm_fast.minimize`, in JSON's types (None where undefined).
+    """Collect what is worth reporting about a result of `ufm_fast.minimize`, in JSON's types.
+
+    None where undefined, and for what a certificate says where the loss has none.
 
     The rank counts the singular values s of W that matter to the loss at the tolerance: ``lambda_W s^2 > tol |loss|``.
     """
-    certificate = result.certificate
+    certified = ("lower_bound", "relative_gap", "spectral_norm", "threshold")
     collapse = neural_collapse(ufm, result.point)
     return {
-        "loss": certificate.loss,
-        "lower_bound": certificate.lower_bound,
-        "relative_gap": certificate.relative_gap,
+        "loss": result.fun,
+        **{name: getattr(result.certificate, name, None) for name in certified},
         "success": bool(result.success),
         "message": result.message,
         "escapes": int(result.escapes),
-        "rank": rank_at_tolerance(ufm, result.point, certificate.loss, tol),
-        "spectral_norm": certificate.spectral_norm,
-        "threshold": certificate.threshold,
+        "rank": rank_at_tolerance(ufm, result.point, result.fun, tol),
         "neural_collapse": {name: None if isnan(value) else value for name, value in collapse.items()},
         "seconds": result.seconds,
         "nfev": int(result.nfev),
@@ -44,9 +43,9 @@ def summarize(ufm: uf.UFM, result: OptimizeResult, tol: float) -> dict[str, Any]
 def neural_collapse(ufm: uf.UFM, p: uf.Point) -> dict[str, float]:
     """Give those of `ufm_fast.NCMetrics` that can differ at a critical point, where features of a class coincide.
 
-    None of them in a model without classes.
+    None of them in a model without classes, or where these are levels on one scale.
     """
-    if ufm.counts is None:
+    if ufm.counts is None or len(p.W) != ufm.K:
         return {}
     W = np.asarray(p.W - p.W.mean(axis=0), dtype=np.float64)
     means = np.asarray(p.H - ufm.counts @ p.H / ufm.N, dtype=np.float64)
@@ -68,7 +67,8 @@ def tables(ufm: uf.UFM, summary: dict[str, Any], tol: float) -> Group:
 
 
 def _result_table(ufm: uf.UFM, summary: dict[str, Any], tol: float) -> Table:
-    certified = summary["success"]
+    gap = summary["relative_gap"]
+    certified = gap is not None and summary["success"]
     table = Table(
         title="Certified global optimum" if certified else "Best point found (not certified)",
         title_style="bold green" if certified else "bold yellow",
@@ -82,9 +82,7 @@ def _result_table(ufm: uf.UFM, summary: dict[str, Any], tol: float) -> Table:
         "loss": ufm.loss_function.describe(),
         "decays": f"lambda_W = {ufm.lambda_W:g}, lambda_H = {ufm.lambda_H:.4g}, {bias}",
         "optimum" if certified else "lowest value": f"[bold]{summary['loss']:.12g}[/]",
-        "lower bound": f"{summary['lower_bound']:.12g}",
-        "relative gap": f"{summary['relative_gap']:.1e} (tolerance {tol:g})",
-        "|G| / tau": f"{summary['spectral_norm'] / summary['threshold']:.9g} (1 at a nonzero global optimum)",
+        **({} if gap is None else _certificate(summary, tol)),
         "rank of W": f"{summary['rank']}",
         "saddles escaped": f"{summary['escapes']}",
         "time": f"{summary['seconds']:.3g} s",
@@ -93,6 +91,14 @@ def _result_table(ufm: uf.UFM, summary: dict[str, Any], tol: float) -> Table:
     for name, value in rows.items():
         table.add_row(name, value, end_section=name in ("decays", "|G| / tau"))
     return table
+
+
+def _certificate(summary: dict[str, Any], tol: float) -> dict[str, str]:
+    return {
+        "lower bound": f"{summary['lower_bound']:.12g}",
+        "relative gap": f"{summary['relative_gap']:.1e} (tolerance {tol:g})",
+        "|G| / tau": f"{summary['spectral_norm'] / summary['threshold']:.9g} (1 at a nonzero global optimum)",
+    }
 
 
 def _data(ufm: uf.UFM) -> str:

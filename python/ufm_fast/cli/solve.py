@@ -120,7 +120,7 @@ def _result(ufm: uf.UFM, found: OptimizeResult, tol: float, settings: dict[str, 
         arrays=arrays_of(ufm, found.point),
         history=found.history,
         figure=figure,
-        failure="" if found.success else found.message,
+        failure="" if found.success and found.certificate is not None else found.message,
     )
 
 

@@ -55,7 +55,8 @@ def plot_solution(ufm: UFM, result: OptimizeResult, *, tol: float | None = None)
     loss_axes = figure.add_subplot(grid[0, 0])
     gap_axes = figure.add_subplot(grid[1, 0], sharex=loss_axes)
     _draw_loss(loss_axes, result.history)
-    _draw_gap(gap_axes, result.history, result.certificate.lower_bound, tol)
+    if result.certificate is not None:
+        _draw_gap(gap_axes, result.history, result.certificate.lower_bound, tol)
     _draw_singular_values(figure.add_subplot(grid[:, 1]), result.point.W)
     _draw_gram_matrix(figure.add_subplot(grid[:, 2]), result.point.W)
     return figure
@@ -225,7 +226,7 @@ def _draw_singular_values(axes: Axes, W: NDArray[Any]) -> None:
 def _draw_gram_matrix(axes: Axes, W: NDArray[Any]) -> None:
     gram = W @ W.T
     off_diagonal = np.abs(gram[~np.eye(len(gram), dtype=bool)])
-    limit = max(off_diagonal.max(), np.finfo(float).tiny)
+    limit = off_diagonal.max(initial=np.finfo(float).tiny)
     image = axes.imshow(gram, cmap="RdBu_r", vmin=-limit, vmax=limit, interpolation="nearest")
     axes.set_title("Gram matrix of W", fontsize="medium")
     axes.set_xlabel("class")

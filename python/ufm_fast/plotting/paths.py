@@ -65,6 +65,7 @@ def plot_path(found: Path) -> Figure:
             axes.legend(frameon=False, fontsize="small")
     loss, classes, norms, *_, gap = figure.axes
     classes.yaxis.set_major_locator(MaxNLocator(integer=True))
+    classes.set_ylim(-0.04 * found.ufm.K, 1.04 * found.ufm.K)
     norms.set_yscale("log")
     _draw_tolerance(gap, found)
     if rows["value"].min() > 0 and rows["value"].max() >= _WIDE * rows["value"].min():

@@ -73,9 +73,9 @@ struct AffineCrossEntropy {
     multiply_by_scale(state, first, last);
   }
 
-  void prepare(T* target, Index anchor, Index m) const {
+  void prepare(T* target, Index count, Index anchor, Index m) const {
     if (!margin.empty()) refuse_target("of cross-entropy with a margin must be labels", m, "is no label");
-    entropy.prepare(target, anchor, m);
+    entropy.prepare(target, count, anchor, m);
   }
 
   void smooth(T* target) const { entropy.smooth(target); }

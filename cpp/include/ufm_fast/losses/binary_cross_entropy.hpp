@@ -66,9 +66,10 @@ struct BinaryCrossEntropy {
     share = share.abs() * (T(1) - share.abs());
   }
 
-  void prepare(T* target, Index, Index m) const {
+  void prepare(T* target, Index count, Index, Index m) const {
     constexpr const char* wanted = "of binary cross-entropy must lie in [0, 1]";
-    const ConstVector<T> entries(target, K);
+    if (count == 0) return;
+    const ConstVector<T> entries(target, count);
     if (entries.minCoeff() < T(0)) refuse_target(wanted, m, "holds", double(entries.minCoeff()));
     if (entries.maxCoeff() > T(1)) refuse_target(wanted, m, "holds", double(entries.maxCoeff()));
   }

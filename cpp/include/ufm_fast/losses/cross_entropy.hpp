@@ -69,12 +69,12 @@ struct CrossEntropy {
     p *= T(1) - p;
   }
 
-  void prepare(T* target, Index anchor, Index m) const {
+  void prepare(T* target, Index count, Index anchor, Index m) const {
     constexpr double tolerance = 1e-6;
     constexpr const char* wanted = "of cross-entropy must be nonnegative and sum to one in every row";
-    const ConstVector<T> entries(target, K);
-    const double sum = entries.template cast<double>().sum(), least = double(entries.minCoeff());
-    if (least < 0) refuse_target(wanted, m, "holds", least);
+    const ConstVector<T> entries(target, count);
+    const double sum = entries.template cast<double>().sum();
+    if (count > 0 && entries.minCoeff() < T(0)) refuse_target(wanted, m, "holds", double(entries.minCoeff()));
     if (std::abs(sum - 1) > tolerance) refuse_target(wanted, m, "sums to", sum);
     target[anchor] = T(0);
     target[anchor] = T(1 - entries.template cast<double>().sum());

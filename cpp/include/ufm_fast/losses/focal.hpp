@@ -66,7 +66,7 @@ struct Focal {
   void residual(T*, const DenseTarget<T>&) const { no_label(); }
   void second_order(const T*, T*, const DenseTarget<T>&) const { no_label(); }
 
-  void prepare(T*, Index, Index m) const { refuse_target("of focal loss must be labels", m, "is no label"); }
+  void prepare(T*, Index, Index, Index m) const { refuse_target("of focal loss must be labels", m, "is no label"); }
 
   void smooth(T*) const {}
 

@@ -46,8 +46,10 @@ struct LossAndFactor {
 //                                     where the gradient tells the state
 //   diagonal_curvature(state, first, last, anchor)
 //                                     turns entries [first, last) of the state into those of the diagonal of l''
-//   prepare(target, anchor, m)        makes a row of target numbers exact by changing the one at the anchor; calls
-//                                     refuse_target if they are no target of this loss
+//   prepare(numbers, count, anchor, m)
+//                                     given the numbers of row m that are stored, all K or those that may not be zero,
+//                                     makes them exact by changing the one at the anchor (-1: that is not stored);
+//                                     calls refuse_target if they are no target of this loss
 //   smooth(target)                    turns a row of target numbers into what the logits are compared with
 //
 // Here z, state and dz are arrays of K numbers, and out is one of last - first numbers. A target is a label (an Index)
@@ -71,10 +73,11 @@ class PolicyLoss final : public Loss<typename Policy::Scalar> {
     if (targets.are_labels()) return;
     std::vector<T> row(static_cast<std::size_t>(policy_.K));
     for (Index m = 0; m < targets.rows(); ++m) {
-      targets.write_row(m, row.data());
-      const Index anchor = targets.anchor(m);
-      policy_.prepare(row.data(), anchor, m);
-      targets.set_anchor_target(m, row[anchor]);
+      const auto [entries, count] = targets.stored_row(m);
+      std::copy_n(entries, count, row.data());
+      const Index anchor = targets.stored_anchor(m);
+      policy_.prepare(row.data(), count, anchor, m);
+      if (anchor >= 0) targets.set_anchor_target(m, row[anchor]);
     }
   }
 

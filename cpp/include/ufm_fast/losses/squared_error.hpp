@@ -41,7 +41,7 @@ struct SquaredError {
 
   void diagonal_curvature(T* state, Index first, Index last, Index) const { Vector<T>(state, last - first).setOnes(); }
 
-  void prepare(T*, Index, Index) const {}
+  void prepare(T*, Index, Index, Index) const {}
 
   void smooth(T*) const {}
 };

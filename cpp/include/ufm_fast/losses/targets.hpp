@@ -83,13 +83,23 @@ class Targets {
   /// The label of row m, or the index of its largest target.
   Index anchor(Index m) const { return anchors_[m]; }
 
-  /// The target at the anchor of row m becomes `target`, which must leave it the largest.
+  /// The target at the anchor of row m, which is stored, becomes `target`, which must leave it the largest.
   void set_anchor_target(Index m, T target) {
-    if (form_ == Form::dense) entries_[m * K_ + anchors_[m]] = target;
-    if (form_ != Form::sparse) return;
-    for (Index e = starts_[m]; e < starts_[m + 1]; ++e) {
-      if (columns_[e] == anchors_[m]) entries_[e] = target;
-    }
+    entries_[(form_ == Form::dense ? m * K_ : starts_[m]) + stored_anchor(m)] = target;
+  }
+
+  /// The numbers of row m that are stored, and how many; not of labels.
+  std::pair<const T*, Index> stored_row(Index m) const {
+    if (form_ == Form::dense) return {entries_.data() + m * K_, K_};
+    return {entries_.data() + starts_[m], starts_[m + 1] - starts_[m]};
+  }
+
+  /// Where the anchor is among them; -1 if it is a zero that is not stored.
+  Index stored_anchor(Index m) const {
+    if (form_ == Form::dense) return anchors_[m];
+    const auto first = columns_.begin() + starts_[m], last = columns_.begin() + starts_[m + 1];
+    const auto found = std::lower_bound(first, last, anchors_[m]);
+    return found != last && *found == anchors_[m] ? found - first : -1;
   }
 
   /// Row m written out in full, (K,).
@@ -124,12 +134,21 @@ class Targets {
   [[noreturn]] static void refuse(const std::string& what, Index m) { refuse(what + " " + std::to_string(m)); }
 
   void find_anchors(Index M) {
-    std::vector<T> row(static_cast<std::size_t>(K_));
     for (Index m = 0; m < M; ++m) {
-      write_row(m, row.data());
-      if (!all_finite(row.data(), K_)) refuse("must be finite, but not so row", m);
-      anchors_.push_back(std::max_element(row.begin(), row.end()) - row.begin());
+      const auto [entries, count] = stored_row(m);
+      if (!all_finite(entries, count)) refuse("must be finite, but not so row", m);
+      const Index largest = std::max_element(entries, entries + count) - entries;
+      anchors_.push_back(form_ == Form::dense ? largest : sparse_anchor(m, largest));
     }
+  }
+
+  /// The index of the largest target of a sparse row, given which of its entries is the largest.
+  Index sparse_anchor(Index m, Index largest) const {
+    const Index count = starts_[m + 1] - starts_[m];
+    if (count > 0 && (entries_[starts_[m] + largest] > T(0) || count == K_)) return columns_[starts_[m] + largest];
+    Index column = 0;  // the first that is not stored, or is stored as zero
+    for (Index e = starts_[m]; e < starts_[m + 1] && columns_[e] == column && entries_[e] < T(0); ++e) ++column;
+    return column;
   }
 };
 

@@ -136,21 +136,29 @@ T exp_sum(T* z, Index size, Affine<T> affine, T shift) {
 }
 
 /// Turns logits z into shares: the lesser of p = 1 / (1 + exp(-z)) and 1 - p, negative where that is 1 - p. A share is
-/// at least `least_power`, so that its sign is never lost. Returns the sum of log(1 + exp(-|z|)).
+/// at least `least_power`, so that its sign is never lost. Returns the sum of log(1 + exp(-|z|)). One
+/// logarithm serves for several terms, that of the product of all 1 + x, kept less one so that small x lose no digits.
 template <class T>
 T logistic(T* z, Index size) {
   using namespace detail;
   using P = Packet<T>;
   const P one = simd::pset1<P>(T(1)), least = simd::pset1<P>(least_power<T>);
-  P sum[chains];
-  for (P& part : sum) part = simd::pzero(part);
+  constexpr Index stride = chains * lanes<T>, terms = 8;
+  P sum[chains], product[chains];
+  for (int chain = 0; chain < chains; ++chain) sum[chain] = product[chain] = simd::pzero(one);
+  const auto take_logarithm = [&](int chain) {
+    sum[chain] = simd::padd(sum[chain], simd::generic_plog1p(product[chain]));
+    product[chain] = simd::pzero(one);
+  };
   const Index rest = for_each_packet<T>(size, [&](Index i, int chain) {
     const P x = simd::ploadu<P>(z + i);
     const P power = exp_of_negative(simd::pnegate(simd::pabs(x)));
     const P share = simd::pmax(simd::pdiv(power, simd::padd(one, power)), least);
     simd::pstoreu(z + i, simd::pselect(simd::pcmp_lt(simd::pzero(x), x), simd::pnegate(share), share));
-    sum[chain] = simd::padd(sum[chain], simd::generic_plog1p(power));
+    product[chain] = simd::pmadd(product[chain], power, simd::padd(product[chain], power));
+    if (i / stride % terms == terms - 1) take_logarithm(chain);
   });
+  for (int chain = 0; chain < chains; ++chain) take_logarithm(chain);
   T result = simd::predux(combine_chains<T>(sum, [](const P& x, const P& y) { return simd::padd(x, y); }));
   for (Index i = rest; i < size; ++i) {
     const T exact = std::exp(-std::abs(z[i])), power = exact >= least_power<T> ? exact : T(0);
