@@ -3,7 +3,8 @@
 Needs scikit-learn. The progression of the disease is cut into five levels of uneven sizes. First come the minima of the
 unconstrained feature model of these levels, with given and with learned thresholds: what a network that can place its
 features freely would reach with the same decays, certified. Then a small network is trained on ten measurements, its
-last layer with the library's loss and gradient, and compared: no network can be below the certified bound.
+last layer with the library's loss and gradient, and compared: no network can be below the certified bound. Both are
+measured for ordinal neural collapse (Ma, Obuchi & Tanaka, arXiv 2506.05801).
 
     python examples/ordinal_regression.py
 """
@@ -67,7 +68,14 @@ def show_minimum(title: str, ufm: uf.UFM) -> uf.Certificate:
     print("  logits of the levels  ", *(f"{number:8.3f}" for number in z))
     if ufm.loss_function.thresholds is None:
         print("  learned thresholds    ", *(f"{number:8.3f}" for number in best.point.b))
+        show_collapse(best.point, np.arange(LEVELS))
     return best.certificate
+
+
+def show_collapse(p: uf.Point, labels: np.ndarray) -> None:
+    """Print the metrics of ordinal neural collapse: zero for features of the minimum."""
+    m = uf.onc_metrics(p.W, p.H, labels, b=p.b)
+    print(f"  within levels, ONC1 {m.onc1:.2g}; across W, ONC2 {m.onc2:.2g}; out of order, ONC3 {m.onc3:.2g}")
 
 
 def main(seed: int) -> tuple[float, float]:
@@ -91,6 +99,7 @@ def main(seed: int) -> tuple[float, float]:
     print("  mean logits of levels ", *(f"{z[labels == level].mean():8.3f}" for level in range(LEVELS)))
     print("  learned thresholds    ", *(f"{number:8.3f}" for number in p.b))
     print(f"  a patient's level is {error:.2f} off on average")
+    show_collapse(p, labels)
     return loss, bound
 
 

@@ -54,8 +54,8 @@ bool hessian_products(const Problem<T>& problem, PointView<const T> p, const std
     for (detail::ClassifierGradient<T>& sum : sums) sum.start(worker);
     for_each_tile(problem, first, last, worker, stop, [&](Index begin, Index count) {
       const MatrixView<const T> H = p.H.block(begin, count);
-      const MatrixView<T> S(tiles.data() + 2 * height * K, count, numbers), G(tiles.data(), count, K);
-      const MatrixView<T> dG(tiles.data() + height * K, count, K);
+      const MatrixView<T> S(tiles.data(), count, numbers), G(tiles.data() + height * numbers, count, K);
+      const MatrixView<T> dG(tiles.data() + height * (numbers + K), count, K);
       if (states.data == nullptr) state_rows(problem, begin, scores, H, b, S);
       const MatrixView<const T> at_p = states.data == nullptr ? MatrixView<const T>(S) : states.block(begin, count);
       problem.loss->gradient_rows(problem.data(b.data()), begin, at_p, G);
