@@ -10,6 +10,7 @@ from scipy.special import logsumexp, softmax
 
 import ufm_fast as uf
 from ufm_fast._certify.linearization import linearized
+from ufm_fast._model.facts import largest_rank
 from ufm_fast._model.model import rows_model
 from ufm_fast._model.rows import Rows
 
@@ -169,3 +170,14 @@ def test_squared_error_of_any_real_targets_has_a_closed_form():
     assert uf.certify(ufm, ufm.random_point(0)).lower_bound == pytest.approx(value, rel=1e-10)  # from anywhere
     here = linearized(ufm, found.point)
     assert here.norm == pytest.approx(ufm.tau, rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("M", "width", "bias"), [(30, 3, {}), (3, 6, {}), (30, 3, {"bias": False}), (2, 6, {"lambda_b": 0.1})]
+)
+def test_the_largest_rank_counts_rows_and_logits(M, width, bias):
+    Y = np.random.default_rng(0).standard_normal((M, width))
+    ufm = uf.UFM(width, width, targets=Y, loss="mse", lambda_W=1e-4, lambda_H=1e-4, **bias)
+    free = ufm.bias and ufm.lambda_b == 0
+    assert largest_rank(ufm) == np.linalg.matrix_rank(Y - Y.mean(axis=0) if free else Y)
+    assert uf.classify(ufm, uf.minimize(ufm, tol=1e-10).point).rank == largest_rank(ufm)

@@ -75,8 +75,9 @@ def saddle(ufm: UFM, rank: int, seed: int = 0) -> Point:
     TypeError
         If `rank` or `seed` is not an int.
     ValueError
-        If `seed` is negative, or there is no saddle of this rank: `rank` is out of range for K, d and the loss; or the
-        decays are so large that the global minimum has no greater rank.
+        If `seed` is negative; the loss is not convex in the logits, where critical points of a narrower model need be
+        no saddles; or there is no saddle of this rank: `rank` is out of range for K, d and the loss, or the decays are
+        so large that the global minimum has no greater rank.
     ArithmeticError
         If Newton's method stops short of the accuracy promised.
 
@@ -86,6 +87,8 @@ def saddle(ufm: UFM, rank: int, seed: int = 0) -> Point:
     gradients and Hessian products, each three or six products of a K x rank with a rank x K matrix.
     """
     rank, seed = whole_number(rank, "rank"), whole_number(seed, "seed", 0)
+    if not ufm.loss_function.convex:
+        raise ValueError(f"ufm must have a loss that is convex in the logits, not {ufm.loss_function}")
     problem = CanonicalProblem(ufm)
     largest = min(ufm.d, largest_rank(ufm)) - 1
     if not 0 <= rank <= largest:

@@ -46,19 +46,21 @@ def branches_of(ufm: UFM, s: float) -> list[Branch]:
 
 
 def largest_rank(ufm: UFM) -> int:
-    """Return the largest rank that W and H can have at a critical point of a wide model.
+    """Return the largest rank that W and H can have at a critical point of a wide model: that of the gradient matrix.
 
-    K - 1 where the columns of the gradient matrix have a common null vector, because there is a direction of the logits
-    that the loss does not feel, or its rows do, because the bias has no decay; otherwise K. No more than the logits.
+    It has a column for each logit, one of which depends on the others where there is a direction of the logits that the
+    loss does not feel; and a row for each class or row of the data, one of which depends on the others where the bias
+    has no decay.
     """
-    centred = ufm.loss_function.invariant_direction(ufm.K) is not None or (ufm.bias and ufm.lambda_b == 0)
-    return min(ufm.K - 1 if centred else ufm.K, ufm.layout.K)
+    felt = ufm.loss_function.invariant_direction(ufm.K) is None
+    rows = ufm.M if ufm.counts is None else ufm.K
+    return min(ufm.layout.K - (not felt), rows - (ufm.bias and ufm.lambda_b == 0))
 
 
 def covered(ufm: UFM) -> bool:
     """Whether every critical point of a model is known to be a global minimum or a strict saddle.
 
-    So it is for a convex loss with d >= K, or d >= K - 1 where the rank of a critical point cannot exceed K - 1 (Gu and
+    So it is for a convex loss with d no less than the largest rank of a critical point, K or K - 1 for classes (Gu and
     Shen 2024, arXiv:2407.10702, for d = K).
     """
     return ufm.loss_function.convex and ufm.d >= largest_rank(ufm)

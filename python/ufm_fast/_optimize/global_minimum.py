@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from .._certify.certificate import Certificate, certify
+from .._certify.duals import require_dual
 from .._exact.closed_form import closed_form
 from .._exact.symmetry import SymmetricPoint, symmetric_minimum
 from .._model.canonical import CanonicalProblem
@@ -67,12 +68,18 @@ def global_minimum(ufm: UFM) -> Solution:
     -------
     Solution
 
+    Raises
+    ------
+    ValueError
+        If the loss is not convex in the logits, where nothing shows that a minimum is global.
+
     Warns
     -----
     ConvergenceWarning
         If the optimizer could not certify its result, as with ``d < K - 1``, where the value is that of a stationary
         point.
     """
+    require_dual(ufm)
     reduced = symmetric_minimum(ufm)
     if reduced is not None:
         symmetric, certificate = reduced

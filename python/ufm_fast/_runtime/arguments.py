@@ -65,7 +65,7 @@ def real_numbers(value: ArrayLike, name: str, *, above: float = -math.inf) -> tu
     array = real_array(value, name, float)
     if array.ndim != 1 or not len(array):
         raise ValueError(f"{name} must be a sequence of numbers, not of shape {array.shape}")
-    return tuple(real_number(number, f"{name}[{i}]", above=above) for i, number in enumerate(array))
+    return tuple(real_number(number, f"{name}[{i}]", above=above) for i, number in enumerate(array.tolist()))
 
 
 def flag(value: Any, name: str) -> bool:
