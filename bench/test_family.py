@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import family
 import pytest
+
+import family
 
 
 @pytest.mark.filterwarnings("ignore::ufm_fast.ConvergenceWarning")
