@@ -3,7 +3,7 @@
     python bench/family.py                  200 models a member, each from three starts; every failure is listed
     python bench/family.py --count 20       the first 20 a member
     python bench/family.py --only bce       one member (entropy, weights, affine, bce, mse, ordinal)
-    python bench/family.py --tokens 2000 5000 256   K, M and d of soft next-token targets with Zipf weights
+    python bench/family.py --tokens 2000 5000 256 [--tau 3e-3]   soft next-token targets with Zipf weights: K, M and d
     python bench/family.py --sparse 50000   K and M of sparse targets, d = 64: time and memory of loss and gradient
 
 Bounds are held against the lowest loss found, by SciPy's L-BFGS-B from the best end too.
@@ -115,7 +115,7 @@ def members(names: list[str], count: int) -> str:
     )
 
 
-def tokens(K: int, M: int, d: int, tau: float = 3e-3) -> str:
+def tokens(K: int, M: int, d: int, tau: float) -> str:
     """Contexts with about 20 next tokens each, the tokens' and the contexts' frequencies by Zipf's law."""
     rng = np.random.default_rng(0)
     popularity = 1 / np.arange(1, K + 1)
@@ -153,11 +153,12 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=200)
     parser.add_argument("--only", nargs="+", choices=list(MEMBERS), default=list(MEMBERS))
     parser.add_argument("--tokens", type=int, nargs=3, metavar=("K", "M", "D"))
+    parser.add_argument("--tau", type=float, default=3e-3)
     parser.add_argument("--sparse", type=int, metavar="SIZE")
     options = parser.parse_args()
     warnings.simplefilter("ignore", uf.ConvergenceWarning)
     if options.tokens:
-        print(tokens(*options.tokens))
+        print(tokens(*options.tokens, options.tau))
     elif options.sparse:
         print(sparse(options.sparse))
     else:

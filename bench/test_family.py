@@ -18,4 +18,4 @@ def test_members_are_certified(member: str) -> None:
 
 def test_sparse_targets_take_little_memory() -> None:
     assert "MB beside" in family.sparse(500)
-    assert "certified" in family.tokens(30, 50, 30)
+    assert "certified" in family.tokens(30, 50, 30, 3e-3)
