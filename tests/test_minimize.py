@@ -3,6 +3,7 @@
 import math
 import warnings
 
+import mpmath
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -319,10 +320,17 @@ def test_float32():
 # -- the record ------------------------------------------------------------------------------------------------------
 
 
-def test_minima_below_rounding_end_without_a_word_of_nan():
-    """Losses of 1e-16: steps are damped again and again, which must not overflow, and nothing is called solved."""
-    ufm = uf.UFM(2, 3, [9, 29861635784], lambda_W=1.1636211180361084e-20, lambda_H=5.5749073302093955e-21)
-    with pytest.warns(uf.ConvergenceWarning, match="not certified"):
-        result = uf.minimize(ufm)
-    assert not result.success
-    assert 0 <= result.certificate.lower_bound <= result.fun < 1e-14
+def test_minima_below_rounding_are_reached():
+    """Losses of 1e-18: steps are damped again and again, which must not overflow; two classes have a closed form."""
+    counts = [9, 29861635784]
+    ufm = uf.UFM(2, 3, counts, lambda_W=1.1636211180361084e-20, lambda_H=5.5749073302093955e-21)
+    result = uf.minimize(ufm)
+    with mpmath.workdps(45):
+        n, N = [mpmath.mpf(each) for each in counts], sum(counts)
+        c = mpmath.sqrt(mpmath.mpf(ufm.lambda_W) * mpmath.mpf(ufm.lambda_H) * n[0] * n[1] / (2 * N))
+        misses = [c * N / each for each in n]
+        entropies = [-q * mpmath.log(q) - (1 - q) * mpmath.log(1 - q) for q in misses]
+        least = (n[0] * entropies[0] + n[1] * entropies[1]) / N
+        assert least * (1 - mpmath.mpf(1e-8)) <= result.certificate.lower_bound <= least
+        assert abs(result.fun / least - 1) < 1e-8
+    assert result.success

@@ -29,15 +29,14 @@ def minimize_from_point(problem: CanonicalProblem, A: Array, B: Array, b: Array,
     bounds = bounds_for(problem, run.tol, run.lower_bound, first=1e-3)
     descent = Descent(objective, bounds, run, to_model, Relocation(objective, run).relocate)
     state, status = descent.iterate(objective.at(A, B, b), KroneckerMetric(objective))
-    if status == STALLED and (refined := newton_descent(objective, state)):
-        bounds.restart()
-        state, status = descent.iterate(refined, KroneckerMetric(objective))
-    while status == STALLED and not covered(problem.ufm):
-        escaped = escape_by_curvature(objective, state)
-        if escaped is None:
+    while status == STALLED:
+        further = newton_descent(objective, state)
+        if further is None and not covered(problem.ufm):
+            further = escape_by_curvature(objective, state)
+        if further is None:
             break
         bounds.restart()
-        state, status = descent.iterate(escaped, KroneckerMetric(objective))
+        state, status = descent.iterate(further, KroneckerMetric(objective))
     return descent.end_at(state), status
 
 

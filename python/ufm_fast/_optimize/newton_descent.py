@@ -17,7 +17,7 @@ _ROUNDING = 1e-14  # of a loss, relative
 def newton_descent(objective: Objective, state: State) -> State | None:
     """Return the state after some steps of Newton's method (truncated conjugate gradients).
 
-    None if it is higher, by more than rounding, or its gradient is no smaller at the same loss.
+    None if it is no lower, by more than rounding, and its gradient no smaller by half at the same loss.
     """
     work = objective.work
     steps = min(STEPS, work.max_evaluations - work.evaluations - 2)
@@ -29,6 +29,6 @@ def newton_descent(objective: Objective, state: State) -> State | None:
     work.charge(function.products, objective.columns)
     A, B, b = function.layout.unpack(x)
     new = objective.at(np.ascontiguousarray(A), np.ascontiguousarray(B), np.ascontiguousarray(b))
-    lower = new.loss < state.loss
-    level = new.loss <= state.loss * (1 + _ROUNDING) and norm(new.gradient) < norm(state.gradient)
+    lower = new.loss < state.loss * (1 - _ROUNDING)
+    level = new.loss <= state.loss * (1 + _ROUNDING) and norm(new.gradient) < norm(state.gradient) / 2
     return new if lower or level else None
