@@ -191,8 +191,10 @@ class Dual(LowerBounds):
             self.products += EIGH_PRODUCTS + 3
             squares, V = np.linalg.eigh(square)
             s = self.problem.tau * np.sqrt(np.maximum(squares, TINY))
-            function = product(V * factor(s), V.T, self.problem.workers)
-            return self.centred(product(M, function, self.problem.workers)), float(s[-1])
+            change = factor(s) - 1
+            V, change = np.ascontiguousarray(V[:, change != 0]), change[change != 0]
+            changed = product(product(M, V, self.problem.workers) * change, V.T, self.problem.workers)
+            return self.centred(M + changed), float(s[-1])
         self.products += SVD_PRODUCTS + 2
         U, s, V = np.linalg.svd(M, full_matrices=False)
         s = np.maximum(s, TINY)

@@ -254,7 +254,8 @@ class CanonicalProblem:
             return self.loss.best_bias(Z / self.root[:, None], self.targets, self.weights, self.lambda_b, b)
         free = self.lambda_b == 0 and self.loss.invariant_direction(self.K) is not None
         if self.lambda_b == 0 and self.absent.any():
-            b = np.where(self.absent, self._far_below(float(abs(Z / self.root[:, None]).max()), b), b)
+            largest = max(float(Z.max()), -float(Z.min())) / float(self.root.min())
+            b = np.where(self.absent, self._far_below(largest, b), b)
         if free:
             b = self.loss.centred(b)
         value, G, gradient = self._ridged_data_term(Z, b)
