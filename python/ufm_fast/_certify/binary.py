@@ -113,7 +113,8 @@ class BinaryDual(Dual):
         start = np.clip(self._unclipped(inside), 0, 1)
         change = V - start
         down, up = change < 0, change > 0
-        room = np.concatenate([start[down] / -change[down], (1 - start[up]) / change[up]])
+        with np.errstate(over="ignore"):  # where next to nothing changes there is room enough
+            room = np.concatenate([start[down] / -change[down], (1 - start[up]) / change[up]])
         cut = min(1.0, float(room.min(initial=1.0)))
         return max(best, *(self.value(inside + w * cut * (Y - inside)) for w in _MIXTURES))
 
