@@ -97,7 +97,7 @@ def certify(ufm: UFM, p: Point) -> Certificate:
     Notes
     -----
     Always in float64, also for float32 models. Costs about 30 products of two K x K matrices (a norm and two
-    eigendecompositions) and holds a dozen K x K arrays.
+    eigendecompositions) and holds a dozen K x K arrays; of rows with targets, M x K ones, whatever form these have.
     """
     ufm, p = certifiable(ufm, p)
     return certificate_at(linearized(ufm, p))
