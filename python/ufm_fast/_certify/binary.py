@@ -51,7 +51,7 @@ class BinaryDual(Dual):
 
     def __init__(self, problem: CanonicalProblem) -> None:
         super().__init__(problem)
-        targets = problem.targets
+        self.targets = targets = problem.targets
         self.mostly = targets > 0.5
         self.rest = np.where(self.mostly, 1 - targets, targets)  # the smaller side of the target
         self.sign = np.where(self.mostly, -1.0, 1.0)
@@ -88,8 +88,7 @@ class BinaryDual(Dual):
             return G
         flow, weights = problem.root[:, None] * G, problem.weights[:, None]
         excess = flow.sum(axis=0)
-        targets = problem.targets
-        ones, zeros = flow + weights * targets, weights * (1 - targets) - flow
+        ones, zeros = flow + weights * self.targets, weights * (1 - self.targets) - flow
         flow -= ones * (np.maximum(excess, 0) / np.maximum(ones.sum(axis=0), TINY))
         flow += zeros * (np.maximum(-excess, 0) / np.maximum(zeros.sum(axis=0), TINY))
         return flow / problem.root[:, None]

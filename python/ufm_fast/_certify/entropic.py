@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -88,6 +89,11 @@ class EntropicDual(Dual):
         if self.least_anchor < 1:
             self.floor = max(0.0, self.value(np.zeros((problem.M, K))))
 
+    @cached_property
+    def targets(self) -> Array:
+        """The targets as the loss takes them, (M, K)."""
+        return self.problem.targets
+
     def value(self, Y: Array) -> float:
         """Return D(Y) less the rounding allowances of the class's docstring; -infinity outside the simplex."""
         problem = self.problem
@@ -123,7 +129,7 @@ class EntropicDual(Dual):
             return G
         flow = self._flow(G) * problem.root[:, None]
         excess = flow.sum(axis=0)
-        couplings = flow + problem.targets * problem.weights[:, None]
+        couplings = flow + self.targets * problem.weights[:, None]
         received = problem.class_weights
         taken = np.maximum(excess, 0) / np.maximum(received + np.maximum(excess, 0), TINY)
         rows, columns = couplings @ taken, np.maximum(-excess, 0)
@@ -158,7 +164,7 @@ class EntropicDual(Dual):
         if value == -np.inf:
             inside = self.scaled(F, self.norm(F) if norm is None else norm)
             slope = (self.problem.root / self.problem.weights)[:, None]
-            Q, change = self.problem.targets + self._flow(inside) * slope, self._flow(Y - inside) * slope
+            Q, change = self.targets + self._flow(inside) * slope, self._flow(Y - inside) * slope
             down = change < 0
             room = np.maximum(Q[down], 0)
             cut = float((room / np.maximum(room, -change[down])).min(initial=1.0))
@@ -224,7 +230,7 @@ class EntropicDual(Dual):
         problem = self.problem
         if problem.has_classes:
             return np.arange(problem.K), own
-        targets = problem.targets
+        targets = self.targets
         step = (problem.root / problem.weights)[:, None] * flow
         Q = targets + step - self.rounding * (targets + abs(step))
         Q[np.arange(len(flow)), self.anchors] = own

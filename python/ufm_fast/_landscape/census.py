@@ -206,7 +206,7 @@ def census(
         if ufm.dtype != np.float64:
             raise ValueError(f"models must be float64 to be certified, but number {index} is {ufm.dtype}")
     runs, jobs, seed = whole_number(runs, "runs", 1), whole_number(jobs, "jobs", 1), whole_number(seed, "seed", 0)
-    tol = checked_tolerance(tol, max((ufm.K for ufm in models), default=0))
+    tol = checked_tolerance(tol, *models)
     if max_evaluations is not None:
         max_evaluations = whole_number(max_evaluations, "max_evaluations", 1)
     settings = {"version": version("ufm-fast"), "seed": seed, "tol": tol, "max_evaluations": max_evaluations}

@@ -182,7 +182,7 @@ def path(
     asked = _checked_values(values)
     settings = {
         "version": version("ufm-fast"),
-        "tol": checked_tolerance(tol, ufm.K),
+        "tol": checked_tolerance(tol, ufm),
         "max_evaluations": None if max_evaluations is None else whole_number(max_evaluations, "max_evaluations", 1),
         "locate": None if locate is None else real_number(locate, "locate", least=_FINEST, below=1),
     }

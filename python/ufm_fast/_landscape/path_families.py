@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from .._model.losses import CrossEntropy
 from .._model.model import UFM
@@ -33,10 +34,15 @@ def _both_decays(ufm: UFM, value: float) -> UFM:
     return altered(ufm, lambda_W=value * ufm.lambda_W, lambda_H=value * ufm.lambda_H)
 
 
+def power_weights(counts: NDArray[Any], power: float) -> Array:
+    """Return class weights proportional to this power of the counts, with mean 1 over all samples."""
+    weights = (counts / counts.mean()) ** power
+    normalised: Array = weights * counts.sum() / (counts @ weights)
+    return normalised
+
+
 def _weight_exponent(ufm: UFM, value: float) -> UFM:
-    counts = _class_counts(ufm)
-    weights = (counts / counts.mean()) ** -value
-    return altered(ufm, weights=weights * ufm.N / (counts @ weights))
+    return altered(ufm, weights=power_weights(_class_counts(ufm), -value))
 
 
 def _shift_strength(ufm: UFM, value: float) -> UFM:

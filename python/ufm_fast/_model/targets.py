@@ -128,9 +128,7 @@ def numbers_of_equal(targets: Targets) -> NDArray[np.int64]:
 def _hashes(starts: NDArray[np.int64], columns: NDArray[np.int64], entries: Array, seed: int) -> NDArray[np.uint64]:
     """Add up, for each row, the bits of its entries times random odd numbers of their columns."""
     generator = np.random.default_rng(seed)
-    factors = generator.integers(0, 2**63, int(columns.max(initial=0)) + 1, dtype=np.uint64) * np.uint64(2) + np.uint64(
-        1
-    )
+    factors = 2 * generator.integers(0, 2**63, int(columns.max(initial=0)) + 1, dtype=np.uint64) + 1
     products = entries.view(np.uint64) * factors[columns]
     products ^= products >> np.uint64(32)
     products *= factors[columns]

@@ -145,7 +145,7 @@ def minimize(
     >>> best.fun > uf.minimize(ufm).fun
     True
     """
-    tol = checked_tolerance(tol, max(ufm.K, ufm.data.M if ufm.counts is None else 0))
+    tol = checked_tolerance(tol, ufm)
     max_evaluations = 10_000 if max_evaluations is None else whole_number(max_evaluations, "max_evaluations", 1)
     seed, restarts = whole_number(seed, "seed", 0), whole_number(restarts, "restarts", 0)
     start = (
@@ -185,13 +185,17 @@ def minimize(
     return result
 
 
-def checked_tolerance(tol: float, K: int) -> float:
-    """Return a tolerance as a float if a run on K classes can be asked for it, otherwise raise an error."""
-    return real_number(tol, "tol", least=smallest_tolerance(K), below=1)
+def checked_tolerance(tol: float, *models: UFM) -> float:
+    """Return a tolerance as a float if runs on these models can be asked for it, otherwise raise an error."""
+    longest = max((max(ufm.K, ufm.M if ufm.counts is None else 0) for ufm in models), default=0)
+    return real_number(tol, "tol", least=smallest_tolerance(longest), below=1)
 
 
 def smallest_tolerance(K: int) -> float:
-    """Four times the relative allowance that a bound makes for rounding; a loss has one of that order."""
+    """Four times the relative allowance that a bound on K classes, or so many rows, makes for rounding.
+
+    A loss has one of that order.
+    """
     return 4 * (100 + 4 * K) * float(np.finfo(float).eps)
 
 

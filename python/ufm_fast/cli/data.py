@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 import ufm_fast as uf
 
 from .._io.files import FileError, read_archive, reading
+from .._landscape.path_families import power_weights
 from .files import read_counts, read_numbers
 from .options import DEFAULT_COUNTS, DEFAULT_K
 
@@ -126,8 +127,7 @@ def class_weights(words: str, sizes: NDArray[np.int64]) -> NDArray[np.float64]:
             power = -1.0 if words == "balanced" else float(words[2:])
         except ValueError as error:
             raise typer.BadParameter(f"{words} is no power of n, as n^-0.5", param_hint="--class-weights") from error
-        weights = (sizes / sizes.mean()) ** power
-        return np.asarray(weights * sizes.sum() / (sizes @ weights))
+        return power_weights(sizes, power)
     try:
         return read_numbers(Path(words))
     except FileNotFoundError as error:
