@@ -1,5 +1,6 @@
 """Symmetry reduction against the optimizer, full certificates and the oracle."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,9 +11,8 @@ from scipy.optimize import minimize
 
 import ufm_fast as uf
 from oracle import Oracle
-from ufm_fast._exact.symmetric_dual import lower_bound
-from ufm_fast._exact.symmetric_problem import SymmetricProblem, Types
-from ufm_fast._exact.symmetry import symmetric_critical_point, symmetric_minimum
+from reference import global_minimum
+from ufm_fast._exact.groups import groups_of, is_grouped
 
 BIASES = [{"lambda_b": 0.0}, {"lambda_b": 1e-2}, {"lambda_b": 1.0}, {"bias": False}]
 
@@ -47,24 +47,23 @@ def test_certified_and_right(ufm):
 
 @pytest.mark.parametrize("bias", BIASES, ids=str)
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
-def test_bound_is_valid_at_any_flow(bias, smoothing):
-    """At points that are far from optimal the bound stays below the minimum."""
+def test_bound_is_valid_at_any_point(bias, smoothing):
+    """At points of the model of groups that are far from optimal the bounds stay below the minimum."""
     ufm = uf.UFM(
-        8, 8, [30, 30, 30, 30, 30, 2, 2, 2], loss=uf.CrossEntropy(smoothing), lambda_W=3e-3, lambda_H=1e-3, **bias
+        8, 8, [30, 30, 30, 9, 9, 9, 2, 2], loss=uf.CrossEntropy(smoothing), lambda_W=3e-3, lambda_H=1e-3, **bias
     )
-    point, certificate = symmetric_minimum(ufm)
-    types = Types(np.array([2.0, 30.0]), np.array([3.0, 5.0]), np.ones(2))
-    problem = SymmetricProblem(types, tau=ufm.tau, smoothing=smoothing, lambda_b=ufm.lambda_b, bias=ufm.bias)
+    _, best = global_minimum(Oracle.of(ufm))
+    groups, _ = groups_of(ufm)
+    reduced = groups.model(ufm)
+    optimum = uf.minimize(reduced, reduced.random_point(1), tol=1e-12).point
     generator = np.random.default_rng(0)
     bounds = []
     for size in np.geomspace(1e-6, 10, 60):
-        contrast = np.maximum(0, point.contrast + size * generator.standard_normal(2))
-        C = point.mean_B @ point.mean_A.T + size * generator.standard_normal((2, 2))
-        b = (point.bias * np.sqrt(problem.M) + size * generator.standard_normal(2)) * ufm.bias
-        bounds.append(lower_bound(problem, problem.flow(contrast, C, b)[1]) / certificate.loss)
-    assert max(bounds) <= 1
-    assert bounds[0] > 1 - 1e-3
-    assert len(set(bounds)) > 30
+        moved = [part + size * generator.standard_normal(part.shape) for part in optimum]
+        bounds.append(uf.certify(reduced, uf.Point(*moved[:2], moved[2] * ufm.bias)).lower_bound / best)
+    assert max(bounds) <= 1 + 1e-14
+    assert bounds[0] > 1 - 1e-8
+    assert len(set(bounds)) > 20
 
 
 def test_agrees_with_lbfgs_on_all_variables():
@@ -74,32 +73,6 @@ def test_agrees_with_lbfgs_on_all_variables():
         ufm.fun_and_grad, x, jac=True, method="L-BFGS-B", options={"maxiter": 9000, "gtol": 1e-10, "ftol": 0}
     )
     assert uf.global_minimum(ufm).value == pytest.approx(found.fun, rel=1e-10)
-
-
-def test_derivatives():
-    types = Types(np.array([5.0, 9.0, 30.0]), np.array([4.0, 1.0, 6.0]), np.array([1.0, 3.0, 2.0]))
-    problem = SymmetricProblem(types, tau=1e-3, smoothing=0.1, lambda_b=1e-2, bias=True)
-    generator = np.random.default_rng(0)
-    x = problem.start() + 0.3 * generator.standard_normal(problem.start().size)
-    v = 1e-6 * generator.standard_normal(x.size)
-    (low, before), (high, after) = (problem.value_and_gradient(x + sign * v) for sign in (-1, 1))
-    assert (high - low) / 2 == pytest.approx(problem.value_and_gradient(x)[1] @ v, rel=1e-7)
-    problem.linearize(x)
-    np.testing.assert_allclose(problem.hessian_product(v), (after - before) / 2, rtol=1e-6, atol=1e-15)
-
-
-def test_merged_blocks_are_critical_points_of_the_model():
-    ufm = uf.UFM(9, 9, 12, loss=uf.CrossEntropy(0.05), lambda_W=1e-3, lambda_H=1e-4, lambda_b=1e-3)
-    group = np.array([0] * 6 + [1] * 3)
-    block = np.array([0, 0, 0, 1, 1, 1, 0, 1, 2])
-    types = Types(np.full(2, 12.0), np.array([2.0, 3.0]), np.array([3.0, 1.0]))
-    point, _, error = symmetric_critical_point(ufm, group, block, types)
-    p = point.point()
-    assert error < 1e-11
-    assert max(np.abs(part).max() for part in Oracle.of(ufm).gradient(*p)) < 1e-14
-    assert point.rank == 4
-    for k in range(9):
-        np.testing.assert_allclose(point.logits(k), p.W @ p.H[k] + p.b, atol=1e-13)
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="peak memory is read from /proc")
@@ -124,10 +97,11 @@ with open("/proc/self/status") as status:
 
 def test_where_it_does_not_apply():
     options = {"lambda_W": 1e-3, "lambda_H": 1e-3}
-    assert symmetric_minimum(uf.UFM(8, 8, [1, 2, 3, 4, 5, 6, 7, 8], **options)) is None
-    assert symmetric_minimum(uf.UFM(8, 8, 5, loss="mse", **options)) is None
-    assert symmetric_minimum(uf.UFM(8, 6, 5, **options)) is None
-    types = Types(np.array([5.0]), np.array([8.0]), np.array([1.0]))
-    symmetric = symmetric_critical_point(uf.UFM(8, 6, 5, **options), np.zeros(8, int), np.arange(8), types)[0]
+    assert not is_grouped(uf.UFM(8, 8, 5, loss="mse", **options))
+    assert not is_grouped(uf.UFM(8, 8, 5, loss=uf.CrossEntropy(margin=np.arange(8)), **options))
+    assert not is_grouped(uf.UFM(2, 2, targets=[[0.5, 0.5], [0, 1]], **options))
+    with pytest.warns(uf.ConvergenceWarning):
+        assert uf.global_minimum(uf.UFM(8, 6, 5, **options)).factored is None
+    wide = uf.global_minimum(uf.UFM(8, 7, 5, **options)).factored
     with pytest.raises(ValueError, match="rank 7 does not fit"):
-        symmetric.point()
+        replace(wide, ufm=uf.UFM(8, 6, 5, **options)).point()

@@ -161,14 +161,17 @@ class Dual(LowerBounds):
         bias or without bias decay Z/t - G does not depend on Z and the bound is the minimum itself.
         With 0 < lambda_b < tau, `polish` the point first. Cost: one eigendecomposition, 3 products.
         """
-        problem = self.problem
-        sums = problem.curvature(G)
-        curvature = max(0.0, sums.total - sums.at_labels) / (problem.M * max(1, problem.K - 1))
-        F, tau = self.feasible(G), problem.tau
+        curvature, F, tau = self.mean_curvature(G), self.feasible(G), self.problem.tau
         step, _ = self._remapped(
             self.combination([1.0, -curvature], [F, self.centred(Z)]), lambda s: tau / np.maximum(s, tau)
         )
         return self.towards(step, F)
+
+    def mean_curvature(self, G: Array) -> float:
+        """Return the mean second derivative of the data term in a score that is not a row's anchor."""
+        problem = self.problem
+        sums = problem.curvature(G)
+        return max(0.0, sums.total - sums.at_labels) / (problem.M * max(1, problem.K - 1))
 
     def norm(self, F: Array) -> float:
         """Return the spectral norm |F|_2: see `leading_singular_pair`."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from .._model.canonical import CanonicalProblem
+from .._model.grouped import GroupedCrossEntropy
 from .._model.loss import Loss
 from .._model.losses import MSE, BinaryCrossEntropy, CrossEntropy
 from .._model.model import UFM
@@ -12,11 +13,13 @@ from .._model.ordinal import Ordinal
 from .binary import BinaryDual
 from .dual import LowerBounds
 from .entropic import EntropicDual
+from .grouped import GroupedDual
 from .ordinal import OrdinalDual
 from .quadratic import QuadraticDual
 
 _DUALS: dict[type[Loss], Callable[[CanonicalProblem], LowerBounds]] = {
     CrossEntropy: EntropicDual,
+    GroupedCrossEntropy: GroupedDual,
     MSE: QuadraticDual,
     BinaryCrossEntropy: BinaryDual,
     Ordinal: OrdinalDual,

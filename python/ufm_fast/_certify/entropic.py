@@ -82,6 +82,7 @@ class EntropicDual(Dual):
         self.own_shift = (self.shift if loss.margin is None else self.shift - np.array(loss.margin))[self.anchors]
         absent = problem.bias_is_free and bool(problem.absent.any())
         self.present = ~problem.absent if absent else None
+        self.largest_scale = 1.0 if self.scale is None else float(self.scale.max())
         self.affine = loss.shift is not None or loss.margin is not None
         self.follows_newton_schulz = (
             problem.rows.labels is not None and self.least_anchor == 1 and self.scale is None and not self.affine
@@ -114,7 +115,7 @@ class EntropicDual(Dual):
                 force = imbalance if self.scale is None else imbalance * self.scale
                 value -= float(force @ force) / (2 * problem.lambda_b)
             else:
-                norm, cost = self._restored(flow, 1 - sums.wrong - self.rounding, imbalance)
+                norm, cost = self._restored(flow, self._at_anchors(sums.wrong), imbalance)
                 excess_norm += norm / problem.tau
                 value -= cost
         return float(value - excess_norm * max(value, 0))
@@ -182,12 +183,20 @@ class EntropicDual(Dual):
         """The flow, or where its probabilities may leave [0, 1] by their rounding a little less of it, and its sums."""
         rounding = self.rounding
         sums = self._sums(flow, rounding)
-        own, least = float(1 - sums.wrong.max()), float(sums.least_above.min())
+        own, least = float(self._room(sums.wrong).min()), float(sums.least_above.min())
         inside = own > rounding and least >= 0
         if not inside and own >= -rounding and float(self._sums(flow, -rounding).least_above.min()) >= 0:
             flow = (1 - 4 * rounding / self.least_anchor) * flow
             sums = self._sums(flow, rounding)
         return flow, sums
+
+    def _room(self, wrong: Array) -> Array:
+        """What must not be negative of a row whose other entries have this sum, over the size of its rounding."""
+        return 1 - wrong
+
+    def _at_anchors(self, wrong: Array) -> Array:
+        """A lower bound on the probabilities at the anchors."""
+        return 1 - wrong - self.rounding
 
     def _by_anchor(self, values: Array) -> Array:
         """Add up numbers of rows, (M,), over the rows with the same anchor, (K,)."""
@@ -222,8 +231,7 @@ class EntropicDual(Dual):
             cost += float(imbalance.sum()) * spread
         moved = imbalance / problem.root[givers]
         distinct = len(np.unique(givers)) == len(givers)
-        largest = 1.0 if self.scale is None else float(self.scale.max())
-        return largest * math.sqrt(2) * float(np.linalg.norm(moved) if distinct else moved.sum()), cost
+        return self.largest_scale * math.sqrt(2) * float(np.linalg.norm(moved) if distinct else moved.sum()), cost
 
     def _givers(self, flow: Array, own: Array) -> tuple[NDArray[np.intp], Array]:
         """For each class the row that gives it most, and a lower bound on its probability of the class there."""

@@ -23,7 +23,8 @@ from .._model.facts import covered
 from .._model.model import UFM
 from .._model.point import Point
 from .._model.storage import describe_ufm, described_ufm
-from .._optimize.minimize import checked_tolerance, minimize
+from .._optimize.minimize import minimize
+from .._optimize.tolerance import checked_tolerance
 from .._runtime.arguments import whole_number
 from .._runtime.blas import single_threaded_blas
 from .._runtime.warnings import ConvergenceWarning

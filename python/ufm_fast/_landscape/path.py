@@ -24,8 +24,9 @@ from .._model.model import UFM
 from .._model.point import Point
 from .._model.storage import describe_ufm
 from .._optimize.checkpoint import Checkpoint
-from .._optimize.minimize import checked_tolerance, minimize
+from .._optimize.minimize import minimize
 from .._optimize.stages import starts_near_minimum
+from .._optimize.tolerance import checked_tolerance
 from .._runtime.arguments import choice, flag, real_array, real_number, whole_number
 from .._runtime.blas import single_threaded_blas
 from .._runtime.warnings import ConvergenceWarning, warn

@@ -4,23 +4,27 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .._exact.symmetric_problem import Types
-from .._exact.symmetry import symmetric_critical_point
+from .._exact.groups import Groups
+from .._exact.symmetry import SymmetricPoint
 from .._model.canonical import CanonicalProblem
 from .._model.facts import has_plain_classes, is_balanced, largest_rank
 from .._model.loss import Loss
 from .._model.losses import MSE, CrossEntropy
-from .._model.model import UFM
+from .._model.model import UFM, in_double
 from .._model.point import Point
 from .._numerics.newton import newton, quasi_newton_descent
 from .._optimize.factored_objective import FactoredObjective
-from .._optimize.grouped import grouped_factors
+from .._optimize.factors import of_least_rank
+from .._optimize.group_start import alone
+from .._optimize.groups import GroupedProblem, near_minimum
+from .._optimize.objective import Objective
 from .._optimize.start import has_start, start_of
+from .._optimize.work import Work
 from .._runtime.arguments import whole_number
 from .._runtime.arrays import Array
 from .._runtime.blas import single_threaded_blas
@@ -30,6 +34,8 @@ _ACCEPTED = 1e-10  # and insisted on
 _DESCENT = 1e-5  # at which Newton's method takes over
 _ATTEMPTS = 3
 _NEGLIGIBLE = 1e-6  # a singular value of A, relative to the largest, that counts as zero
+_ABSENT = 1e-12  # the same of the scores at a critical point
+_NEAR = 1e-8  # gap at which a minimum serves for a start
 
 
 class _Critical(NamedTuple):
@@ -122,41 +128,56 @@ def _merged_groups(problem: CanonicalProblem, rank: int, generator: np.random.Ge
     """
     counts = problem.rows.ridges
     distinct = len(np.unique(counts))
-    group, block, types = _deal(counts, max(distinct, rank + 1), generator)
-    start = _narrow_start(problem, group, rank, generator) if rank + 1 < distinct else None
-    point, _, error = symmetric_critical_point(problem.ufm, group, block, types, start)
+    group, block, groups = _deal(problem, max(distinct, rank + 1), generator)
+    function = FactoredObjective(groups.model(problem.ufm), rank if rank + 1 < distinct else len(groups.blocks))
+    if rank + 1 < distinct:
+        x = quasi_newton_descent(function, function.layout.pack(*_narrow_start(problem.ufm, rank, generator)), _DESCENT)
+    else:
+        A, B = alone(groups, problem.tau, problem.loss.parameters["label_smoothing"])
+        x = function.layout.pack(A, B, function.problem.best_bias(B @ A.T, np.zeros(len(A))))
+    x, error = newton(function, x, _TOLERANCE)
+    A, B, b = function.layout.unpack(x)
+    _, G, _ = function.problem.data_term(B @ A.T, b)
+    A, B = of_least_rank(A, B, _ABSENT)
+    contrast, M = groups.contrasts(function.problem, G), groups.classes
+    point = SymmetricPoint(problem.ufm, group, block, M, groups.size, contrast, A, B, b / np.sqrt(M))
     critical = _Critical(*point.factors(), point.bias[group])
     return critical if error <= _ACCEPTED and _rank(critical) == rank and _is_above(problem, critical) else None
 
 
-def _deal(counts: Array, groups: int, generator: np.random.Generator) -> tuple[NDArray[Any], NDArray[Any], Types]:
-    """Deal classes of equal counts out to so many groups: at most two sizes of groups, that is two types, a count."""
+def _deal(
+    problem: CanonicalProblem, groups: int, generator: np.random.Generator
+) -> tuple[NDArray[np.intp], NDArray[np.intp], Groups]:
+    """Deal classes of equal counts out to so many blocks, of at most two sizes a count.
+
+    Blocks of equal counts and sizes are a group; where that would be the only one, its first block is one by itself.
+    """
+    counts = problem.rows.ridges
     samples, kind = np.unique(counts, return_inverse=True)
     M = np.bincount(kind)
     further = generator.permutation(np.repeat(np.arange(len(M)), M - 1))[: groups - len(M)]
-    types: list[tuple[float, int, int]] = []
-    type_of, block = np.empty(len(counts), dtype=np.intp), np.empty(len(counts), dtype=np.intp)
+    found: list[tuple[float, int, int]] = []
+    group_of, block = np.empty(len(counts), dtype=np.intp), np.empty(len(counts), dtype=np.intp)
     for i, blocks in enumerate(1 + np.bincount(further, minlength=len(M))):
         members, owner = generator.permutation(np.flatnonzero(kind == i)), np.arange(M[i]) % blocks
         size, larger = divmod(int(M[i]), int(blocks))
-        for chosen, first, count in ((owner < larger, 0, larger), (owner >= larger, larger, blocks - larger)):
+        first = max(larger, int(len(M) == 1))
+        for chosen, start, count in ((owner < first, 0, first), (owner >= first, first, blocks - first)):
             if count > 0:
-                type_of[members[chosen]], block[members[chosen]] = len(types), owner[chosen] - first
-                types.append((samples[i], count, size + (first == 0 and larger > 0)))
-    return type_of, block, Types(*np.array(types, dtype=float).T)
+                group_of[members[chosen]], block[members[chosen]] = len(found), owner[chosen] - start
+                found.append((samples[i], count, size + (start == 0 and larger > 0)))
+    ridges, blocks, sizes = np.array(found, dtype=float).T
+    ones = np.ones_like(ridges)
+    return group_of, block, Groups(ridges, ridges / problem.samples, ones, 0 * ones, blocks, sizes)
 
 
-def _narrow_start(
-    problem: CanonicalProblem, group: NDArray[Any], rank: int, generator: np.random.Generator
-) -> tuple[Array, Array, Array]:
-    """A random choice of the singular pairs of scores near the optimum's, for groups with one type each."""
-    A, B, b, _ = grouped_factors(problem)
-    M = np.bincount(group)
-    indicators = np.equal.outer(group, np.arange(len(M))) / np.sqrt(M)
-    U, s, Vt = np.linalg.svd((indicators.T @ B) @ (A.T @ indicators))
-    chosen = generator.permutation(len(M) - 1)[:rank]
+def _narrow_start(ufm: UFM, rank: int, generator: np.random.Generator) -> tuple[Array, Array, Array]:
+    """A random choice of the singular pairs of the optimum's scores between groups of classes of equal counts."""
+    A, B, b, _ = near_minimum(GroupedProblem(ufm), _NEAR)
+    U, s, Vt = np.linalg.svd(B @ A.T)
+    chosen = generator.permutation(len(s) - 1)[:rank]
     root = np.sqrt(s[chosen])
-    return Vt[chosen].T * root, U[:, chosen] * root, indicators.T @ b
+    return Vt[chosen].T * root, U[:, chosen] * root, b
 
 
 def _singular_modes(problem: CanonicalProblem, rank: int, generator: np.random.Generator) -> _Critical | None:
@@ -246,14 +267,15 @@ def _check_accuracy(ufm: UFM, rank: int, error: float) -> None:
 
 def _start(ufm: UFM, function: FactoredObjective, generator: np.random.Generator) -> Array:
     """A random choice of the singular pairs of scores near the optimum's, or random factors where none are known."""
-    rank = function.layout.columns
-    problem = CanonicalProblem(ufm)
+    rank, problem = function.layout.columns, CanonicalProblem(in_double(ufm, collapse=True, d=ufm.K))
     if has_start(problem):
-        near = start_of(problem)
-        U, s, Vt = np.linalg.svd(near.B @ near.A.T)
+        near = start_of(problem, _NEAR)
+        objective = Objective(near.problem, near.problem.K, Work(problem.K, problem.K, 1))
+        A, B, _ = near.to_model(objective.at(near.A, near.B, near.b))
+        U, s, Vt = np.linalg.svd(B @ A.T)
         chosen = generator.permutation(ufm.K - 1)[:rank]
         root = np.sqrt(s[chosen])
         A, B = Vt[chosen].T * root, U[:, chosen] * root
     else:
         A, B = (0.3 * generator.standard_normal((n, rank)) for n in (problem.K, problem.M))
-    return function.layout.pack(A, B, problem.best_bias(B @ A.T, np.zeros(problem.K)))
+    return function.layout.pack(A, B, problem.best_bias(B @ A.T, np.zeros(problem.biases)))

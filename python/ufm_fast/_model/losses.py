@@ -17,6 +17,7 @@ from numpy.typing import ArrayLike
 
 from .._runtime.arguments import choice, real_number, real_numbers
 from .._runtime.arrays import Array
+from .grouped import GroupedCrossEntropy
 from .loss import Loss, Parameters
 from .ordinal import Ordinal
 
@@ -357,7 +358,7 @@ def as_loss(loss: str | Loss) -> Loss:
         if loss in LOSSES and loss not in names_alone():
             raise ValueError(f"loss {loss!r} needs parameters: give {_call(LOSSES[loss])} in place of its name")
         return LOSSES[choice(loss, "loss", names_alone())]()
-    if type(loss) not in LOSSES.values():
+    if type(loss) not in (*LOSSES.values(), GroupedCrossEntropy):
         names = " or ".join(cls.__name__ for cls in LOSSES.values())
         raise TypeError(f"loss must be a name, or of the class {names}, not of the class {type(loss).__name__}")
     return loss

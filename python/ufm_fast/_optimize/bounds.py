@@ -95,7 +95,8 @@ class Bounds:
         if not self.certified:
             cheap = min(1.0, objective.columns / objective.problem.K)  # an evaluation beside a bound
             self.threshold = relative * min(0.5, max(0.1 * cheap, 1.5 * self.tol / self.gap))
-        objective.work.charge(dual.products - before, objective.problem.K)
+        K = objective.problem.K
+        objective.work.charge(dual.products - before, K, K)
         return state
 
     def saved(self) -> dict[str, Any]:

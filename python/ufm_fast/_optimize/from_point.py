@@ -41,22 +41,22 @@ def minimize_from_point(problem: CanonicalProblem, A: Array, B: Array, b: Array,
 
 
 def _narrowed(problem: CanonicalProblem, A: Array, B: Array) -> tuple[Array, Array, ToModel]:
-    """Return factors with no more columns than a descent can use, and the way from there to d columns.
+    """Return factors with no more columns than a descent can use, and the way from there to the model's.
 
     All iterates stay in the span of the start's rows and of what escapes add, at most K more dimensions.
     """
     K, M, d = problem.K, problem.M, A.shape[1]
     if d < problem.d:
         missing = ((0, 0), (0, problem.d - d))
-        return A, B, lambda state: (np.pad(state.A, missing), np.pad(state.B, missing))
+        return A, B, lambda state: (np.pad(state.A, missing), np.pad(state.B, missing), state.b)
     if d <= 2 * K + M:
-        return A, B, lambda state: (state.A, state.B)
+        return A, B, lambda state: (state.A, state.B, state.b)
     basis = np.linalg.qr(np.hstack([A.T, B.T, np.eye(d, K)]))[0]
 
     def times(X: Array, Y: Array) -> Array:
         return product(X, Y, problem.workers)
 
-    return times(A, basis), times(B, basis), lambda state: (times(state.A, basis.T), times(state.B, basis.T))
+    return times(A, basis), times(B, basis), lambda state: (times(state.A, basis.T), times(state.B, basis.T), state.b)
 
 
 class Relocation:

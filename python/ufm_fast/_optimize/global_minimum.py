@@ -8,12 +8,18 @@ from functools import cached_property
 from .._certify.certificate import Certificate, certify
 from .._certify.duals import require_dual
 from .._exact.closed_form import closed_form
-from .._exact.symmetry import SymmetricPoint, symmetric_minimum
+from .._exact.groups import is_grouped
+from .._exact.symmetry import SymmetricPoint
 from .._model.canonical import CanonicalProblem
+from .._model.facts import is_balanced
 from .._model.model import UFM
 from .._model.point import Point
+from .._runtime.arguments import real_number
 from .._runtime.blas import single_threaded_blas
+from .._runtime.warnings import warn
+from .groups import grouped_minimum
 from .minimize import minimize
+from .tolerance import tolerance_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,18 +57,22 @@ class Solution:
 
 
 @single_threaded_blas()
-def global_minimum(ufm: UFM) -> Solution:
+def global_minimum(ufm: UFM, *, tol: float = 1e-10) -> Solution:
     """Find the global minimum of a model.
 
-    Cross-entropy with at most K / 4 distinct class counts is solved by symmetry reduction, for K up to millions; where
-    all counts are equal this is the closed form. Squared error has closed forms for balanced classes, and for others
-    without a bias or with an unregularised one. Their values are exact to rounding. Elsewhere `minimize` certifies a
-    relative gap of 1e-10.
+    Cross-entropy of classes is solved by symmetry reduction, for K up to millions: classes that differ in nothing (not
+    in their counts, nor in weights, scales or shifts, if there are any; margins are not known to it) have one logit for
+    all, and the solver works on their m groups. With up to 64 groups its value is exact to rounding; where all classes
+    are alike it is the closed form. Squared error has closed forms for balanced classes, and for others without a bias
+    or with an unregularised one, exact to rounding too. Elsewhere `minimize` does the work.
 
     Parameters
     ----------
     ufm : UFM
         The model.
+    tol : float, default 1e-10
+        Largest certified ``(loss - lower_bound) / |loss|`` that counts as success, where the value is not exact; what
+        rounding allows (about 1e-15 times the number of groups, classes or rows) if that is more.
 
     Returns
     -------
@@ -80,14 +90,19 @@ def global_minimum(ufm: UFM) -> Solution:
         point.
     """
     require_dual(ufm)
-    reduced = symmetric_minimum(ufm)
-    if reduced is not None:
-        symmetric, certificate = reduced
-        explicit = len(symmetric.classes) == 1 or symmetric.rank == 0
-        return Solution(certificate.loss, "closed_form" if explicit else "symmetry_reduction", certificate, symmetric)
+    tol = real_number(tol, "tol", least=0, below=1)
+    if is_grouped(ufm):
+        symmetric, certificate, reached = grouped_minimum(ufm, tol)
+        if symmetric.rank <= ufm.d:
+            explicit = is_balanced(ufm) or symmetric.rank == 0
+            if not certificate.is_global(reached):
+                warn(f"not certified: relative gap {certificate.relative_gap:.2e} > {reached:g}")
+            return Solution(
+                certificate.loss, "closed_form" if explicit else "symmetry_reduction", certificate, symmetric
+            )
     exact = closed_form(ufm)
     if exact is not None:
         point = CanonicalProblem(ufm).point(exact.A, exact.B, exact.b)
         return Solution(exact.value, "closed_form", certify(ufm, point), point)
-    result = minimize(ufm, tol=1e-10)
+    result = minimize(ufm, tol=max(tol, tolerance_of(ufm)))
     return Solution(result.fun, "optimizer", result.certificate, result.point)

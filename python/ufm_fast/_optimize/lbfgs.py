@@ -45,7 +45,7 @@ class Descent:
 
     def end_at(self, state: State) -> End:
         """Return a state with the columns of the user's model."""
-        return End(*self.to_model(state), state.b, state.loss)
+        return End(*self.to_model(state), state.loss)
 
     def iterate(self, state: State, metric: Metric) -> tuple[State, int]:
         """Return the last state, and CERTIFIED, LIMIT or STALLED."""

@@ -19,7 +19,7 @@ from .._model.canonical import CanonicalProblem
 from .._model.model import UFM
 from .._model.point import Point, checked_point
 from .._numerics.gram_spectra import leading_singular_pair
-from .._runtime.arguments import choice, real_number, whole_number
+from .._runtime.arguments import choice, whole_number
 from .._runtime.blas import product, single_threaded_blas
 from .._runtime.warnings import warn
 from .checkpoint import Checkpoint, describe_run
@@ -29,6 +29,7 @@ from .own_start import minimize_near_minimum
 from .record import Callback, Run
 from .stages import stages_of
 from .start import has_start
+from .tolerance import checked_tolerance
 from .work import Work
 
 
@@ -183,20 +184,6 @@ def minimize(
     if not result.success:
         warn(result.message)
     return result
-
-
-def checked_tolerance(tol: float, *models: UFM) -> float:
-    """Return a tolerance as a float if runs on these models can be asked for it, otherwise raise an error."""
-    longest = max((max(ufm.K, ufm.M if ufm.counts is None else 0) for ufm in models), default=0)
-    return real_number(tol, "tol", least=smallest_tolerance(longest), below=1)
-
-
-def smallest_tolerance(K: int) -> float:
-    """Four times the relative allowance that a bound on K classes, or so many rows, makes for rounding.
-
-    A loss has one of that order.
-    """
-    return 4 * (100 + 4 * K) * float(np.finfo(float).eps)
 
 
 def _adapted(ufm: UFM, callback: Callable[..., Any] | None) -> Callback | None:

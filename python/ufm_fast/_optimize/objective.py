@@ -56,7 +56,7 @@ class Objective:
         b = problem.best_bias(Z, b, _BIAS_TOLERANCE * problem.tau) if variable is None else variable
         loss, G, gradient = problem.evaluate(A, B, b, Z)
         self.work.evaluations += 1
-        self.work.charge(3, self.columns)
+        self.work.charge(3, self.columns, problem.K)
         return State(x, A, B, b, Z, loss, G, gradient[: x.size])
 
     def at(self, A: Array, B: Array, b: Array) -> State:
@@ -74,7 +74,7 @@ class Objective:
         if problem.lambda_b < problem.tau:
             B, b = problem.polish(state.A, B, state.b)
             Z = product(B, state.A.T, problem.workers)
-            self.work.charge(2, self.columns)
+            self.work.charge(2, self.columns, problem.K)
         else:
             b = problem.best_bias(Z, state.b)
         value, G, _ = problem.data_term(Z, b)

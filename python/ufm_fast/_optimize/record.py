@@ -20,8 +20,8 @@ from .work import Work
 _COUNTERS: dict[str, type] = {"evaluations": int, "escapes": int, "products": float}
 
 Callback = Callable[[OptimizeResult], Any]
-#: Turns the factors of a state into those of the user's model, with d columns.
-ToModel = Callable[[State], tuple[Array, Array]]
+#: Turns a state into factors, with d columns, and the bias of the user's model.
+ToModel = Callable[[State], tuple[Array, Array, Array]]
 
 
 class End(NamedTuple):
@@ -78,9 +78,9 @@ class Run:
     def record(self, objective: Objective, state: State, bounds: AnyBounds, to_model: ToModel, escaped: bool) -> None:
         """Add an iteration to the history, and call the callback."""
         self.lower_bound = bounds.lower_bound
-        self.last = lambda: End(*to_model(state), state.b, state.loss)
+        self.last = lambda: End(*to_model(state), state.loss)
         norm = objective.gradient_norm(state)
-        self.add(state.loss, norm, lambda: self.problem.point(*to_model(state), state.b), escaped)
+        self.add(state.loss, norm, lambda: self.problem.point(*to_model(state)), escaped)
 
     def add(self, loss: float, gradient_norm: float, point: Callable[[], Point], escaped: bool = False) -> None:
         """Add an iteration with the present lower bound to the history, and call the callback."""

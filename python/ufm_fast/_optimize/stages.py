@@ -10,6 +10,7 @@ import numpy as np
 from .._certify.dual import EIGH_PRODUCTS
 from .._exact.closed_form import ClosedForm, closed_form
 from .._model.canonical import CanonicalProblem
+from .._model.facts import has_plain_classes
 from .._model.point import Point
 from .._runtime.arrays import Array
 from .._runtime.blas import gram
@@ -118,7 +119,9 @@ def stages_of(problem: CanonicalProblem, given: Point | None, seed: int, restart
         return [Given(given), *further]
     if has_start(problem) and problem.d >= problem.K - 1:
         return [NearMinimum(), Refined(), *further]
-    if has_start(problem) or not problem.loss.convex:  # zero may be a local minimum then
+    if (
+        has_plain_classes(problem.ufm) and has_start(problem)
+    ) or not problem.loss.convex:  # zero may be a local minimum then
         return [Random(seed), *further]
     form = closed_form(problem.ufm)
     return [FromZero() if form is None else FromClosedForm(form), *further]

@@ -3,65 +3,67 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
 from scipy.optimize import minimize
 
-from .._exact.symmetric_problem import aligned_factors
+from .._exact.groups import is_grouped
 from .._model.canonical import CanonicalProblem
 from .._model.facts import has_plain_classes
 from .._model.loss import Loss
 from .._model.losses import MSE, CrossEntropy
 from .._runtime.arrays import Array
-from .grouped import grouped_factors
+from .factors import aligned_factors, fitted
+from .groups import GroupedProblem, near_minimum
+from .record import ToModel
 
 
 class Start(NamedTuple):
-    """Square factors (K, K), in the class-aligned gauge, a bias, and the cost in products of K x K matrices."""
+    """A problem, and square factors (K, K) in the class-aligned gauge and a bias near its minimum.
 
+    The problem is the model's own, or that of its groups; `to_model` goes back. `cost` is in products of two K x K
+    matrices.
+    """
+
+    problem: CanonicalProblem
     A: Array
     B: Array
     b: Array
     cost: float
+    to_model: ToModel
 
 
 def has_start(problem: CanonicalProblem) -> bool:
-    """Whether a start near the minimum over all widths is known: for classes that are alike, by the loss."""
-    return has_plain_classes(problem.ufm) and type(problem.loss) in _STARTS
+    """Whether a start near the minimum over all widths is known."""
+    known = _STARTS.get(type(problem.loss))
+    return known is not None and known[0](problem)
 
 
-def start_of(problem: CanonicalProblem) -> Start:
-    """Return that start."""
-    return _STARTS[type(problem.loss)](problem)
+def start_of(problem: CanonicalProblem, tol: float) -> Start:
+    """Return that start, for a descent to a relative gap of `tol`."""
+    return _STARTS[type(problem.loss)][1](problem, tol)
 
 
-def _cross_entropy(problem: CanonicalProblem) -> Start:
-    if zero_is_optimal(problem):
-        zero = np.zeros((problem.K, problem.K))
-        return Start(zero, zero, problem.best_bias(zero, np.zeros(problem.K)), 0.0)
-    return Start(*grouped_factors(problem))
+def _of_groups(problem: CanonicalProblem, tol: float) -> Start:
+    grouped = GroupedProblem(problem.ufm)
+    return Start(grouped.problem, *near_minimum(grouped, tol), partial(grouped.to_model, problem.d))
 
 
-def _squared_error(problem: CanonicalProblem) -> Start:
+def _squared_error(problem: CanonicalProblem, tol: float) -> Start:
     Z, decompositions = squared_error_logits(problem)
-    return Start(*aligned_factors(Z), np.zeros(problem.K), 20.0 * (decompositions + 2))
+    A, B = aligned_factors(Z)
+    cost = 20.0 * (decompositions + 2)
+    return Start(
+        problem, A, B, np.zeros(problem.K), cost, lambda state: (*fitted(state.A, state.B, problem.d), state.b)
+    )
 
 
-_STARTS: dict[type[Loss], Callable[[CanonicalProblem], Start]] = {CrossEntropy: _cross_entropy, MSE: _squared_error}
-
-
-def zero_is_optimal(problem: CanonicalProblem) -> bool:
-    """Whether W = H = 0 minimises a cross-entropy model: |G|_2 <= tau at Z = 0 and the best bias.
-
-    There the label's entry of row k of G is root_k/N (T_kk - p_k), and no more than one p_k exceeds 1/2: one of the two
-    largest classes usually settles it.
-    """
-    if np.sort(problem.root)[-2] / problem.samples * (0.5 - problem.loss.parameters["label_smoothing"]) > problem.tau:
-        return False
-    zero = np.zeros((problem.K, problem.K))
-    _, G, _ = problem.data_term(zero, problem.best_bias(zero, np.zeros(problem.K)))
-    return bool(np.linalg.norm(G, 2) <= problem.tau)
+_STARTS: dict[type[Loss], tuple[Callable[[CanonicalProblem], bool], Callable[[CanonicalProblem, float], Start]]] = {
+    CrossEntropy: (lambda problem: is_grouped(problem.ufm), _of_groups),
+    MSE: (lambda problem: has_plain_classes(problem.ufm), _squared_error),
+}
 
 
 def squared_error_logits(problem: CanonicalProblem) -> tuple[Array, int]:

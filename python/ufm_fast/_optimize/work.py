@@ -22,6 +22,7 @@ class Work:
         """Whether no evaluation is left."""
         return self.evaluations >= self.max_evaluations
 
-    def charge(self, products: float, columns: int) -> None:
-        """Add this many K x columns x K products."""
-        self.products += products * columns / self.d
+    def charge(self, products: float, columns: int, K: int | None = None) -> None:
+        """Add this many K x columns x K products, K being that of the model if none is given."""
+        share = 1.0 if K is None else (K / self.K) ** 2
+        self.products += share * products * columns / self.d

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from .._model.losses import MSE, CrossEntropy
-from .._optimize.minimize import smallest_tolerance
+from .._optimize.tolerance import smallest_tolerance
 from .losses import CONSTRUCTORS
 
 DEFAULT_COUNTS = "cifar100-lt"

@@ -12,6 +12,7 @@
 #include "ufm_fast/losses/binary_cross_entropy.hpp"
 #include "ufm_fast/losses/cross_entropy.hpp"
 #include "ufm_fast/losses/focal.hpp"
+#include "ufm_fast/losses/grouped_cross_entropy.hpp"
 #include "ufm_fast/losses/ordinal.hpp"
 #include "ufm_fast/losses/squared_error.hpp"
 
@@ -104,12 +105,35 @@ LossPointer<T> make_cross_entropy(Index K, ParameterReader& reader) {
   return loss_of(AffineCrossEntropy<T>(plain, std::move(scale), std::move(shift), std::move(margin)));
 }
 
+/// Classes of K groups: `blocks`, `size` and `miss` of each.
+template <class T>
+LossPointer<T> make_grouped_cross_entropy(Index K, ParameterReader& reader) {
+  const T smoothing = T(reader.number("label_smoothing", 1));
+  std::vector<double> vectors[5];
+  const char* names[] = {"blocks", "size", "miss", "scale", "shift"};
+  for (int i = 0; i < 5; ++i) {
+    vectors[i] = reader.vector<double>(names[i], K);
+    if (vectors[i].empty()) reader.refuse(std::string("must hold ") + names[i]);
+    const double least = i < 2 ? 1 : std::numeric_limits<double>::min();
+    for (const double value : vectors[i]) {
+      if (i < 4 && value < least) reader.refuse(std::string("must be positive, but not so ") + names[i]);
+    }
+  }
+  std::vector<ExchangeableGroup> groups;
+  for (Index k = 0; k < K; ++k) groups.push_back({vectors[0][k], vectors[1][k], vectors[2][k]});
+  return loss_of(GroupedCrossEntropy<T>(smoothing, std::move(groups),
+                                        std::vector<T>(vectors[3].begin(), vectors[3].end()),
+                                        std::vector<T>(vectors[4].begin(), vectors[4].end())));
+}
+
 }  // namespace detail
 
 /// The loss of this name. An std::invalid_argument refuses an unknown name and unknown, missing or impossible
 /// parameters.
 ///
 ///     "cross_entropy"   label_smoothing in [0, 1]; scale, shift and margin, K numbers each or not given
+///     "grouped_cross_entropy"
+///                       label_smoothing; blocks, size, miss, scale and shift, K numbers each
 ///     "mse"             no parameters
 ///     "bce"             label_smoothing in [0, 1]
 ///     "focal"           gamma, at least 0
@@ -120,6 +144,8 @@ LossPointer<T> make_loss(const std::string& name, Index K, const LossParameters&
   LossPointer<T> loss;
   if (name == "cross_entropy") {
     loss = detail::make_cross_entropy<T>(K, reader);
+  } else if (name == "grouped_cross_entropy") {
+    loss = detail::make_grouped_cross_entropy<T>(K, reader);
   } else if (name == "mse") {
     loss = loss_of(SquaredError<T>{K});
   } else if (name == "bce") {

@@ -1,0 +1,154 @@
+"""The minimum of cross-entropy from its problem of groups of exchangeable classes."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from .._certify.certificate import Certificate, certificate_of
+from .._certify.duals import dual_of
+from .._exact.groups import Groups, groups_of
+from .._exact.symmetry import SymmetricPoint
+from .._model.canonical import CanonicalProblem
+from .._model.grouped import GroupedCrossEntropy
+from .._model.model import UFM
+from .._numerics.gram_spectra import leading_singular_pair
+from .._numerics.newton import newton
+from .._runtime.arrays import Array
+from .._runtime.blas import product
+from .bounds import Bounds
+from .factored_objective import FactoredObjective
+from .factors import aligned_factors, fitted, of_least_rank
+from .group_start import Interpolation, alone, merged_similar
+from .lbfgs import Descent
+from .metrics import PairMetric
+from .objective import Objective, State
+from .record import Run
+from .tolerance import smallest_tolerance
+from .work import Work
+
+_FEW = 64  # groups whose minimum is sought from factors far from it
+_FEW_TOLERANCE = 1e-9
+_MOST_EVALUATIONS = 2000
+_STATIONARY = 1e-13  # relative gradient
+_NEGLIGIBLE, _SMALL = 1e-12, 1e-6  # singular values of scores beside the largest: of exact minima, and of others
+
+
+class GroupedProblem:
+    """The canonical problem of the groups of a model of classes, and the way back to these.
+
+    Attributes
+    ----------
+    ufm : UFM
+        The model of classes.
+    groups : Groups
+    group : ndarray of int, shape (K,)
+        Group of each class.
+    problem : CanonicalProblem
+        Of `groups.model(ufm)`.
+    """
+
+    def __init__(self, ufm: UFM) -> None:
+        self.ufm = ufm
+        self.groups, self.group = groups_of(ufm)
+        self.problem = CanonicalProblem(self.groups.model(ufm))
+
+    def symmetric_point(self, A: Array, B: Array, b: Array, G: Array) -> SymmetricPoint:
+        """Return a point of this problem as one of the model of classes; G is its gradient matrix."""
+        contrast = self.groups.contrasts(self.problem, G)
+        return SymmetricPoint.of_classes(self.ufm, self.groups, self.group, contrast, A, B, b)
+
+    def to_model(self, d: int, state: State) -> tuple[Array, Array, Array]:
+        """Return the factors and bias of a state with a row a class and d columns."""
+        point = self.symmetric_point(state.A, state.B, state.b, state.G)
+        return *fitted(*point.factors(), d), point.bias[self.group]
+
+
+def near_minimum(grouped: GroupedProblem, tol: float) -> tuple[Array, Array, Array, float]:
+    """Return square factors and a bias of the problem of groups, and the cost in products of two m x m matrices.
+
+    The minimum, to the relative gap `tol`, for few groups; near it for many, unless their ridges do not tell them
+    apart.
+    """
+    problem, groups, ufm = grouped.problem, grouped.groups, grouped.ufm
+    m, smoothing = problem.K, problem.loss.parameters["label_smoothing"]
+    if zero_is_optimal(problem):
+        zero = np.zeros((m, m))
+        return zero, zero, problem.best_bias(zero, np.zeros(m)), 0.0
+    merged = None
+    if m > _FEW:
+        merged = merged_similar(groups, 2 * np.log((1 - smoothing) / groups.miss(ufm.tau)))
+        if merged is None:
+            return *alone(groups, ufm.tau, smoothing), np.zeros(m), 0.0
+    few = groups if merged is None else merged[0]
+    small = problem if merged is None else CanonicalProblem(few.model(ufm))
+    state, products = _minimum_of_few(few, small, min(tol, _FEW_TOLERANCE))
+    if merged is None:
+        return state.A, state.B, state.b, products
+    A, B = aligned_factors(state.B @ state.A.T)
+    contrast = few.contrasts(small, state.G)
+    factors = Interpolation(few, groups, ufm.tau, smoothing).factors(A, B, contrast, state.b)
+    return *factors, products * (small.K / m) ** 3
+
+
+def _minimum_of_few(groups: Groups, problem: CanonicalProblem, tol: float) -> tuple[State, float]:
+    """Minimise from where every class has the margin that it would have on its own; return the cost too."""
+    A, B = alone(groups, problem.tau, problem.loss.parameters["label_smoothing"])
+    state, run = _descended(problem, A, B, np.zeros(problem.K), tol)
+    return state, run.work.products
+
+
+def _descended(problem: CanonicalProblem, A: Array, B: Array, b: Array, tol: float) -> tuple[State, Run]:
+    """Minimise from square factors."""
+    work = Work(problem.K, problem.K, _MOST_EVALUATIONS)
+    objective, run = Objective(problem, problem.K, work), Run(problem, tol, work)
+    bounds = Bounds(problem, tol, 0.0, first=tol)
+    descent = Descent(objective, bounds, run, lambda state: (state.A, state.B, state.b))
+    return descent.iterate(objective.at(A, B, b), PairMetric(objective))[0], run
+
+
+def zero_is_optimal(problem: CanonicalProblem) -> bool:
+    """Whether W = H = 0 minimises a problem of groups: no differences within one, and |G|_2 <= tau at the best bias."""
+    loss = problem.loss
+    assert isinstance(loss, GroupedCrossEntropy)
+    if loss.excess.max() > 0:
+        return False
+    zero = np.zeros((problem.K, problem.K))
+    _, G, _ = problem.data_term(zero, problem.best_bias(zero, np.zeros(problem.K)))
+    if max(np.linalg.norm(G, axis=axis).max() for axis in (0, 1)) > problem.tau:
+        return False
+    return leading_singular_pair(G, problem.workers)[0] <= problem.tau
+
+
+def grouped_minimum(ufm: UFM, tol: float) -> tuple[SymmetricPoint, Certificate, float]:
+    """Find the minimum over all widths to a relative gap of `tol`, or what rounding allows; that of few groups exactly.
+
+    Return also the gap that was asked for. Time and memory O(K + m^3) for m groups.
+    """
+    grouped = GroupedProblem(ufm)
+    problem, groups = grouped.problem, grouped.groups
+    tol = max(tol, smallest_tolerance(problem.K))
+    A, B, b, _ = near_minimum(grouped, tol)
+    state, run = _descended(problem, A, B, b, tol)
+    A, B, b, bound = state.A, state.B, state.b, run.lower_bound
+    few = problem.K <= _FEW
+    if few:
+        A, B, b = _stationary(problem, A, B, b)
+    if few or ufm.d < ufm.K:
+        A, B = of_least_rank(A, B, _NEGLIGIBLE if few else _SMALL)
+    Z = product(B, A.T, problem.workers)
+    value, G, _ = problem.data_term(Z, b)
+    norm = leading_singular_pair(G, problem.workers)[0]
+    if few:
+        dual = dual_of(problem)
+        bound = max(bound, dual.scaled_bound(G, norm), dual.prox_bound(Z, G))
+    loss = value + problem.penalty(A, B, b)
+    norm = max(norm, groups.largest_difference(problem.tau, problem.loss.parameters["label_smoothing"]))
+    certificate = certificate_of(loss, problem.rounding(A, B, b, loss), bound, norm, problem.tau)
+    return grouped.symmetric_point(A, B, b, G), certificate, tol
+
+
+def _stationary(problem: CanonicalProblem, A: Array, B: Array, b: Array) -> tuple[Array, Array, Array]:
+    """Go on by Newton's method until rounding ends it."""
+    function = FactoredObjective(problem.ufm, problem.K)
+    x = function.layout.pack(A, B, b)
+    return function.layout.unpack(newton(function, x, _STATIONARY)[0]) if A.any() else (A, B, b)
