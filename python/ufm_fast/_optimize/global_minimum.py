@@ -62,7 +62,7 @@ def global_minimum(ufm: UFM, *, tol: float = 1e-10) -> Solution:
 
     Cross-entropy of classes is solved by symmetry reduction, for K up to millions: classes that differ in nothing (not
     in their counts, nor in weights, scales or shifts, if there are any; margins are not known to it) have one logit for
-    all, and the solver works on their m groups. With up to 64 groups its value is exact to rounding; where all classes
+    all, and the solver works on their m groups. With up to 40 groups its value is exact to rounding; where all classes
     are alike it is the closed form. Squared error has closed forms for balanced classes, and for others without a bias
     or with an unregularised one, exact to rounding too. Elsewhere `minimize` does the work.
 

@@ -24,7 +24,7 @@ from .._exact.groups import Groups
 from .._runtime.arrays import Array
 from .factors import aligned_factors
 
-SPREAD, NEAR_KINK = 32, 32  # numbers of merged groups: over all classes, and more of them near a kink
+SPREAD, NEAR_KINK = 48, 32  # numbers of merged groups: over all classes, and more of them near a kink
 _NEAR = 0.02  # distance from a kink, in the logarithm of the ridge, at which groups are merged coarsely
 
 

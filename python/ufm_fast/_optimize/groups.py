@@ -26,9 +26,10 @@ from .record import Run
 from .tolerance import smallest_tolerance
 from .work import Work
 
-_FEW = 64  # groups whose minimum is sought from factors far from it
+_FEW = 96  # groups whose minimum is sought from factors far from it
+_EXACT = 40  # groups whose minimum is found to rounding
 _FEW_TOLERANCE = 1e-9
-_MOST_EVALUATIONS = 2000
+_FEW_EVALUATIONS, _MOST_EVALUATIONS = 300, 2000
 _STATIONARY = 1e-13  # relative gradient
 _NEGLIGIBLE, _SMALL = 1e-12, 1e-6  # singular values of scores beside the largest: of exact minima, and of others
 
@@ -66,7 +67,7 @@ class GroupedProblem:
 def near_minimum(grouped: GroupedProblem, tol: float) -> tuple[Array, Array, Array, float]:
     """Return square factors and a bias of the problem of groups, and the cost in products of two m x m matrices.
 
-    The minimum, to the relative gap `tol`, for few groups; near it for many, unless their ridges do not tell them
+    The minimum, to the relative gap `tol` or exactly, for few groups; near it for many, unless their ridges do not tell them
     apart.
     """
     problem, groups, ufm = grouped.problem, grouped.groups, grouped.ufm
@@ -91,19 +92,34 @@ def near_minimum(grouped: GroupedProblem, tol: float) -> tuple[Array, Array, Arr
 
 
 def _minimum_of_few(groups: Groups, problem: CanonicalProblem, tol: float) -> tuple[State, float]:
-    """Minimise from where every class has the margin that it would have on its own; return the cost too."""
+    """Minimise from where every class has the margin that it would have on its own; return the cost too.
+
+    By quasi-Newton steps; to the end, or if these are many, by Newton's method.
+    """
     A, B = alone(groups, problem.tau, problem.loss.parameters["label_smoothing"])
-    state, run = _descended(problem, A, B, np.zeros(problem.K), tol)
-    return state, run.work.products
+    state, run = _descended(problem, A, B, np.zeros(problem.K), tol, _FEW_EVALUATIONS)
+    if problem.K > _EXACT and not run.work.exhausted:
+        return state, run.work.products
+    point, products = _stationary(problem, state.A, state.B, state.b)
+    return Objective(problem, problem.K, run.work).at(*point), run.work.products + products
 
 
-def _descended(problem: CanonicalProblem, A: Array, B: Array, b: Array, tol: float) -> tuple[State, Run]:
+def _descended(
+    problem: CanonicalProblem, A: Array, B: Array, b: Array, tol: float, evaluations: int
+) -> tuple[State, Run]:
     """Minimise from square factors."""
-    work = Work(problem.K, problem.K, _MOST_EVALUATIONS)
+    work = Work(problem.K, problem.K, evaluations)
     objective, run = Objective(problem, problem.K, work), Run(problem, tol, work)
     bounds = Bounds(problem, tol, 0.0, first=tol)
     descent = Descent(objective, bounds, run, lambda state: (state.A, state.B, state.b))
     return descent.iterate(objective.at(A, B, b), PairMetric(objective))[0], run
+
+
+def _stationary(problem: CanonicalProblem, A: Array, B: Array, b: Array) -> tuple[tuple[Array, Array, Array], float]:
+    """Go on by Newton's method until rounding ends it; return the cost in products too."""
+    function = FactoredObjective(problem.ufm, problem.K)
+    x, _ = newton(function, function.layout.pack(A, B, b), _STATIONARY)
+    return function.layout.unpack(x), function.products
 
 
 def zero_is_optimal(problem: CanonicalProblem) -> bool:
@@ -128,27 +144,22 @@ def grouped_minimum(ufm: UFM, tol: float) -> tuple[SymmetricPoint, Certificate, 
     problem, groups = grouped.problem, grouped.groups
     tol = max(tol, smallest_tolerance(problem.K))
     A, B, b, _ = near_minimum(grouped, tol)
-    state, run = _descended(problem, A, B, b, tol)
-    A, B, b, bound = state.A, state.B, state.b, run.lower_bound
-    few = problem.K <= _FEW
-    if few:
-        A, B, b = _stationary(problem, A, B, b)
-    if few or ufm.d < ufm.K:
-        A, B = of_least_rank(A, B, _NEGLIGIBLE if few else _SMALL)
+    zero, exact, bound = not A.any(), problem.K <= _EXACT, 0.0
+    if not (zero or exact):
+        state, run = _descended(problem, A, B, b, tol, _MOST_EVALUATIONS)
+        A, B, b, bound = state.A, state.B, state.b, run.lower_bound
+    if zero:
+        A, B = A[:, :0], B[:, :0]
+    elif exact or ufm.d < ufm.K:
+        A, B = of_least_rank(A, B, _NEGLIGIBLE if exact else _SMALL)
     Z = product(B, A.T, problem.workers)
     value, G, _ = problem.data_term(Z, b)
     norm = leading_singular_pair(G, problem.workers)[0]
-    if few:
+    if exact or zero:
         dual = dual_of(problem)
-        bound = max(bound, dual.scaled_bound(G, norm), dual.prox_bound(Z, G))
+        bound = dual.scaled_bound(G, norm)
+        bound = bound if zero else max(bound, dual.prox_bound(Z, G))
     loss = value + problem.penalty(A, B, b)
     norm = max(norm, groups.largest_difference(problem.tau, problem.loss.parameters["label_smoothing"]))
     certificate = certificate_of(loss, problem.rounding(A, B, b, loss), bound, norm, problem.tau)
     return grouped.symmetric_point(A, B, b, G), certificate, tol
-
-
-def _stationary(problem: CanonicalProblem, A: Array, B: Array, b: Array) -> tuple[Array, Array, Array]:
-    """Go on by Newton's method until rounding ends it."""
-    function = FactoredObjective(problem.ufm, problem.K)
-    x = function.layout.pack(A, B, b)
-    return function.layout.unpack(newton(function, x, _STATIONARY)[0]) if A.any() else (A, B, b)
