@@ -180,8 +180,8 @@ def test_narrow_models_are_followed_and_not_certified():
 
 
 def test_uncertified_rows_say_so():
+    binary = uf.UFM(10, 10, GROUPS, loss="bce", lambda_W=1e-3, lambda_H=2e-4, lambda_b=1e-2)
     with pytest.warns(uf.ConvergenceWarning, match="rows are not certified"):
-        binary = uf.UFM(10, 10, GROUPS, loss="bce", lambda_W=1e-3, lambda_H=2e-4, lambda_b=1e-2)
         found = uf.path(binary, [0.1, 0.2], over="weight_exponent", max_evaluations=2)
     np.testing.assert_array_equal(found.rows["certified"], found.rows["relative_gap"] <= 1e-8)
     assert not found.rows["certified"].all()

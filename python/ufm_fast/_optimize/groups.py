@@ -67,8 +67,8 @@ class GroupedProblem:
 def near_minimum(grouped: GroupedProblem, tol: float) -> tuple[Array, Array, Array, float]:
     """Return square factors and a bias of the problem of groups, and the cost in products of two m x m matrices.
 
-    The minimum, to the relative gap `tol` or exactly, for few groups; near it for many, unless their ridges do not tell them
-    apart.
+    The minimum, to the relative gap `tol` or exactly, for few groups; near it for many, unless their ridges do not tell
+    them apart.
     """
     problem, groups, ufm = grouped.problem, grouped.groups, grouped.ufm
     m, smoothing = problem.K, problem.loss.parameters["label_smoothing"]
