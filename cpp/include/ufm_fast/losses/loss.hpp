@@ -87,9 +87,9 @@ class Loss {
   virtual void states_of_gradient(const DataRows<T>& data, Index first, Index column, MatrixView<const T> G,
                                   MatrixView<T> S) const = 0;
 
-  /// From S to the diagonal of l'', entry by entry: for the block of columns from `column` on. The block has all
-  /// columns where the gradient does not tell the state; where a state is not of K numbers, rows then begin with the
-  /// diagonal.
+  /// From S to the diagonal of l'', or to bounds on it from above, entry by entry: for the block of columns from
+  /// `column` on. The block has all columns where the gradient does not tell the state; where a state is not of K
+  /// numbers, rows then begin with the diagonal.
   virtual void diagonal_curvatures(const DataRows<T>& data, Index first, Index column, MatrixView<T> S) const = 0;
 };
 

@@ -45,7 +45,8 @@ struct LossAndFactor {
 //                                     writes entries [first, last) of the state, given those of l' = factor r; only
 //                                     where the gradient tells the state
 //   diagonal_curvature(state, first, last, anchor)
-//                                     turns entries [first, last) of the state into those of the diagonal of l''
+//                                     turns entries [first, last) of the state into those of the diagonal of l'', or
+//                                     into bounds on these from above
 //   prepare(numbers, count, anchor, m)
 //                                     given the numbers of row m that are stored, all K or those that may not be zero,
 //                                     makes them exact by changing the one at the anchor (-1: that is not stored);
