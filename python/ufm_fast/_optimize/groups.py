@@ -97,7 +97,8 @@ def _minimum_of_few(groups: Groups, problem: CanonicalProblem, tol: float) -> tu
     By quasi-Newton steps; to the end, or if these are many, by Newton's method.
     """
     A, B = alone(groups, problem.tau, problem.loss.parameters["label_smoothing"])
-    state, run = _descended(problem, A, B, np.zeros(problem.K), tol, _FEW_EVALUATIONS)
+    A, B, b = _settled(problem, A, B, np.zeros(problem.K))
+    state, run = _descended(problem, A, B, b, tol, _FEW_EVALUATIONS)
     if problem.K > _EXACT and not run.work.exhausted:
         return state, run.work.products
     point, products = _stationary(problem, state.A, state.B, state.b)
@@ -118,8 +119,17 @@ def _descended(
 def _stationary(problem: CanonicalProblem, A: Array, B: Array, b: Array) -> tuple[tuple[Array, Array, Array], float]:
     """Go on by Newton's method until rounding ends it; return the cost in products too."""
     function = FactoredObjective(problem.ufm, problem.K)
-    x, _ = newton(function, function.layout.pack(A, B, b), _STATIONARY)
+    x, _ = newton(function, function.layout.pack(*_settled(problem, A, B, b)), _STATIONARY)
     return function.layout.unpack(x), function.products
+
+
+def _settled(problem: CanonicalProblem, A: Array, B: Array, b: Array) -> tuple[Array, Array, Array]:
+    """Put the bias and what of the features acts as one at their best, and balance the factors again.
+
+    Else a descent follows the curved valley between the two.
+    """
+    B, b = problem.polish(A, B, b)
+    return *aligned_factors(B @ A.T), b
 
 
 def zero_is_optimal(problem: CanonicalProblem) -> bool:
