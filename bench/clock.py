@@ -7,7 +7,6 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import torch
 from threadpoolctl import threadpool_limits
 
 import ufm_fast as uf
@@ -25,6 +24,10 @@ def use_cpu_time() -> None:
     uf.set_num_threads(1)
 
 
+def is_cpu_time() -> bool:
+    return _cpu_time
+
+
 def now() -> float:
     return time.process_time() if _cpu_time else time.perf_counter()
 
@@ -36,6 +39,8 @@ def processors() -> int:
 @contextmanager
 def fitting_threads(K: int) -> Iterator[None]:
     """Let peers have all processors, but one for a small model; begin when threads of the run before have stopped."""
+    import torch  # what runs ours alone does without
+
     threads = 1 if _cpu_time or K <= ONE_THREAD_K else processors()
     time.sleep(REST)
     torch.set_num_threads(threads)

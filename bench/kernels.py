@@ -101,7 +101,10 @@ def sections(results: dict[int, dict], quick: bool, figure: Path, description: d
 
     peaks, memory_over_K = measure_memory(results[last]["works"], last, quick)
     times_over_K = report.over_K(results[last]["sweep"])
-    sweep.draw(times_over_K, memory_over_K, SWEEP[0], figure)
+    panels = {"seconds a call": times_over_K, "memory added by a call, MiB": memory_over_K}
+    work = SWEEP[0]
+    precision = "double" if work.dtype == "float64" else "single"
+    sweep.draw(panels, f"{work.quantity}, {precision}, M = K, d = {work.d}", figure)
     yield f"### Peak resident memory, {last} thread{'s' * (last > 1)}"
     yield report.memory(peaks)
     yield "### Over the number of classes"

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 from peers import IMPLEMENTATIONS
-from process import Worker
+from process import Worker, resident
 from work import Work
 
 
@@ -20,14 +19,9 @@ def _peak(work: Work, name: str, threads: int) -> tuple[float, float]:
     build = IMPLEMENTATIONS[work.quantity][name]
     build(Work(work.quantity, 300, 64, dtype=work.dtype), threads)()  # libraries start their threads and buffers
     call = build(work, threads)
-    before = _status("VmRSS")
+    before = resident("VmRSS")
     Path("/proc/self/clear_refs").write_text("5")  # the high-water mark starts again from here
     answer = call()
-    highest = _status("VmHWM")
+    highest = resident("VmHWM")
     del answer
     return highest, highest - before
-
-
-def _status(field: str) -> float:
-    """MiB of a field of this process's status."""
-    return int(re.search(rf"^{field}:\s+(\d+) kB$", Path("/proc/self/status").read_text(), re.MULTILINE)[1]) / 1024

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
+from pathlib import Path
 from typing import Any
 
 PR_SET_PDEATHSIG = 1
@@ -27,8 +29,13 @@ def pin(threads: int) -> None:
     os.sched_setaffinity(0, processors[:threads])
 
 
+def resident(field: str) -> float:
+    """MiB of a field of this process's status: VmRSS is what it holds now, VmHWM the most that it ever held."""
+    return int(re.search(rf"^{field}:\s+(\d+) kB$", Path("/proc/self/status").read_text(), re.MULTILINE)[1]) / 1024
+
+
 class Failure(Exception):
-    """What was asked for raised an exception, or the process ended."""
+    """What was asked for raised an exception or took too long, or the process ended."""
 
 
 class Worker:
@@ -49,11 +56,16 @@ class Worker:
         self._process.wait()
         self._pipe.close()
 
-    def ask(self, function: Callable, *arguments: Any) -> Any:
-        """Resume the process, let it call a function of a module, and pause it again."""
+    def ask(self, function: Callable, *arguments: Any, limit: float | None = None) -> Any:
+        """Resume the process, let it call a function of a module, and pause it again.
+
+        After a limit in seconds the process is of no more use.
+        """
         try:
             self._process.send_signal(signal.SIGCONT)
             self._pipe.send((function, arguments))
+            if not self._pipe.poll(limit):
+                raise Failure(f"not done in {limit:.0f} s")
             answer, reason = self._pipe.recv()
         except (EOFError, OSError):
             raise Failure(f"its process ended with status {self._process.wait()}") from None

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import numpy as np
 
-from work import Work
+COLOURS = "#1b6ca8", "#c8553d", "#8a8d91", "#4f9d69", "#8e5aa8", "#b8860b", "#3aa6a0"
+MARKERS = "osD^vP*"
 
-COLOURS = "#1b6ca8", "#c8553d", "#8a8d91", "#4f9d69"
-MARKERS = "osD^"
+Curves = dict[str, dict[int, float]]  # by name: values over K
 
 
 def exponent(sizes: list[float], values: list[float]) -> float:
@@ -17,31 +17,29 @@ def exponent(sizes: list[float], values: list[float]) -> float:
     return float(np.polyfit(np.log(sizes), np.log(values), 1)[0])
 
 
-def draw(times: dict[str, dict[int, float]], memory: dict[str, dict[int, float]], work: Work, path: Path) -> None:
-    """Draw seconds and MiB of each implementation over K; slopes are in the legends."""
+def draw(panels: dict[str, Curves], title: str, path: Path) -> None:
+    """Draw each panel's curves over K, with their slopes in its legend."""
     import matplotlib
 
     matplotlib.use("svg")
     matplotlib.rcParams["svg.hashsalt"] = "ufm-fast"
     from matplotlib import pyplot
 
-    figure, panels = pyplot.subplots(1, 2, figsize=(9, 3.8), layout="constrained")
-    for panel, quantity, values in zip(
-        panels, ("seconds a call", "memory added by a call, MiB"), (times, memory), strict=True
-    ):
-        for (name, curve), colour, marker in zip(values.items(), COLOURS, MARKERS, strict=False):
-            slope = exponent(list(curve), list(curve.values()))
-            panel.loglog(
-                list(curve), list(curve.values()), marker, ls="-", color=colour, label=f"{name}: K^{slope:.2f}"
-            )
-        panel.set_xlabel("K")
-        panel.set_ylabel(quantity)
-        panel.set_xticks(list(curve), [f"{K}" for K in curve])
-        panel.minorticks_off()
-        panel.grid(alpha=0.25)
-        panel.spines[["top", "right"]].set_visible(False)
-        panel.legend(frameon=False, fontsize=9)
-    figure.suptitle(
-        f"{work.quantity}, {'double' if work.dtype == 'float64' else 'single'}, M = K, d = {work.d}", fontsize=11
+    figure, axes = pyplot.subplots(
+        1, len(panels), figsize=(4.5 * max(len(panels), 1.5), 3.8), layout="constrained", squeeze=False
     )
+    for axis, (quantity, curves) in zip(axes[0], panels.items(), strict=True):
+        for (name, curve), colour, marker in zip(curves.items(), COLOURS, MARKERS, strict=False):
+            sizes, values = list(curve), list(curve.values())
+            slope = f": K^{exponent(sizes, values):.2f}" if len(curve) > 1 else ""
+            axis.loglog(sizes, values, marker, ls="-", color=colour, label=name + slope)
+        sizes = sorted({K for curve in curves.values() for K in curve})
+        axis.set_xlabel("K")
+        axis.set_ylabel(quantity)
+        axis.set_xticks(sizes, [f"{K}" for K in sizes])
+        axis.minorticks_off()
+        axis.grid(alpha=0.25)
+        axis.spines[["top", "right"]].set_visible(False)
+        axis.legend(frameon=False, fontsize=9)
+    figure.suptitle(title, fontsize=11)
     figure.savefig(path, metadata={"Date": None})
