@@ -184,10 +184,11 @@ DEFAULTS: dict[str, Solver] = {
 
 
 def warm_up() -> None:
-    """Let PyTorch load what it loads at its first derivatives."""
+    """Let PyTorch load what it loads at its first derivatives and at the first step of an optimizer."""
     objective = Objective(uf.UFM(2, 2, lambda_W=0.1, lambda_H=0.1), curvature=True)
     x = np.ones(objective.ufm.size)
     objective.hessp(x, x)
+    _loss_after(torch.optim.SGD, 0.1, objective, x, 1)
 
 
 @dataclass(frozen=True)
