@@ -14,7 +14,10 @@ from pathlib import Path
 
 import ufm_fast as uf
 
-PACKAGES = ("ufm-fast", "numpy", "scipy", "torch", "jax", "jaxlib", "curvlinops-for-pytorch", "primme")
+PACKAGES = (
+    "ufm-fast", "numpy", "scipy", "torch", "jax", "jaxlib", "curvlinops-for-pytorch", "primme",
+    "cvxpy", "scs", "clarabel",
+)  # fmt: skip
 PEAK_STEPS = 2_000_000
 
 

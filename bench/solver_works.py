@@ -19,6 +19,7 @@ import ufm_fast as uf
 from eigen_peers import Eigenvalues
 from report import table
 from solver_peers import Outcome
+from sweep import Curves
 
 WITHIN = 1e-6  # relative, of the loss and of eigenvalues
 SHORT, LONG_FACTOR = 25.0, 55  # seconds for every peer; times our time for the two that came furthest
@@ -38,6 +39,7 @@ class Claim:
 class Section:
     claims: list[Claim]
     parts: list[str]  # Markdown
+    curves: Curves | None = None  # seconds over K, to be drawn
 
 
 @dataclass(frozen=True)
@@ -75,7 +77,7 @@ def peer(name: str, ufm: uf.UFM, x0: np.ndarray, target: float, limit: float, **
         return solver_peers.solve(name, ufm, x0, target, limit, **options)
 
 
-def _seconds(value: float) -> str:
+def seconds_text(value: float) -> str:
     return f"{value * 1e3:.3g} ms" if value < 1 else f"{value:.3g} s"
 
 
@@ -95,7 +97,7 @@ def outcomes(rows: list[tuple[str, Outcome]], ours: Outcome, least: float) -> st
             [
                 outcome.name,
                 start,
-                f"{sign}{_seconds(outcome.seconds)}",
+                f"{sign}{seconds_text(outcome.seconds)}",
                 f"{sign}{outcome.seconds / ours.seconds:.3g}",
                 f"{outcome.evaluations} + {outcome.hessian_products}",
                 f"{sign}{outcome.products:.0f}",
@@ -109,13 +111,13 @@ def outcomes(rows: list[tuple[str, Outcome]], ours: Outcome, least: float) -> st
     return table([*header, "loss above the optimum", "certified gap", "ended"], cells)
 
 
-def _best(outcomes: list[Outcome], quantity: Callable[[Outcome], float]) -> Outcome:
+def best_of(outcomes: list[Outcome], quantity: Callable[[Outcome], float]) -> Outcome:
     """The least of those that came to the loss; if none did, the one that came furthest."""
     reached = [outcome for outcome in outcomes if outcome.reached]
     return min(reached, key=quantity) if reached else min(outcomes, key=lambda outcome: outcome.loss)
 
 
-def _claimed(work: str, what: str, factor: float, other: Outcome, ours: Outcome, quantity: Callable) -> Claim:
+def claimed(work: str, what: str, factor: float, other: Outcome, ours: Outcome, quantity: Callable) -> Claim:
     """That another solver needs so many times our time or work."""
     ratio = quantity(other) / quantity(ours)
     measured = f"{'' if other.reached else 'more than '}{ratio:.3g}x ({other.name})"
@@ -156,8 +158,8 @@ def solve(scale: Scale) -> Section:
     for name in sorted(late, key=lambda name: found[name].loss)[:2]:
         if LONG_FACTOR * seconds > limit:
             found[name] = peer(name, ufm, usual, target, LONG_FACTOR * seconds)
-    best = _best(list(found.values()), _time)
-    scipy = _best([outcome for outcome in found.values() if outcome.name.startswith("SciPy")], _time)
+    best = best_of(list(found.values()), _time)
+    scipy = best_of([outcome for outcome in found.values() if outcome.name.startswith("SciPy")], _time)
     from_ours = [
         peer(name, ufm, ufm.pack(starts[0]), target, limit / 2)
         for name in ("SciPy L-BFGS-B", "SciPy trust-krylov", "SciPy Newton-CG", "PyTorch LBFGS")
@@ -168,9 +170,9 @@ def solve(scale: Scale) -> Section:
         Claim(title, "certified relative gap", "<= 1e-7", f"{ours.gap:.1e}", ours.gap <= 1e-7),
         Claim(title, "evaluations", "<= 15", f"{ours.evaluations}", ours.evaluations <= 15),
         Claim(title, "matrix products", "<= 60", f"{ours.products:.0f}", ours.products <= 60),
-        Claim(title, "time", "<= 3 s", _seconds(seconds), seconds <= 3),
-        _claimed(title, "time of the best peer, random start / ours", 50, best, ours, _time),
-        _claimed(title, "time of the best of SciPy, random start / ours", 50, scipy, ours, _time),
+        Claim(title, "time", "<= 3 s", seconds_text(seconds), seconds <= 3),
+        claimed(title, "time of the best peer, random start / ours", 50, best, ours, _time),
+        claimed(title, "time of the best of SciPy, random start / ours", 50, scipy, ours, _time),
     ]
     text = (
         f"Every peer has {limit:.0f} s; the two that came furthest without arriving then have {LONG_FACTOR} times our "
@@ -194,13 +196,13 @@ def descend(scale: Scale) -> Section:
         ours = _ours(*timed(partial(uf.minimize, ufm, p, tol=WITHIN)))
         found = [peer(name, ufm, x0, target, limit) for name in solver_peers.SOLVERS]
         rows.extend([(start, ours), *((start, outcome) for outcome in found)])
-        best = _best(found, _work)
-        lbfgs = _best([outcome for outcome in found if "LBFGS" in outcome.name or "L-BFGS" in outcome.name], _work)
+        best = best_of(found, _work)
+        lbfgs = best_of([outcome for outcome in found if "LBFGS" in outcome.name or "L-BFGS" in outcome.name], _work)
         claims.append(
             Claim(title, f"{start}: certified relative gap", "<= 1e-6", f"{ours.gap:.1e}", ours.gap <= WITHIN)
         )
         for what, other, factor in (("best peer", best, 1), ("L-BFGS", lbfgs, 3)):
-            claims.append(_claimed(title, f"{start}: matrix products of {what} / ours", factor, other, ours, _work))
+            claims.append(claimed(title, f"{start}: matrix products of {what} / ours", factor, other, ours, _work))
         return ours
 
     p = ufm.random_point(seed=0)
@@ -222,7 +224,7 @@ def descend(scale: Scale) -> Section:
     ]
     returned = [peer(name, ufm, exact, target, limit, solver=solver) for name, solver in solver_peers.DEFAULTS.items()]
     cells = [
-        [outcome.name, outcome.message, _seconds(outcome.seconds), f"{outcome.loss / least - 1:.3f}",
+        [outcome.name, outcome.message, seconds_text(outcome.seconds), f"{outcome.loss / least - 1:.3f}",
          f"{outcome.gap:.1e}"]
         for outcome in returned
     ]  # fmt: skip
@@ -264,7 +266,7 @@ def symmetry(scale: Scale) -> Section:
     seconds, (solution, certificate) = timed(solve, 3)
     claims = [
         Claim(title, "method", "symmetry_reduction", solution.method, solution.method == "symmetry_reduction"),
-        Claim(title, "time, certificate included", "<= 0.5 s", _seconds(seconds), seconds <= 0.5),
+        Claim(title, "time, certificate included", "<= 0.5 s", seconds_text(seconds), seconds <= 0.5),
         Claim(title, "certified relative gap", "<= 1e-8", f"{certificate.relative_gap:.1e}",
               certificate.relative_gap <= 1e-8),
     ]  # fmt: skip
@@ -273,10 +275,10 @@ def symmetry(scale: Scale) -> Section:
 
 def _eigenvalues(found: list[Eigenvalues], ours: tuple[str, float, int], exact: np.ndarray) -> str:
     name, seconds, products = ours
-    rows = [[name, _seconds(seconds), "1", f"{products}", ""]]
+    rows = [[name, seconds_text(seconds), "1", f"{products}", ""]]
     for result in found:
         sign = "" if result.values is not None else "> "
-        cells = [f"{sign}{_seconds(result.seconds)}", f"{sign}{result.seconds / seconds:.3g}"]
+        cells = [f"{sign}{seconds_text(result.seconds)}", f"{sign}{result.seconds / seconds:.3g}"]
         outcome = result.message
         if result.values is not None:
             outcome = ", ".join(f"{value:.9g}" for value in result.values[-exact.size :])
@@ -326,7 +328,7 @@ def classify(scale: Scale) -> Section:
             Claim(title, "kind", "strict_saddle", point.kind, point.kind == "strict_saddle"),
             Claim(
                 title, "largest difference to ARPACK's eigenvalue", "<= 1e-6",
-                f"{max(agreement):.0e}" if agreement else f"ARPACK has none after {_seconds(arpack.seconds)}",
+                f"{max(agreement):.0e}" if agreement else f"ARPACK has none after {seconds_text(arpack.seconds)}",
                 max(agreement) <= WITHIN if agreement else None,
             ),
             Claim(
