@@ -111,7 +111,7 @@ def solve(case: Case, cpu_time: bool = False) -> Solved:
     counts = case.counts()
     start = clock.now()
     ufm = case.model(counts)
-    solution = global_minimum(ufm)
+    solution = global_minimum(ufm, tol=TOLERANCE)
     seconds = clock.now() - start
     memory = resident("VmHWM")
     evaluations = getattr(solution, "evaluations", None)
