@@ -232,7 +232,8 @@ def random_models(scale: Scale) -> Section:
         for what, value, target in quantities
     ]
     text = "All bias modes, label smoothing, class weights and shifts; drawn as `collapse_models.py` says."
-    return Section(claims, [text, stress.summary(results, stress.COLLAPSE), *stress.failures(results)])
+    parts = [text, stress.summary(results, stress.COLLAPSE), stress.longest(results), *stress.failures(results)]
+    return Section(claims, parts)
 
 
 WORKS = {

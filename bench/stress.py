@@ -229,6 +229,12 @@ def failures(results: list[Result]) -> Iterator[str]:
             yield f"model {result.seed}: {found}"
 
 
+def longest(results: list[Result]) -> str:
+    """The numbers of the models that took most evaluations."""
+    most = sorted(results, key=lambda result: -result.evaluations)[:5]
+    return "Most evaluations: " + ", ".join(f"{result.evaluations} (model {result.seed})" for result in most) + "."
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--count", type=int, default=COUNT)
@@ -246,7 +252,7 @@ def main() -> None:
         print(family.model(options.seed, classes)[0], examine(options.seed, classes, family), sep="\n")
         return
     results = run(count, uf.get_num_threads(), classes, family)
-    print(summary(results, family), *failures(results), sep="\n\n")
+    print(summary(results, family), longest(results), *failures(results), sep="\n\n")
 
 
 if __name__ == "__main__":
