@@ -22,6 +22,7 @@ def test_agrees_with_the_oracle(counts, bias, loss):
     closed = counts[0] == counts[1] or (loss.name == "mse" and (not ufm.bias or ufm.lambda_b == 0))
     method = "closed_form" if closed else "optimizer" if loss.name == "mse" else "symmetry_reduction"
     assert solution.method == method
+    assert (solution.evaluations > 0) == (method == "optimizer")
     assert solution.value == pytest.approx(best, rel=1e-10 if method == "optimizer" else 1e-12, abs=0)
     assert Oracle.of(ufm).loss(*solution.point) == pytest.approx(solution.value, rel=1e-12, abs=1e-15)
     assert solution.certificate.relative_gap <= 1e-10
@@ -40,6 +41,7 @@ def test_hundred_distinct_counts():
     solution = uf.global_minimum(uf.UFM(100, 100, counts, lambda_W=5e-4, lambda_H=5e-4 / counts.mean(), lambda_b=1e-2))
     assert solution.value == pytest.approx(0.357406418, abs=5e-10)
     assert solution.certificate.relative_gap <= 1e-10
+    assert 0 < solution.evaluations < 100
 
 
 def test_layout_and_dtype():

@@ -34,6 +34,8 @@ class Solution:
         How it was found.
     certificate : Certificate
         Of the point, or of `factored` where there is one (in float64 whatever the model's dtype).
+    evaluations : int
+        Of loss and gradient by the optimizer, on the groups of classes where there are any; 0 if the value is exact.
     factored : SymmetricPoint or None
         The minimum of cross-entropy with many classes of equal counts, in a few numbers whatever K and d are.
     point : Point
@@ -43,6 +45,7 @@ class Solution:
     value: float
     method: str
     certificate: Certificate
+    evaluations: int
     _found: Point | SymmetricPoint = field(repr=False)
 
     @property
@@ -92,17 +95,16 @@ def global_minimum(ufm: UFM, *, tol: float = 1e-10) -> Solution:
     require_dual(ufm)
     tol = real_number(tol, "tol", least=0, below=1)
     if is_grouped(ufm):
-        symmetric, certificate, reached = grouped_minimum(ufm, tol)
+        symmetric, certificate, reached, evaluations = grouped_minimum(ufm, tol)
         if symmetric.rank <= ufm.d:
             explicit = is_balanced(ufm) or symmetric.rank == 0
             if not certificate.is_global(reached):
                 warn(f"not certified: relative gap {certificate.relative_gap:.2e} > {reached:g}")
-            return Solution(
-                certificate.loss, "closed_form" if explicit else "symmetry_reduction", certificate, symmetric
-            )
+            method = "closed_form" if explicit else "symmetry_reduction"
+            return Solution(certificate.loss, method, certificate, evaluations, symmetric)
     exact = closed_form(ufm)
     if exact is not None:
         point = CanonicalProblem(ufm).point(exact.A, exact.B, exact.b)
-        return Solution(exact.value, "closed_form", certify(ufm, point), point)
+        return Solution(exact.value, "closed_form", certify(ufm, point), 0, point)
     result = minimize(ufm, tol=max(tol, tolerance_of(ufm)))
-    return Solution(result.fun, "optimizer", result.certificate, result.point)
+    return Solution(result.fun, "optimizer", result.certificate, result.nfev, result.point)

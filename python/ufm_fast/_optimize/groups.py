@@ -145,19 +145,20 @@ def zero_is_optimal(problem: CanonicalProblem) -> bool:
     return leading_singular_pair(G, problem.workers)[0] <= problem.tau
 
 
-def grouped_minimum(ufm: UFM, tol: float) -> tuple[SymmetricPoint, Certificate, float]:
+def grouped_minimum(ufm: UFM, tol: float) -> tuple[SymmetricPoint, Certificate, float, int]:
     """Find the minimum over all widths to a relative gap of `tol`, or what rounding allows; that of few groups exactly.
 
-    Return also the gap that was asked for. Time and memory O(K + m^3) for m groups.
+    Return also the gap that was asked for, and the evaluations on all groups after a start from few. Time and memory
+    O(K + m^3) for m groups.
     """
     grouped = GroupedProblem(ufm)
     problem, groups = grouped.problem, grouped.groups
     tol = max(tol, smallest_tolerance(problem.K))
     A, B, b, _ = near_minimum(grouped, tol)
-    zero, exact, bound = not A.any(), problem.K <= _EXACT, 0.0
+    zero, exact, bound, evaluations = not A.any(), problem.K <= _EXACT, 0.0, 0
     if not (zero or exact):
         state, run = _descended(problem, A, B, b, tol, _MOST_EVALUATIONS)
-        A, B, b, bound = state.A, state.B, state.b, run.lower_bound
+        A, B, b, bound, evaluations = state.A, state.B, state.b, run.lower_bound, run.work.evaluations
     if zero:
         A, B = A[:, :0], B[:, :0]
     elif exact or ufm.d < ufm.K:
@@ -172,4 +173,4 @@ def grouped_minimum(ufm: UFM, tol: float) -> tuple[SymmetricPoint, Certificate, 
     loss = value + problem.penalty(A, B, b)
     norm = max(norm, groups.largest_difference(problem.tau, problem.loss.parameters["label_smoothing"]))
     certificate = certificate_of(loss, problem.rounding(A, B, b, loss), bound, norm, problem.tau)
-    return grouped.symmetric_point(A, B, b, G), certificate, tol
+    return grouped.symmetric_point(A, B, b, G), certificate, tol, evaluations
