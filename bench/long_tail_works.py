@@ -43,8 +43,7 @@ def claims_of(case: Case, solved: Solved | Failure, targets: Targets) -> list[Cl
     claims = [Claim(case.title, "certified relative gap", f"<= {TOLERANCE:g}", f"{solved.gap:.1e}", solved.certified)]
     for quantity, target in targets.items():
         value, text = getattr(solved, quantity), UNITS[quantity]
-        measured, holds = ("not counted", None) if value is None else (text(value), value <= target)
-        claims.append(Claim(case.title, ASKED[quantity], f"<= {text(target)}", measured, holds))
+        claims.append(Claim(case.title, ASKED[quantity], f"<= {text(target)}", text(value), value <= target))
     return claims
 
 
@@ -54,10 +53,9 @@ def rows_of(rows: Rows) -> str:
         if isinstance(solved, Failure):
             cells.append([case.title, *[""] * 7, str(solved)])
             continue
-        evaluations = "" if solved.evaluations is None else f"{solved.evaluations}"
         cells.append([
             case.title, f"{solved.lambda_W:.3g}", f"{solved.distinct}", f"{solved.kept}", seconds_text(solved.seconds),
-            evaluations, f"{solved.gap:.1e}", UNITS["memory"](solved.memory), solved.method,
+            f"{solved.evaluations}", f"{solved.gap:.1e}", UNITS["memory"](solved.memory), solved.method,
         ])  # fmt: skip
     header = ["model", "lambda_W", "distinct counts", "classes kept", "time", "evaluations", "certified gap"]
     return table([*header, "memory", "method"], cells)
@@ -105,7 +103,7 @@ def contest(scale: Scale, case: Case, solved: Solved) -> tuple[list[Claim], list
     for name in sorted(late, key=lambda name: found[name].loss)[:2]:
         if longer > limit:
             found[name] = peer(case, name, target, longer)
-    ours = Outcome(OURS, solved.seconds, solved.evaluations or 0, 0, 0, solved.value, solved.gap, True, "certified")
+    ours = Outcome(OURS, solved.seconds, solved.evaluations, 0, 0, solved.value, solved.gap, True, "certified")
     on_the_model = [found[name] for name in DESCENTS]
     claims = [
         claimed(case.title, f"time of the best {which} / ours", 50, best_of(outcomes, _time), ours, _time)

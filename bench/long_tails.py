@@ -93,7 +93,7 @@ class Solved:
     distinct: int  # counts
     kept: int
     seconds: float
-    evaluations: int | None  # None: the method counts none
+    evaluations: int
     value: float
     gap: float  # certified, relative
     method: str
@@ -114,9 +114,10 @@ def solve(case: Case, cpu_time: bool = False) -> Solved:
     solution = global_minimum(ufm, tol=TOLERANCE)
     seconds = clock.now() - start
     memory = resident("VmHWM")
-    evaluations = getattr(solution, "evaluations", None)
     gap, distinct = float(solution.certificate.relative_gap), len(np.unique(counts))
-    return Solved(ufm.lambda_W, distinct, kept(ufm), seconds, evaluations, solution.value, gap, solution.method, memory)
+    return Solved(
+        ufm.lambda_W, distinct, kept(ufm), seconds, solution.evaluations, solution.value, gap, solution.method, memory
+    )
 
 
 def measure(case: Case, limit: float = LIMIT) -> Solved | Failure:
