@@ -137,7 +137,7 @@ def examine(seed: int, classes: int = CLASSES, family: Family = MIXED) -> Result
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", uf.ConvergenceWarning)
             run = uf.minimize(ufm, tol=family.tolerance)
-            tight, minimum = uf.minimize(ufm, tol=TIGHT), uf.global_minimum(ufm)
+            tight, minimum = uf.minimize(ufm, tol=TIGHT), uf.global_minimum(ufm, tol=family.tolerance)
         points = random_points(ufm, run.point, np.random.default_rng(seed))
         solved = [run.certificate, minimum.certificate]
         certificates = [*solved, tight.certificate, *(uf.certify(ufm, p) for p in points)]
