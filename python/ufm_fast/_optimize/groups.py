@@ -26,7 +26,7 @@ from .record import Run
 from .tolerance import smallest_tolerance
 from .work import Work
 
-_FEW = 96  # groups whose minimum is sought from factors far from it
+FEW = 96  # groups whose minimum is sought from factors far from it
 _EXACT = 40  # groups whose minimum is found to rounding
 _FEW_TOLERANCE = 1e-9
 _FEW_EVALUATIONS, _MOST_EVALUATIONS = 300, 2000
@@ -76,7 +76,7 @@ def near_minimum(grouped: GroupedProblem, tol: float) -> tuple[Array, Array, Arr
         zero = np.zeros((m, m))
         return zero, zero, problem.best_bias(zero, np.zeros(m)), 0.0
     merged = None
-    if m > _FEW:
+    if m > FEW:
         merged = merged_similar(groups, 2 * np.log((1 - smoothing) / groups.miss(ufm.tau)))
         if merged is None:
             return *alone(groups, ufm.tau, smoothing), np.zeros(m), 0.0
@@ -97,15 +97,15 @@ def _minimum_of_few(groups: Groups, problem: CanonicalProblem, tol: float) -> tu
     By quasi-Newton steps; to the end, or if these are many, by Newton's method.
     """
     A, B = alone(groups, problem.tau, problem.loss.parameters["label_smoothing"])
-    A, B, b = _settled(problem, A, B, np.zeros(problem.K))
-    state, run = _descended(problem, A, B, b, tol, _FEW_EVALUATIONS)
+    A, B, b = settled(problem, A, B, np.zeros(problem.K))
+    state, run = descended(problem, A, B, b, tol, _FEW_EVALUATIONS)
     if problem.K > _EXACT and not run.work.exhausted:
         return state, run.work.products
     point, products = _stationary(problem, state.A, state.B, state.b)
     return Objective(problem, problem.K, run.work).at(*point), run.work.products + products
 
 
-def _descended(
+def descended(
     problem: CanonicalProblem, A: Array, B: Array, b: Array, tol: float, evaluations: int
 ) -> tuple[State, Run]:
     """Minimise from square factors."""
@@ -119,11 +119,11 @@ def _descended(
 def _stationary(problem: CanonicalProblem, A: Array, B: Array, b: Array) -> tuple[tuple[Array, Array, Array], float]:
     """Go on by Newton's method until rounding ends it; return the cost in products too."""
     function = FactoredObjective(problem.ufm, problem.K)
-    x, _ = newton(function, function.layout.pack(*_settled(problem, A, B, b)), _STATIONARY)
+    x, _ = newton(function, function.layout.pack(*settled(problem, A, B, b)), _STATIONARY)
     return function.layout.unpack(x), function.products
 
 
-def _settled(problem: CanonicalProblem, A: Array, B: Array, b: Array) -> tuple[Array, Array, Array]:
+def settled(problem: CanonicalProblem, A: Array, B: Array, b: Array) -> tuple[Array, Array, Array]:
     """Put the bias and what of the features acts as one at their best, and balance the factors again.
 
     Else a descent follows the curved valley between the two.
@@ -157,7 +157,7 @@ def grouped_minimum(ufm: UFM, tol: float) -> tuple[SymmetricPoint, Certificate, 
     A, B, b, _ = near_minimum(grouped, tol)
     zero, exact, bound, evaluations = not A.any(), problem.K <= _EXACT, 0.0, 0
     if not (zero or exact):
-        state, run = _descended(problem, A, B, b, tol, _MOST_EVALUATIONS)
+        state, run = descended(problem, A, B, b, tol, _MOST_EVALUATIONS)
         A, B, b, bound, evaluations = state.A, state.B, state.b, run.lower_bound, run.work.evaluations
     if zero:
         A, B = A[:, :0], B[:, :0]
