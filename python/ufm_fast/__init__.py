@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from ._curvature.eigenpairs import Eigenpairs, lowest_eigenpairs
     from ._curvature.spectrum import Spectrum, spectrum
     from ._exact.closed_spectrum import closed_form_spectrum
+    from ._exact.interpolated_point import InterpolatedPoint
     from ._exact.symmetry import SymmetricPoint
     from ._landscape.census import Census, census
     from ._landscape.path import Path, Transition, path
@@ -64,6 +65,7 @@ _HOMES = {
     "_runtime.warnings": ("ConvergenceWarning",),
     "_landscape.saddles": ("saddle",),
     "_landscape.path": ("Path", "Transition", "path"),
+    "_exact.interpolated_point": ("InterpolatedPoint",),
     "_exact.symmetry": ("SymmetricPoint",),
     "_model.storage": ("load_point", "save_point"),
 }
@@ -73,7 +75,7 @@ _MODULES = ("losses",)
 __all__ = [  # noqa: RUF022 - the order of the documentation
     "UFM", "Point", "CrossEntropy", "MSE", "BinaryCrossEntropy", "Focal", "Ordinal", "losses",
     "certify", "Certificate", "classify", "CriticalPoint",
-    "minimize", "global_minimum", "Solution", "ConvergenceWarning", "SymmetricPoint", "saddle", "census", "Census",
+    "minimize", "global_minimum", "Solution", "ConvergenceWarning", "SymmetricPoint", "InterpolatedPoint", "saddle", "census", "Census",
     "path", "Path", "Transition",
     "lowest_eigenpairs", "Eigenpairs", "spectrum", "Spectrum", "closed_form_spectrum",
     "nc_metrics", "NCAccumulator", "NCMetrics", "nrc_metrics", "NRCMetrics", "onc_metrics", "ONCMetrics",

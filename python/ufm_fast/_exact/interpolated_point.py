@@ -31,7 +31,7 @@ TILE = 1 << 18
 _UNIT = float(np.finfo(float).eps) / 2
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class InterpolatedPoint:
     """A point of a model with plain classes and cross-entropy, in O(m + p^2) numbers.
 
