@@ -55,10 +55,10 @@ def interrupted(ufm, x0, path, evaluations, **options):
 
 CASES = {
     "own start": (uf.UFM(90, 90, range(1, 91), lambda_W=2e-3, lambda_H=5e-5), None, {"tol": 1e-12}, (1, 3)),
-    "random start": (model(), "random", {}, (1, 30, 60)),
+    "random start": (model(), "random", {}, (1, 3, 8)),
     "zero, free bias": (model(lambda_b=0.0), "zero", {}, (2, 12)),
     "squared error, fitted columns": (model(39, loss="mse"), None, {}, (1, 2)),
-    "wide": (model(150), "random", {}, (30,)),
+    "wide": (model(150), "random", {}, (5,)),
     "saddle of full rank": (
         uf.UFM(10, 9, 100, loss="mse", lambda_W=5e-4, lambda_H=5e-6, lambda_b=1e-2),
         "saddle",
@@ -91,13 +91,13 @@ def test_interrupted_again_and_again(ufm, start, options, stops, tmp_path):
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="kill -9 is POSIX")
 def test_killed(tmp_path):
     path = tmp_path / "run.npz"
-    ufm = uf.UFM(100, 100, np.arange(1, 101), lambda_W=1e-4, lambda_H=1e-5, lambda_b=1e-2)
+    ufm = uf.UFM(100, 100, np.arange(1, 101), lambda_W=3e-3, lambda_H=3e-4, lambda_b=1e-2)
     expected = uf.minimize(ufm, ufm.random_point(0))
     script = f"""
 import numpy as np, ufm_fast as uf
 from ufm_fast._optimize import checkpoint
 checkpoint.INTERVAL = 0.0
-ufm = uf.UFM(100, 100, np.arange(1, 101), lambda_W=1e-4, lambda_H=1e-5, lambda_b=1e-2)
+ufm = uf.UFM(100, 100, np.arange(1, 101), lambda_W=3e-3, lambda_H=3e-4, lambda_b=1e-2)
 uf.minimize(ufm, ufm.random_point(0), checkpoint={str(path)!r})
 """
     process = subprocess.Popen([sys.executable, "-c", script])

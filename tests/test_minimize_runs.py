@@ -33,7 +33,8 @@ def test_history(start, bias):
     assert (np.diff(history["evaluations"]) >= 1).all()
     assert history["evaluations"][-1] == result.nfev
     assert history["lower_bound"][-1] == result.certificate.lower_bound
-    assert history["escaped"].sum() == result.escapes == (start == "zero")
+    saddle = start == "zero" and ufm.lambda_b < 1  # b = 0 is not its best value there; a smaller decay leaves b free
+    assert history["escaped"].sum() == result.escapes == saddle
     assert result.products >= 3 * result.nfev
     assert result.nhev == 0
     np.testing.assert_array_equal(result.x, ufm.pack(result.point))

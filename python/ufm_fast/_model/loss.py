@@ -86,9 +86,11 @@ class Loss(ABC):
         """Whether permuting the classes, of logits and targets together, leaves the loss as it is."""
         return True
 
-    @property
-    def aligns(self) -> bool:
-        """Whether near a minimum the factors of class rows are best turned so that column k belongs to class k."""
+    def aligns(self, withheld: float) -> bool:
+        """Whether near a minimum the factors of class rows are best turned so that column k belongs to class k.
+
+        `withheld` is the probability that the decays alone keep from the label of a typical class.
+        """
         return False
 
     @property

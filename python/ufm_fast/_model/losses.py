@@ -122,10 +122,9 @@ class CrossEntropy(Loss):
         """Whether neither scale, shift nor margin are given."""
         return not self._vectors
 
-    @property
-    def aligns(self) -> bool:
-        """Whether it is cross-entropy without more."""
-        return self.label_smoothing == 0 and self.treats_classes_alike
+    def aligns(self, withheld: float) -> bool:
+        """Whether classes are treated alike and smoothing does not keep much more from labels than the decays do."""
+        return self.treats_classes_alike and self.label_smoothing <= 16 * withheld
 
     @property
     def offset(self) -> float:

@@ -1,4 +1,4 @@
-"""Rebalancing: the factors of the same Z with the least penalty, in a chosen gauge."""
+"""The factors of scores that have the least penalty, in a chosen gauge."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from functools import partial
 
 import numpy as np
 
+from .._runtime.arrays import Array
 from .._runtime.blas import product
 from .._runtime.threads import concurrently
 from .objective import Objective, State
@@ -29,7 +30,22 @@ def rebalance(objective: Objective, state: State, least: float, aligned: bool) -
     penalty = 0.5 * problem.tau * (problem.square(state.A) + problem.square(state.B))
     if penalty - problem.tau * s.sum() <= least:
         return None
-    U, Vt, root = times(QB, U), times(Vt, QA.T), np.sqrt(s)[:, None]
+    return _turned(objective, state, times(QB, U), s, times(Vt, QA.T), aligned)
+
+
+def factored(objective: Objective, state: State, Z: Array, aligned: bool, threshold: float = 0.0) -> State:
+    """The state at other scores: at Z with its singular values soft-thresholded, as far as the columns hold these."""
+    U, s, Vt = np.linalg.svd(Z, full_matrices=False)
+    s = np.maximum(s - threshold, 0.0)
+    objective.work.charge(22, objective.problem.K)
+    rank = min(s.size, objective.columns)
+    return _turned(objective, state, np.ascontiguousarray(U[:, :rank]), s[:rank], Vt[:rank], aligned)
+
+
+def _turned(objective: Objective, state: State, U: Array, s: Array, Vt: Array, aligned: bool) -> State:
+    """The state with balanced factors of U s Vt: near those of `state` or, aligned, as near symmetric as may be."""
+    problem, rank, root = objective.problem, s.size, np.sqrt(s)[:, None]
+    times = partial(product, threads=problem.workers)
     if aligned:
         toward = np.pad(U.T + Vt, ((0, 0), (0, objective.columns - problem.K)))
     else:

@@ -16,8 +16,10 @@ import numpy as np
 
 from .._certify.dual import EIGH_PRODUCTS
 from .._model.canonical import CanonicalProblem
+from .._model.facts import largest_rank
 from .._runtime.arrays import Array
 from .._runtime.blas import gram, product
+from .balance import factored
 from .objective import Objective, State
 
 _ROUNDING = 1e-6  # of the largest excess: at a saddle of rank r, r singular values of G are tau
@@ -62,18 +64,57 @@ def convex_step(problem: CanonicalProblem, Z: Array, b: Array, dZ: Array, slope:
     return low
 
 
-def escape(objective: Objective, state: State, decrease: float) -> State | None:
-    """The state after leaving a saddle along every descent pair, or None where that does not beat the local model.
+def holds_all_scores(objective: Objective) -> bool:
+    """Whether the factors have columns for any scores at a critical point, so that their problem is as if convex."""
+    return objective.problem.loss.convex and objective.columns >= largest_rank(objective.problem.ufm)
 
-    `decrease` is what the local quadratic model promises. Directions of the feature space whose content is negligible
-    beside what the escape puts there count as null, and are emptied first.
+
+def escape(objective: Objective, state: State, least: float, aligned: bool) -> State | None:
+    """The state after leaving a saddle along every descent pair; None where that gains no more than `least`.
+
+    Factors with fewer columns than the scores may need rank go into directions of the feature space that are empty.
+    Others can follow the scores to any place: for them it is a step of the convex problem, as good far from saddles.
+    """
+    wide = holds_all_scores(objective)
+    new = _by_scores(objective, state, aligned) if wide else _by_empty_directions(objective, state)
+    return new if new is not None and new.loss < state.loss - least else None
+
+
+def _by_scores(objective: Objective, state: State, aligned: bool) -> State | None:
+    """Move Z, at its least penalty tau |Z|_*.
+
+    Where the loss saturates, along all descent pairs, with shares as above: the penalty grows by at most tau r times
+    their sum. Elsewhere it is a proximal gradient step, which has tau |Z|_* exactly.
+    """
+    problem, work = objective.problem, objective.work
+    if not problem.loss.saturates:
+        step = 1 / (problem.loss.curvature * problem.largest_ratio)
+        return factored(objective, state, state.Z - step * state.G, aligned, step * problem.tau)
+    U, V, excess = descent_pairs(problem, state.G)
+    work.charge(EIGH_PRODUCTS + 2, problem.K)
+    if excess.size == 0:
+        return None
+    shares = _shares(problem, U, excess)
+    dZ = product(U * -shares, V.T, problem.workers)
+    r = convex_step(problem, state.Z, state.b, dZ, problem.tau * shares.sum())
+    return factored(objective, state, state.Z + r * dZ, aligned)
+
+
+def _shares(problem: CanonicalProblem, U: Array, excess: Array) -> Array:
+    return np.linalg.norm(problem.root[:, None] * U, axis=0) if problem.loss.saturates else excess
+
+
+def _by_empty_directions(objective: Objective, state: State) -> State | None:
+    """Put every descent pair into a direction of the feature space that is empty.
+
+    Directions whose content is negligible beside what the escape puts there count as empty, and are emptied first.
     """
     problem, work = objective.problem, objective.work
     U, V, excess = descent_pairs(problem, state.G)
     work.charge(EIGH_PRODUCTS + 2, problem.K)
     if excess.size == 0:
         return None
-    shares = np.linalg.norm(problem.root[:, None] * U, axis=0) if problem.loss.saturates else excess
+    shares = _shares(problem, U, excess)
     ceiling = problem.curvature_along(state.G, product(U * shares, V.T, problem.workers))
     reach = excess @ shares / ceiling if ceiling > 0 else 1 / problem.largest_ratio
     null = null_basis(state.A, state.B, _EMPTY * reach * shares.max(), problem.workers)
@@ -90,8 +131,4 @@ def escape(objective: Objective, state: State, decrease: float) -> State | None:
     content = np.sqrt(r * shares)
     A += product(V * content, null.T, problem.workers)
     B -= product(U * content, null.T, problem.workers)
-    new = objective.at(A, B, state.b)
-    if new.loss >= state.loss - 10 * decrease - 1e-14 * abs(state.loss):
-        return None
-    work.escapes += 1
-    return new
+    return objective.at(A, B, state.b)

@@ -11,7 +11,7 @@ from .._runtime.blas import product
 from .balance import rebalance
 from .bounds import bounds_for
 from .curvature_escape import escape_by_curvature
-from .escape import escape
+from .escape import escape, holds_all_scores
 from .lbfgs import STALLED, Descent
 from .metrics import RENEWAL, KroneckerMetric, Metric, PairMetric
 from .newton_descent import newton_descent
@@ -62,27 +62,40 @@ def _narrowed(problem: CanonicalProblem, A: Array, B: Array) -> tuple[Array, Arr
 class Relocation:
     """Other ways down than a step: an escape, and a balancing of the factors; and the metric to go on with.
 
-    A descent begins with the Kronecker metric, which is good anywhere. Now and then under this metric, and after an
-    escape, the factors are balanced; more seldom, Newton's method takes some steps. Where the loss has its classes
-    aligned and d >= K they are also turned into the class-aligned gauge then, and if they are nearly diagonal there,
-    the pair metric serves: it costs no products and is better near the minimum. (With label smoothing or squared error
-    and small decays it is not.)
+    A descent whose columns hold all scores begins with the step of the convex problem that an escape is there: from a
+    small random start it is nearly all the way. Others begin with the Kronecker metric, which is good anywhere. Now and
+    then under this metric, and after an escape, the factors are balanced; more seldom, Newton's method takes some
+    steps. Where the loss has its classes aligned and d >= K the factors are also turned into the class-aligned gauge
+    then, and if they are nearly diagonal there, the pair metric serves: it costs no products and is better near the
+    minimum.
     """
 
     def __init__(self, objective: Objective, run: Run) -> None:
         problem = objective.problem
         self.objective, self.run = objective, run
-        self.alignable = problem.has_classes and objective.columns >= problem.K and problem.loss.aligns
+        self.wide = holds_all_scores(objective)
+        withheld = float(np.median(problem.tau * problem.root / problem.weights))
+        self.alignable = problem.has_classes and objective.columns >= problem.K and problem.loss.aligns(withheld)
 
     def relocate(self, state: State, decrease: float, stuck: bool, metric: Metric) -> tuple[State, Metric] | None:
         """Return a state further down than the promised decrease, if there is one, and its metric."""
         if self._newton_is_due(metric) and (further := newton_descent(self.objective, state)):
             return further, self._metric_at(further)
-        escaped = escape(self.objective, state, decrease) if stuck else None
-        if escaped is None and not self._balancing_is_due(metric):
+        first = self.wide and len(self.run.rows) == 1
+        escaped = self._escaped(state, decrease, stuck) if stuck or first else None
+        if escaped is not None and self.wide:
+            return escaped, self._metric_at(escaped)
+        if escaped is None and not (first or self._balancing_is_due(metric)):
             return None
         new = rebalance(self.objective, escaped or state, self._least_gain(state, decrease), self.alignable) or escaped
         return None if new is None else (new, self._metric_at(new))
+
+    def _escaped(self, state: State, decrease: float, stuck: bool) -> State | None:
+        """Far from saddles, any gain will do: what the local model promises there may be more than all the loss."""
+        least = 1e-14 * abs(state.loss) + (10 * decrease if stuck else 0.0)
+        new = escape(self.objective, state, least, self.alignable)
+        self.run.work.escapes += stuck and new is not None
+        return new
 
     def _balancing_is_due(self, metric: Metric) -> bool:
         return len(self.run.rows) % RENEWAL == 0 and not isinstance(metric, PairMetric)
