@@ -209,6 +209,17 @@ def test_opposite_vectors_of_large_classes_do_not_stop_a_descent():
     assert result.products < 1000  # with escapes in proportion to |G|_2 - tau they were 2900
 
 
+@pytest.mark.parametrize("loss", [uf.CrossEntropy(), uf.CrossEntropy(0.1), uf.MSE()], ids=str)
+@pytest.mark.parametrize("d", [60, 120])
+def test_random_starts_of_wide_models_need_few_evaluations(loss, d):
+    counts = np.round(np.geomspace(500, 5, 60)).astype(int)
+    ufm = uf.UFM(60, d, counts, loss=loss, lambda_W=2e-4, lambda_H=2e-4 / counts.mean())
+    result = uf.minimize(ufm, ufm.random_point(0))
+    assert_certified(ufm, result)
+    assert result.nfev <= 25  # without the first step in the scores 47 to 131
+    assert result.escapes == 0
+
+
 # -- widths, layouts, dtypes -----------------------------------------------------------------------------------------
 
 

@@ -10,7 +10,7 @@ import ufm_fast as uf
 from reference import LONG_TAIL, long_tail
 from ufm_fast._model.canonical import CanonicalProblem
 from ufm_fast._optimize.balance import rebalance
-from ufm_fast._optimize.escape import convex_step
+from ufm_fast._optimize.escape import convex_step, escape
 from ufm_fast._optimize.metrics import KroneckerMetric, PairMetric
 from ufm_fast._optimize.objective import Objective
 from ufm_fast._optimize.work import Work
@@ -108,6 +108,33 @@ def test_convex_step(loss):
     h = 1e-3 * r
     slopes = [np.vdot(q.data_term(state.Z + t * dZ, state.b)[1], dZ) for t in (h, -h)]
     assert q.curvature_along(state.G, dZ) == pytest.approx((slopes[0] - slopes[1]) / (2 * h), rel=1e-4)
+
+
+@pytest.mark.parametrize("columns", [5, 8])
+def test_escape_far_from_saddles_is_a_step_in_the_scores(columns):
+    """Cross-entropy: the best multiple of all pairs, each with as much as changes the logits by the same size."""
+    q, objective, state = parts(long_tail(d=columns, lambda_b=1.0), columns, scale=0.1)
+    U, sigma, Vt = np.linalg.svd(state.G)
+    down = sigma > q.tau
+    shares = np.linalg.norm(q.root[:, None] * U, axis=0)
+    dZ = -(U * np.where(down, shares, 0)) @ Vt
+    slope = q.tau * shares[down].sum()
+    best = minimize_scalar(lambda r: q.data_term(state.Z + r * dZ, state.b)[0] + slope * r, bracket=(0, 1)).x
+    new = escape(objective, state, 0.0, aligned=False)
+    np.testing.assert_allclose(new.Z, state.Z + best * dZ, rtol=0, atol=2e-3 * best * np.abs(dZ).max())
+    least = q.data_term(new.Z, new.b)[0] + q.tau * np.linalg.norm(new.Z, "nuc") + 0.5 * q.lambda_b * new.b @ new.b
+    assert new.loss == pytest.approx(least, rel=1e-12)
+    assert escape(objective, state, 1.001 * (state.loss - new.loss), aligned=False) is None
+
+
+def test_escape_is_the_minimum_of_squared_error_without_a_bias():
+    """Its curvature is the same everywhere, so one proximal gradient step from anywhere is enough."""
+    ufm = uf.UFM(5, 5, LONG_TAIL, loss="mse", lambda_W=3e-3, lambda_H=1e-4, bias=False)
+    q = CanonicalProblem(ufm)
+    objective = Objective(q, 5, Work(5, 5, 10))
+    A, B = np.random.default_rng(0).standard_normal((2, 5, 5))
+    new = escape(objective, objective.at(A, B, np.zeros(0)), 0.0, aligned=False)
+    assert new.loss == pytest.approx(uf.global_minimum(ufm).value, rel=1e-13)
 
 
 @pytest.mark.parametrize(("columns", "aligned"), [(3, False), (5, False), (8, False), (5, True), (8, True)])

@@ -1,4 +1,4 @@
-"""The analytic escape from a saddle: all descent pairs at once, with an exact one-dimensional convex step.
+"""The way down from a saddle, or from far away: all descent pairs at once, with an exact one-dimensional convex step.
 
 Let a be a common null vector of A and B and (u, v) singular vectors of the gradient matrix G with singular value sigma.
 Moving B by -sqrt(r) u a^T and A by +sqrt(r) v a^T changes Z = B A^T by exactly -r u v^T and the penalty by exactly
@@ -8,6 +8,11 @@ How much of each? Squared error curves equally in all directions, so in proporti
 the loss saturates, as cross-entropy does, so that the logits Z_k / sqrt(n_k) change by the same size with each pair.
 The excess can be 1000 times smaller for classes that the saddle already tells apart, but in the wrong geometry (as
 opposite vectors, say), and a pair left with little is where the descent then stays.
+
+Factors with columns enough for any scores need no null vectors: their least penalty for scores Z is tau |Z|_*, which
+Z - r (sum of the shares u v^T) raises by tau r times the shares' sum at most. So there the same step serves at any
+point, and for squared error a proximal gradient step, which has that penalty exactly (a soft threshold of singular
+values; Cai, Candes and Shen, arXiv:0810.3286).
 """
 
 from __future__ import annotations
@@ -70,38 +75,37 @@ def holds_all_scores(objective: Objective) -> bool:
 
 
 def escape(objective: Objective, state: State, least: float, aligned: bool) -> State | None:
-    """The state after leaving a saddle along every descent pair; None where that gains no more than `least`.
+    """The state further down along every descent pair; None where that gains no more than `least`.
 
-    Factors with fewer columns than the scores may need rank go into directions of the feature space that are empty.
-    Others can follow the scores to any place: for them it is a step of the convex problem, as good far from saddles.
+    Where the columns hold all scores the factors are balanced, and in the class-aligned gauge if `aligned`.
     """
-    wide = holds_all_scores(objective)
-    new = _by_scores(objective, state, aligned) if wide else _by_empty_directions(objective, state)
+    if not holds_all_scores(objective):
+        new = _by_empty_directions(objective, state)
+    elif objective.problem.loss.saturates:
+        new = _by_scores(objective, state, aligned)
+    else:
+        step = 1 / (objective.problem.loss.curvature * objective.problem.largest_ratio)
+        new = factored(objective, state, state.Z - step * state.G, aligned, step * objective.problem.tau)
     return new if new is not None and new.loss < state.loss - least else None
 
 
-def _by_scores(objective: Objective, state: State, aligned: bool) -> State | None:
-    """Move Z, at its least penalty tau |Z|_*.
-
-    Where the loss saturates, along all descent pairs, with shares as above: the penalty grows by at most tau r times
-    their sum. Elsewhere it is a proximal gradient step, which has tau |Z|_* exactly.
-    """
-    problem, work = objective.problem, objective.work
-    if not problem.loss.saturates:
-        step = 1 / (problem.loss.curvature * problem.largest_ratio)
-        return factored(objective, state, state.Z - step * state.G, aligned, step * problem.tau)
+def _shared_pairs(objective: Objective, state: State) -> tuple[Array, Array, Array, Array]:
+    """Return the descent pairs, their excess and how much of each a step takes."""
+    problem = objective.problem
     U, V, excess = descent_pairs(problem, state.G)
-    work.charge(EIGH_PRODUCTS + 2, problem.K)
+    objective.work.charge(EIGH_PRODUCTS + 2, problem.K)
+    shares = np.linalg.norm(problem.root[:, None] * U, axis=0) if problem.loss.saturates else excess
+    return U, V, excess, shares
+
+
+def _by_scores(objective: Objective, state: State, aligned: bool) -> State | None:
+    problem = objective.problem
+    U, V, excess, shares = _shared_pairs(objective, state)
     if excess.size == 0:
         return None
-    shares = _shares(problem, U, excess)
     dZ = product(U * -shares, V.T, problem.workers)
     r = convex_step(problem, state.Z, state.b, dZ, problem.tau * shares.sum())
     return factored(objective, state, state.Z + r * dZ, aligned)
-
-
-def _shares(problem: CanonicalProblem, U: Array, excess: Array) -> Array:
-    return np.linalg.norm(problem.root[:, None] * U, axis=0) if problem.loss.saturates else excess
 
 
 def _by_empty_directions(objective: Objective, state: State) -> State | None:
@@ -110,11 +114,9 @@ def _by_empty_directions(objective: Objective, state: State) -> State | None:
     Directions whose content is negligible beside what the escape puts there count as empty, and are emptied first.
     """
     problem, work = objective.problem, objective.work
-    U, V, excess = descent_pairs(problem, state.G)
-    work.charge(EIGH_PRODUCTS + 2, problem.K)
+    U, V, excess, shares = _shared_pairs(objective, state)
     if excess.size == 0:
         return None
-    shares = _shares(problem, U, excess)
     ceiling = problem.curvature_along(state.G, product(U * shares, V.T, problem.workers))
     reach = excess @ shares / ceiling if ceiling > 0 else 1 / problem.largest_ratio
     null = null_basis(state.A, state.B, _EMPTY * reach * shares.max(), problem.workers)

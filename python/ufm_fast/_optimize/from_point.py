@@ -79,7 +79,7 @@ class Relocation:
 
     def relocate(self, state: State, decrease: float, stuck: bool, metric: Metric) -> tuple[State, Metric] | None:
         """Return a state further down than the promised decrease, if there is one, and its metric."""
-        if self._newton_is_due(metric) and (further := newton_descent(self.objective, state)):
+        if self._newton_is_due() and (further := newton_descent(self.objective, state)):
             return further, self._metric_at(further)
         first = self.wide and len(self.run.rows) == 1
         escaped = self._escaped(state, decrease, stuck) if stuck or first else None
@@ -100,9 +100,8 @@ class Relocation:
     def _balancing_is_due(self, metric: Metric) -> bool:
         return len(self.run.rows) % RENEWAL == 0 and not isinstance(metric, PairMetric)
 
-    def _newton_is_due(self, metric: Metric) -> bool:
-        rows = len(self.run.rows)
-        return rows > 0 and rows % _NEWTON == 0 and not isinstance(metric, PairMetric)
+    def _newton_is_due(self) -> bool:
+        return len(self.run.rows) % _NEWTON == 0
 
     def _least_gain(self, state: State, decrease: float) -> float:
         """What a balancing must gain; anything, where it also aligns."""

@@ -53,11 +53,15 @@ def minimize(
     minimum, more from the minimum for about 80 groups of similar classes, interpolated with the kink where classes are
     given up. Squared error starts from the minimum, which a convex problem in the bias alone gives. Then come
     quasi-Newton steps in a metric that inverts the Hessian over every pair of classes or groups.
-    With a start it descends from there: quasi-Newton steps in a rotation-invariant metric, now and then a balancing of
-    W and H that leaves their product as it is, and where the gradient vanishes short of the global minimum a step along
-    all escape directions at once. With ``d >= K - 1`` all critical points of cross-entropy are global minima or strict
-    saddles (Gu and Shen, arXiv:2407.10702, for d = K), so both end at a certified global minimum, also from exactly
-    ``W = H = 0``.
+
+    With a start it descends from there. Where d is large enough for the problem to be convex in the logits, the first
+    step is one of that problem, along all directions in which W H can descend at once (from a small random start it is
+    nearly all the way). Then come quasi-Newton steps, in that metric where the classes are aligned with the features
+    and else in a rotation-invariant one, now and then a balancing of W and H that leaves their product as it is, and
+    where the gradient vanishes short of the global minimum a step along all escape directions at once.
+
+    With ``d >= K - 1`` all critical points of cross-entropy are global minima or strict saddles (Gu and Shen,
+    arXiv:2407.10702, for d = K), so both end at a certified global minimum, also from exactly ``W = H = 0``.
 
     Without a start, other models (of rows with targets, with margins, with binary cross-entropy)
     begin at their minimum where it has a closed form (`global_minimum`), and else at ``W = H = 0``, which one step
