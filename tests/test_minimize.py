@@ -104,6 +104,36 @@ def test_smoothing_with_tiny_decays_and_a_free_bias():
     assert result.nfev <= 3
 
 
+@pytest.mark.parametrize("ratio", [1e7, 1e8, 1e9])
+@pytest.mark.parametrize("bias", [{"lambda_b": 0.0}, {"lambda_b": 1e-9}, {"lambda_b": 1e-2}, {"bias": False}], ids=str)
+def test_own_start_is_the_minimum_where_counts_differ_by_orders_of_magnitude(ratio, bias):
+    """With the count at which classes are given up next to the smallest ones, rows of all sizes count in the loss."""
+    counts = np.round(3 * np.geomspace(1, ratio, 12)).astype(np.int64)
+    tau = np.sqrt(4.5) / counts.sum()
+    found = uf.minimize(uf.UFM(12, 12, counts, lambda_W=tau, lambda_H=tau, **bias))
+    assert found.success
+    assert found.nfev == 1
+
+
+@pytest.mark.parametrize("lambda_b", [1e-20, 1e-12, 1e-7, 1e-3])
+def test_own_start_with_smoothing_and_tiny_decays_of_all_kinds(lambda_b):
+    """The start shares a bias between b and the features as the decays do, not only where that of b is zero."""
+    loss = uf.CrossEntropy(label_smoothing=0.1)
+    counts = np.round(np.geomspace(1, 1000, 8)).astype(int)
+    found = uf.minimize(uf.UFM(8, 8, counts, loss=loss, lambda_W=3e-5, lambda_H=8e-8, lambda_b=lambda_b))
+    assert found.success
+    assert found.nfev == 1
+
+
+@pytest.mark.parametrize("tau", [2e-9, 2e-8, 1e-5])
+@pytest.mark.parametrize("lambda_b", [1e-14, 1e-8, 9e-8, 1e-5, 1e-2])
+def test_squared_error_begins_at_its_minimum_with_any_decay_of_the_bias(tau, lambda_b):
+    counts = np.round(np.geomspace(1, 500, 8)).astype(int)
+    found = uf.minimize(uf.UFM(8, 8, counts, loss="mse", lambda_W=tau, lambda_H=tau, lambda_b=lambda_b))
+    assert found.success
+    assert found.nfev == 1
+
+
 @pytest.mark.parametrize("loss", LOSSES, ids=str)
 def test_zero_is_found_where_it_is_optimal(loss):
     ufm = uf.UFM(4, 4, [9, 5, 2, 1], loss=loss, lambda_W=1.0, lambda_H=1.0, lambda_b=1e-2)

@@ -7,7 +7,7 @@ from functools import partial
 from typing import NamedTuple
 
 import numpy as np
-from scipy.optimize import minimize
+from scipy.linalg import solve
 
 from .._exact.groups import is_grouped
 from .._model.canonical import CanonicalProblem
@@ -18,6 +18,8 @@ from .._runtime.arrays import Array
 from .factors import aligned_factors, fitted
 from .groups import GroupedProblem, near_minimum
 from .record import ToModel
+
+_NEWTON_STEPS, _ROUNDING = 50, 1e-15
 
 
 class Start(NamedTuple):
@@ -71,25 +73,48 @@ def squared_error_logits(problem: CanonicalProblem) -> tuple[Array, int]:
 
     At a fixed bias Z is a soft-thresholded singular value decomposition, so only the bias is left to minimise over: a
     smooth convex function of K variables, the Moreau envelope of the nuclear norm. Its minimiser is known without
-    a ridge on the bias.
+    a ridge on the bias; else Newton's method finds it to rounding, whatever the ridge is beside all other curvature.
     """
-    threshold = problem.samples * problem.tau
+    threshold, root = problem.samples * problem.tau, problem.root
 
-    def decompose(b: Array) -> tuple[Array, Array, Array]:
-        U, s, Vt = np.linalg.svd(np.diag(problem.root) - np.outer(problem.root, b))
-        return U, s, Vt
-
-    def envelope(b: Array) -> tuple[float, Array]:
-        U, s, Vt = decompose(b)
+    def envelope(b: Array) -> tuple[float, Array, tuple[Array, Array, Array]]:
+        U, s, Vt = np.linalg.svd(np.diag(root) - np.outer(root, b))
         residual = np.minimum(s, threshold)
         value = problem.tau * (s - residual).sum() + residual @ residual / (2 * problem.samples)
-        gradient = -((problem.root @ U) * residual) @ Vt / problem.samples
-        return value + 0.5 * problem.lambda_b * (b @ b), gradient + problem.lambda_b * b
+        gradient = -((root @ U) * residual) @ Vt / problem.samples + problem.lambda_b * b
+        return float(value + 0.5 * problem.lambda_b * (b @ b)), gradient, (U, s, Vt)
 
     b, count = problem.weights / (1 + problem.lambda_b) if problem.bias else np.zeros(problem.K), 1
-    if problem.bias and problem.lambda_b > 0:
-        limits = {"ftol": 1e-16, "gtol": 1e-13, "maxiter": 200}
-        best = minimize(envelope, b, jac=True, method="L-BFGS-B", options=limits)
-        b, count = best.x, 1 + best.nfev
-    U, s, Vt = decompose(b)
+    value, gradient, (U, s, Vt) = envelope(b)
+    for _ in range(_NEWTON_STEPS if problem.bias and problem.lambda_b > 0 else 0):
+        hessian = _envelope_hessian(root @ U, s, threshold) / problem.samples
+        hessian[np.diag_indices(problem.K)] += problem.lambda_b
+        step = -solve(hessian, Vt @ gradient, assume_a="pos") @ Vt
+        decrease, length = -0.5 * float(gradient @ step), 1.0
+        while True:
+            new_value, new_gradient, new = envelope(b + length * step)
+            count += 1
+            if new_value <= value * (1 + _ROUNDING) - 1e-4 * length * decrease or length < 1e-3:
+                break
+            length /= 2
+        b, value, gradient, (U, s, Vt) = b + length * step, new_value, new_gradient, new
+        if decrease <= _ROUNDING * value:  # that step was the last, and it squared what was left of the gradient
+            break
     return (U * np.maximum(s - threshold, 0.0)) @ Vt, count
+
+
+def _envelope_hessian(u: Array, s: Array, threshold: float) -> Array:
+    """Second derivative of sum(min(s^2, (2 s - t) t)) / 2 along u v^T, a form in v, where the matrix is diag(s).
+
+    Divided differences of the clipped singular values make it (Lewis and Sendov, SIAM J. Matrix Anal. 23, 2001): those
+    of min(s, t) for what is symmetric in u v^T, and sums over sums for what is antisymmetric.
+    """
+    clipped = np.minimum(s, threshold)
+    apart = np.subtract.outer(s, s)
+    same = np.logical_and.outer(s < threshold, s < threshold)
+    symmetric = np.where(apart == 0, same, np.subtract.outer(clipped, clipped) / np.where(apart == 0, 1.0, apart))
+    total = np.add.outer(s, s)
+    antisymmetric = np.where(same, 1.0, np.add.outer(clipped, clipped) / np.where(total == 0, 1.0, total))
+    hessian: Array = 0.5 * np.outer(u, u) * (symmetric - antisymmetric)
+    hessian[np.diag_indices(len(s))] += 0.5 * (u * u) @ (symmetric + antisymmetric)
+    return hessian
