@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 import ufm_fast as uf
 from oracle import Oracle, two_class_minimum
 from reference import as_point, global_minimum
-from ufm_fast._certify.certificate import certified_gap
+from ufm_fast._certify.certificate import certified_gap, quick_certificate_at
+from ufm_fast._certify.linearization import linearized
 from ufm_fast._exact.closed_form import closed_form
 
 LOSSES = [uf.CrossEntropy(), uf.CrossEntropy(label_smoothing=0.1), uf.MSE()]
@@ -291,6 +292,25 @@ def test_tiny_decay_of_the_bias(loss, lambda_b):
     found = uf.minimize(ufm, tol=1e-11)
     assert found.success
     assert uf.certify(ufm, found.point).is_global(1e-11)
+
+
+@pytest.mark.parametrize("lambda_b", [6e-17, 2e-16, 1e-15, 1e-12])
+def test_decay_of_the_bias_between_two_bounds(lambda_b):
+    """A loss so small that a decay, though within the rounding of a loss of order one, is a part of it that counts."""
+    ufm = uf.UFM(2, 2, [29, 18845], lambda_W=1.6e-12, lambda_H=1.6e-12, lambda_b=lambda_b)
+    found = uf.minimize(ufm)
+    assert found.fun < 1e-8
+    assert found.success
+
+
+@pytest.mark.parametrize("loss", LOSSES, ids=str)
+def test_a_bias_far_from_its_best_does_not_empty_the_cheapest_bound(loss):
+    """|e|^2 / (2 lambda_b) leaves nothing; the bound of the model without that decay is left."""
+    counts, decays = [40, 21, 11, 6, 3], {"lambda_W": 1e-3, "lambda_H": 1e-3}
+    decayed, free = (uf.UFM(5, 5, counts, loss=loss, lambda_b=lambda_b, **decays) for lambda_b in (1e-10, 0.0))
+    p = uf.Point(*free.random_point(0)[:2], np.array([3.0, 1.0, 0.0, -1.0, -3.0]))
+    bound = quick_certificate_at(linearized(decayed, p)).lower_bound
+    assert 0.1 * uf.minimize(free).fun < bound <= uf.minimize(free).fun * (1 + 1e-12)
 
 
 @pytest.mark.parametrize("loss", LOSSES, ids=str)

@@ -55,7 +55,7 @@ class BinaryDual(Dual):
         self.mostly = targets > 0.5
         self.rest = np.where(self.mostly, 1 - targets, targets)  # the smaller side of the target
         self.sign = np.where(self.mostly, -1.0, 1.0)
-        self.decided = (targets == 0).all(axis=0) | (targets == 1).all(axis=0) if problem.bias_is_free else None
+        self.decided = (targets == 0).all(axis=0) | (targets == 1).all(axis=0) if self.balances else None
         self.slope = (problem.root / problem.weights)[:, None]
         if self.rest.any():
             self.floor = max(0.0, self.value(np.zeros((problem.M, problem.K))))
@@ -72,7 +72,7 @@ class BinaryDual(Dual):
         if problem.bias:
             size = problem.root @ (self.rounding * abs(shares.Y) + shares.error)
             received = problem.root @ shares.Y
-            if not problem.bias_is_free:
+            if not self.balances:
                 force = abs(received) + size
                 value -= float(force @ force) / (2 * problem.lambda_b)
             else:
@@ -84,7 +84,7 @@ class BinaryDual(Dual):
     def feasible(self, G: Array) -> Array:
         """Return G with Q or 1 - Q of each column made smaller by a factor, so that e = 0; G itself where e is free."""
         problem = self.problem
-        if not problem.bias_is_free:
+        if not self.balances:
             return G
         flow, weights = problem.root[:, None] * G, problem.weights[:, None]
         excess = flow.sum(axis=0)
@@ -100,7 +100,7 @@ class BinaryDual(Dual):
     def centred(self, Y: Array) -> Array:
         """Project onto e = 0 where that is a constraint."""
         root = self.problem.root
-        return Y - np.outer(root / self.problem.samples, root @ Y) if self.problem.bias_is_free else Y
+        return Y - np.outer(root / self.problem.samples, root @ Y) if self.balances else Y
 
     def towards(self, Y: Array, F: Array, norm: float | None = None) -> float:
         """Return the best bound at Y and, where shares leave [0, 1], at mixtures with scaled F that do not."""

@@ -10,7 +10,8 @@ whose dual is to maximise over M x K matrices Y (the place of G = d data / d Z)
 
 (lambda_b = 0: subject to e = 0; no bias: no such term), with root_i^2 the ridge of row i. Every feasible Y bounds the
 minimum from below, at every d. The minimum does not fall as lambda_b rises, so bounds for lambda_b = 0 hold for every
-lambda_b; they are taken where lambda_b is so small that the rounding of e would cost more than the decay of the bias.
+lambda_b; the better is taken where e, or its rounding, is so large beside lambda_b that |e|^2 / (2 lambda_b) may leave
+nothing.
 What -data* is, the class of the loss's dual says.
 
 Why the bounds hold in floating point, u = 2^-52. A value D(Y) is computed with its rounding taken off: see the classes.
@@ -26,6 +27,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -91,6 +93,13 @@ class Dual(LowerBounds):
         self.floor = 0.0
         self.rounding = problem.sum_rounding
         self.norm_rounding = norm_rounding(max(problem.K, problem.M))
+        #: Whether e = 0 is a constraint.
+        self.balances = problem.bias and problem.lambda_b == 0
+
+    @cached_property
+    def without_decay(self) -> Dual:
+        """The dual of the same problem with lambda_b = 0, whose bounds hold here too."""
+        return type(self)(self.problem.without_bias_decay())
 
     @abstractmethod
     def value(self, Y: Array) -> float:
@@ -125,8 +134,8 @@ class Dual(LowerBounds):
         """
         F = self.feasible(G)
         change = float(np.linalg.norm(F - G)) if F is not G else 0.0
-        norm = norm + change if change <= _NEGLIGIBLE * norm else self.norm(F)
-        return max(self.floor, self.value(self.scaled(F, norm)))
+        bound = self.value(self.scaled(F, norm + change if change <= _NEGLIGIBLE * norm else self.norm(F)))
+        return self._better(bound, lambda dual: dual.scaled_bound(G, norm), cheap=True)
 
     def newton_schulz_bound(self, G: Array) -> float:
         """Second-order bound from one Newton-Schulz step towards the polar factor. Cost: 2 products, no spectrum.
@@ -141,7 +150,8 @@ class Dual(LowerBounds):
         norm = max(TINY, np.sqrt(abs(square).sum(axis=1).max()))
         scale = min(1.0, 1.99 / norm)
         Y = self.combination([1.5 * scale, -0.5 * scale**3], [F, product(F, square, self.problem.workers)])
-        return self.towards(Y, F, float(norm) * self.problem.tau)
+        bound = self.towards(Y, F, float(norm) * self.problem.tau)
+        return self._better(bound, lambda dual: dual.newton_schulz_bound(G))
 
     def polar_bound(self, G: Array) -> float:
         """Return the better of certificates A and B. Second order. Cost: one eigendecomposition, 3 products.
@@ -151,7 +161,8 @@ class Dual(LowerBounds):
         tau = self.problem.tau
         F = self.feasible(G)
         Y, norm = self._remapped(F, lambda s: np.where(s > _ACTIVE * tau, tau / np.maximum(s, _ACTIVE * tau), 1.0))
-        return max(self.value(self.scaled(F, norm)), self.towards(Y, F, norm))
+        bound = max(self.value(self.scaled(F, norm)), self.towards(Y, F, norm))
+        return self._better(bound, lambda dual: dual.polar_bound(G))
 
     def prox_bound(self, Z: Array, G: Array) -> float:
         """Return the bound of one proximal-gradient step from Z. Second order; also at optima of any rank.
@@ -165,7 +176,7 @@ class Dual(LowerBounds):
         step, _ = self._remapped(
             self.combination([1.0, -curvature], [F, self.centred(Z)]), lambda s: tau / np.maximum(s, tau)
         )
-        return self.towards(step, F)
+        return self._better(self.towards(step, F), lambda dual: dual.prox_bound(Z, G))
 
     def mean_curvature(self, G: Array) -> float:
         """Return the mean second derivative of the data term in a score that is not a row's anchor."""
@@ -181,6 +192,16 @@ class Dual(LowerBounds):
     def combination(self, coefficients: list[float], matrices: list[Array]) -> Array:
         flat = [np.ascontiguousarray(matrix).ravel() for matrix in matrices]
         return core.combination(coefficients, flat, self.problem.workers).reshape(matrices[0].shape)
+
+    def _better(self, bound: float, of: Callable[[Dual], float], cheap: bool = False) -> float:
+        """The better of a bound and that without a decay of the bias, where this is cheap or the decay left nothing."""
+        bound = max(self.floor, bound)
+        if self.balances or not (cheap or bound == self.floor or self.problem.bias_is_free) or not self.problem.bias:
+            return bound
+        before = self.without_decay.products
+        bound = max(bound, of(self.without_decay))
+        self.products += self.without_decay.products - before
+        return bound
 
     def _remapped(self, M: Array, factor: Callable[[Array], Array]) -> tuple[Array, float]:
         """M with each singular value s multiplied by factor(s) (tau at most), and |M|_2.

@@ -80,7 +80,7 @@ class EntropicDual(Dual):
         self.shift = np.zeros(K) if loss.shift is None else np.array(loss.shift)
         self.shift -= self.shift.min() / 2 + self.shift.max() / 2
         self.own_shift = (self.shift if loss.margin is None else self.shift - np.array(loss.margin))[self.anchors]
-        absent = problem.bias_is_free and bool(problem.absent.any())
+        absent = self.balances and bool(problem.absent.any())
         self.present = ~problem.absent if absent else None
         self.largest_scale = 1.0 if self.scale is None else float(self.scale.max())
         self.affine = loss.shift is not None or loss.margin is not None
@@ -111,7 +111,7 @@ class EntropicDual(Dual):
         if problem.bias:
             sizes = sums.sizes + self._by_anchor(problem.root * sums.absolute_rows)
             imbalance = abs(sums.received - self._by_anchor(problem.root * sums.rows)) + self.rounding * sizes
-            if not problem.bias_is_free:
+            if not self.balances:
                 force = imbalance if self.scale is None else imbalance * self.scale
                 value -= float(force @ force) / (2 * problem.lambda_b)
             else:
@@ -126,7 +126,7 @@ class EntropicDual(Dual):
         That keeps them nonnegative (Altschuler, Weed and Rigollet, arXiv:1705.09634).
         """
         problem = self.problem
-        if not problem.bias_is_free:
+        if not self.balances:
             return G
         flow = self._flow(G) * problem.root[:, None]
         excess = flow.sum(axis=0)
@@ -157,7 +157,7 @@ class EntropicDual(Dual):
             if self.present is not None:
                 Y, v = Y * self.present, v * self.present
             Y = Y - np.outer(Y @ (v / (v @ v)), v)
-        return Y - np.outer(root / self.problem.samples, root @ Y) if self.problem.bias_is_free else Y
+        return Y - np.outer(root / self.problem.samples, root @ Y) if self.balances else Y
 
     def towards(self, Y: Array, F: Array, norm: float | None = None) -> float:
         """Return a bound at Y or, if that is outside the simplex, the best of some mixtures with scaled F, inside."""

@@ -34,7 +34,7 @@ class QuadraticDual(Dual):
         value -= self.rounding * (float(abs(linear).sum()) + float(square.sum()) / 2)
         if problem.bias:
             imbalance = abs(problem.root @ Y) + self.rounding * (problem.root @ abs(Y))
-            if problem.bias_is_free:
+            if self.balances:
                 slope = problem.root @ (abs(self.targets) + self.stiffness * abs(Y)) / problem.samples
                 stiffest = float(self.stiffness.max()) / problem.samples
                 value -= float(imbalance @ (slope + stiffest * imbalance))
@@ -44,18 +44,18 @@ class QuadraticDual(Dual):
 
     def feasible(self, G: Array) -> Array:
         """Return the nearest matrix with e = 0 where that is a constraint, else G itself."""
-        return self._balanced(G) if self.problem.bias_is_free else G
+        return self._balanced(G) if self.balances else G
 
     def centred(self, Y: Array) -> Array:
         """Project onto e = 0 where that is a constraint."""
-        return self._balanced(Y) if self.problem.bias_is_free else Y
+        return self._balanced(Y) if self.balances else Y
 
     def scaled(self, F: Array, norm: float) -> Array:
         """Return F times the best factor that keeps it in the ball."""
         problem = self.problem
         limit = problem.tau / max(norm, TINY)
         square = float((self.stiffness * F * F).sum())
-        if problem.bias and not problem.bias_is_free:
+        if problem.bias and not self.balances:
             square += float(((problem.root @ F) ** 2).sum()) / problem.lambda_b
         factor = -float((F * self.targets).sum()) / max(square, TINY)
         return F * min(limit, max(-limit, factor))

@@ -11,6 +11,7 @@ features of a class coincide.
 
 from __future__ import annotations
 
+import copy
 from functools import cached_property
 from typing import NamedTuple
 
@@ -149,6 +150,13 @@ class CanonicalProblem:
         given = np.maximum(self.class_weights, np.finfo(float).tiny)
         size = 1 + float(np.linalg.norm(np.log(given / given.mean())))
         return self.lambda_b * size <= self.sum_rounding * float(np.linalg.norm(self.class_weights))
+
+    def without_bias_decay(self) -> CanonicalProblem:
+        """Return this problem with lambda_b = 0, for its dual: the compiled problem keeps its lambda_b."""
+        twin = copy.copy(self)
+        twin.lambda_b = 0.0
+        vars(twin).pop("bias_is_free", None)
+        return twin
 
     def coordinates(self, p: Point) -> tuple[Array, Array, Array]:
         """Return A (K, d), B (M, d) and b of a point of the model; with class means if it has a row a sample.
@@ -303,11 +311,13 @@ class CanonicalProblem:
         if self.biases != self.K:  # none of the features acts as the bias
             return B, b
         x = B.T @ self.root / self.samples
-        if not self.bias_is_free:
-            matrix, ridge = gram(A, self.workers), self.tau / self.lambda_b * self.samples
+        if self.lambda_b > 0:
+            ridges = np.array([self.lambda_b, self.tau * self.samples])
+            of_bias, of_features = ridges / ridges.sum()
+            matrix = of_bias * gram(A, self.workers)
             # more than the ridge proper where that drowns in rounding: a shorter step, which does not raise the loss
-            matrix += (ridge + _SINGULAR * np.trace(matrix)) * np.eye(A.shape[1])
-            x = scipy.linalg.solve(matrix, ridge * x - A.T @ b, assume_a="pos")
+            matrix += (of_features + _SINGULAR * np.trace(matrix)) * np.eye(A.shape[1])
+            x = scipy.linalg.solve(matrix, of_features * x - of_bias * (A.T @ b), assume_a="pos")
         B = B - np.outer(self.root, x)
         return B, self.best_bias(product(B, A.T, self.workers), b + A @ x)
 
