@@ -75,8 +75,8 @@ _MODULES = ("losses",)
 __all__ = [  # noqa: RUF022 - the order of the documentation
     "UFM", "Point", "CrossEntropy", "MSE", "BinaryCrossEntropy", "Focal", "Ordinal", "losses",
     "certify", "Certificate", "classify", "CriticalPoint",
-    "minimize", "global_minimum", "Solution", "ConvergenceWarning", "SymmetricPoint", "InterpolatedPoint", "saddle", "census", "Census",
-    "path", "Path", "Transition",
+    "minimize", "global_minimum", "Solution", "ConvergenceWarning", "SymmetricPoint", "InterpolatedPoint",
+    "saddle", "census", "Census", "path", "Path", "Transition",
     "lowest_eigenpairs", "Eigenpairs", "spectrum", "Spectrum", "closed_form_spectrum",
     "nc_metrics", "NCAccumulator", "NCMetrics", "nrc_metrics", "NRCMetrics", "onc_metrics", "ONCMetrics",
     "inspect", "Inspection", "Decays",

@@ -74,8 +74,8 @@ def global_minimum(ufm: UFM, *, tol: float = 1e-10) -> Solution:
     in their counts, nor in weights, scales or shifts, if there are any; margins are not known to it) have one logit for
     all, and the solver works on their m groups. With up to 40 groups its value is exact to rounding; where all classes
     are alike it is the closed form. Where more than 96 groups differ in their counts alone, it works on about 100 nodes
-    of the counts, whatever their number. Squared error has closed forms for balanced classes, and for others without a bias
-    or with an unregularised one, exact to rounding too. Elsewhere `minimize` does the work.
+    of the counts, whatever their number. Squared error has closed forms for balanced classes, and for others without a
+    bias or with an unregularised one, exact to rounding too. Elsewhere `minimize` does the work.
 
     Parameters
     ----------
