@@ -83,7 +83,7 @@ def test_callback_stops():
 @pytest.mark.parametrize("limit", [1, 2, 5])
 @pytest.mark.parametrize("missing", [0, 1])
 def test_evaluations_run_out(missing, limit, start):
-    counts = LONG_TAIL if start else np.arange(90, 0, -1)  # more counts than groups at the solver's own start
+    counts = LONG_TAIL if start else np.arange(130, 0, -1)  # more counts than groups at the solver's own start
     ufm = long_tail(counts=counts, d=len(counts) - missing)
     x0 = {None: None, "random": ufm.random_point(0), "zero": zero_point(ufm)}[start]
     with pytest.warns(uf.ConvergenceWarning, match="evaluations"):
