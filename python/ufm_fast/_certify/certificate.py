@@ -11,6 +11,7 @@ import numpy as np
 from .._model.model import UFM, in_double
 from .._model.point import Point, checked_point
 from .._runtime.blas import product, single_threaded_blas
+from .._runtime.memory import require_memory
 from .._runtime.threads import concurrently
 from .duals import dual_of, require_dual
 from .linearization import Linearization, linearized
@@ -93,13 +94,18 @@ def certify(ufm: UFM, p: Point) -> Certificate:
         If the loss overflows at p.
     ArithmeticError
         If a bound exceeds the loss by more than rounding explains, which would be a fault of this package.
+    MemoryError
+        If the machine has less memory than the sizes of the model ask for.
 
     Notes
     -----
     Always in float64, also for float32 models. Costs about 30 products of two K x K matrices (a norm and two
-    eigendecompositions) and holds a dozen K x K arrays; of rows with targets, M x K ones, whatever form these have.
+    eigendecompositions) and holds about 22 K x K and 8 K x d arrays, two bounds being computed at once; of rows with
+    targets M x K and M x d ones, whatever form these have.
     """
     ufm, p = certifiable(ufm, p)
+    K, M, d = ufm.layout.K, ufm.M if ufm.collapse_classes else ufm.K, ufm.d
+    require_memory("certify", 22 * M * K + 4 * (M + K) * d, K=ufm.K, M=M, d=d)
     return certificate_at(linearized(ufm, p))
 
 

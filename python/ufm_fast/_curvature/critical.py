@@ -21,6 +21,7 @@ from .._numerics.gram_spectra import common_rank, leading_pair, leading_pairs, l
 from .._runtime.arguments import real_number
 from .._runtime.arrays import Array
 from .._runtime.blas import fitting_threads, product, single_threaded_blas
+from .._runtime.memory import require_memory
 from .._runtime.threads import concurrently
 from .._runtime.warnings import ConvergenceWarning
 from .eigenpairs import lowest_eigenpairs
@@ -116,6 +117,8 @@ def classify(
     ------
     TypeError, ValueError
         As for `certify`, or if a tolerance is not positive and finite.
+    MemoryError
+        As for `certify`: here it holds about 25 K x K and 14 K x d arrays.
 
     Notes
     -----
@@ -136,6 +139,8 @@ def classify(
     and a Hessian product where there is no null direction. No M x K array is formed where H has a row a sample.
     `lowest_eigenpairs` takes up to thousands of Hessian products.
     """
+    K, M, d = ufm.layout.K, ufm.M if ufm.collapse_classes else ufm.K, ufm.d
+    require_memory("classify", 25 * M * K + 7 * (M + K) * d, K=ufm.K, M=M, d=d)
     gradient_tol = real_number(gradient_tol, "gradient_tol", above=0)
     certificate_tol = real_number(certificate_tol, "certificate_tol", above=0)
     return classified(ufm, p, gradient_tol, certificate_tol)[0]

@@ -15,6 +15,7 @@ from .._numerics.lowest import Lowest, lowest
 from .._runtime.arguments import flag, real_number, whole_number
 from .._runtime.arrays import Array
 from .._runtime.blas import single_threaded_blas
+from .._runtime.memory import require_memory
 from .._runtime.warnings import warn
 from .empty_directions import (
     ABSENT,
@@ -111,6 +112,8 @@ def lowest_eigenpairs(
     ------
     TypeError, ValueError
         If an argument is not as above.
+    MemoryError
+        If the machine has less memory than a search asks for.
 
     Warns
     -----
@@ -125,7 +128,7 @@ def lowest_eigenpairs(
     next pair is seen sooner to lie above. Nothing lower that came up in it is strong evidence and no proof, and none at
     all against eigenvalues that are lower by less than about sqrt(size) tol of the largest.
 
-    Always in float64. A Hessian product costs six or seven K x r x M products. Memory: about 10 k + 50 vectors of
+    Always in float64. A Hessian product costs six or seven K x r x M products. Memory: about 10 k + 90 vectors of
     (K + M) r numbers, and one M x K array where a quarter of the free memory holds it.
     """
     k, tol = whole_number(k, "k", 1), real_number(tol, "tol", above=0, below=1)
@@ -138,6 +141,8 @@ def lowest_eigenpairs(
     least = branches_of(ufm, leading.norm)[0].value
     bound = min(least, ufm.lambda_b) if ufm.bias else least
     if len(pairs) < k or pairs[k - 1].value > bound + 1e-12 * abs(bound):
+        coordinates = (ufm.layout.K + ufm.M) * here.rank
+        require_memory("lowest_eigenpairs", (90 + 10 * k) * coordinates, K=ufm.K, M=ufm.M, d=ufm.d, rank=here.rank, k=k)
         found = _in_active_directions(problem, here, leading, k, tol, max_products, generator)
         pairs = sorted(pairs + _pairs_of(problem, here, found), key=lambda pair: pair.value)
     pairs = pairs[:k]

@@ -28,6 +28,7 @@ from .._optimize.work import Work
 from .._runtime.arguments import whole_number
 from .._runtime.arrays import Array
 from .._runtime.blas import single_threaded_blas
+from .._runtime.memory import require_memory
 
 _TOLERANCE = 1e-12  # of the gradient, asked for
 _ACCEPTED = 1e-10  # and insisted on
@@ -86,6 +87,8 @@ def saddle(ufm: UFM, rank: int, seed: int = 0) -> Point:
         so large that the global minimum has no greater rank.
     ArithmeticError
         If Newton's method stops short of the accuracy promised.
+    MemoryError
+        If the machine has less memory than the sizes of the model ask for.
 
     Notes
     -----
@@ -102,6 +105,8 @@ def saddle(ufm: UFM, rank: int, seed: int = 0) -> Point:
             f"rank must be between 0 and {largest} for a saddle of a {problem.loss.name} model with K = {ufm.K} and "
             f"d = {ufm.d}, not {rank}"
         )
+    numbers = 3 * problem.M * problem.K + 2 * (problem.M + problem.K) * (ufm.d + rank)
+    require_memory("saddle", numbers, K=ufm.K, M=problem.M, d=ufm.d, rank=rank)
     zero = np.zeros((problem.M, problem.K))
     b = problem.best_bias(zero, np.zeros(problem.biases))
     if not _exceeds(problem.data_term(zero, b)[1], problem.tau):

@@ -93,6 +93,8 @@ def global_minimum(ufm: UFM, *, tol: float = 1e-10) -> Solution:
     ------
     ValueError
         If the loss is not convex in the logits, where nothing shows that a minimum is global.
+    MemoryError
+        If the machine has less memory than about 33 m x m arrays for m groups, or than `minimize` asks for.
 
     Warns
     -----

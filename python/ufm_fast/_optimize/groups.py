@@ -15,6 +15,7 @@ from .._numerics.gram_spectra import leading_singular_pair
 from .._numerics.newton import newton
 from .._runtime.arrays import Array
 from .._runtime.blas import product
+from .._runtime.memory import require_memory
 from .bounds import Bounds
 from .factored_objective import FactoredObjective
 from .factors import aligned_factors, fitted, of_least_rank
@@ -153,6 +154,7 @@ def grouped_minimum(ufm: UFM, tol: float) -> tuple[SymmetricPoint, Certificate, 
     """
     grouped = GroupedProblem(ufm)
     problem, groups = grouped.problem, grouped.groups
+    require_memory("global_minimum", 33 * problem.K**2, K=ufm.K, groups=problem.K)
     tol = max(tol, smallest_tolerance(problem.K))
     A, B, b, _ = near_minimum(grouped, tol)
     zero, exact, bound, evaluations = not A.any(), problem.K <= _EXACT, 0.0, 0

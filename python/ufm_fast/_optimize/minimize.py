@@ -15,12 +15,14 @@ from scipy.optimize import OptimizeResult
 from .._certify.certificate import Certificate, certificate_of, certify
 from .._certify.dual import NORM_PRODUCTS
 from .._certify.duals import has_dual
+from .._exact.groups import groups_of, is_grouped
 from .._model.canonical import CanonicalProblem
 from .._model.model import UFM
 from .._model.point import Point, checked_point
 from .._numerics.gram_spectra import leading_singular_pair
 from .._runtime.arguments import choice, whole_number
 from .._runtime.blas import product, single_threaded_blas
+from .._runtime.memory import require_memory
 from .._runtime.warnings import warn
 from .checkpoint import Checkpoint, describe_run
 from .fixed import CALLBACK, minimize_with_fixed, start_with
@@ -122,6 +124,8 @@ def minimize(
         For a start that is no point of the model, or holds a NaN or an infinity; for fixed without a start; for tol,
         max_evaluations, seed or restarts out of range or of another type; for a checkpoint of another model, start,
         tol, seed, number of restarts or version of the library, or one that is damaged.
+    MemoryError
+        If the machine has less memory than Notes say.
     OSError
         If the checkpoint cannot be read or written: before the run, or when a disk is full.
 
@@ -135,7 +139,9 @@ def minimize(
 
     Notes
     -----
-    Memory: a few K x K and about 30 K x d arrays of double precision. Each evaluation takes three products. With
+    Memory: about 30 M x K and 15 arrays of M x d and of K x d numbers of double precision; without a start and with
+    d >= K - 1, for cross-entropy and squared error of classes, 14 m x m arrays for m groups of classes that differ in
+    nothing, and 5 of M x d and of K x d numbers. Each evaluation takes three products. With
     ``fixed`` there are a dozen M x K arrays, and with "H" an eigendecomposition of a d x d matrix an iteration.
 
     Examples
@@ -167,6 +173,7 @@ def minimize(
     if checkpoint is not None:
         file = Checkpoint(Path(checkpoint), describe_run(ufm, start, tol=tol, seed=seed, restarts=restarts))
     problem = CanonicalProblem(ufm)
+    _require_memory(problem, near_minimum=start is None and ufm.d >= problem.K - 1 and has_start(problem))
     run = Run(problem, tol, Work(problem.K, ufm.d, max_evaluations), _adapted(ufm, callback), file)
     stages, status = stages_of(problem, start, seed, restarts), STALLED
     try:
@@ -189,6 +196,16 @@ def minimize(
     if not result.success:
         warn(result.message)
     return result
+
+
+def _require_memory(problem: CanonicalProblem, near_minimum: bool) -> None:
+    """Raise MemoryError if the machine has less than what was measured at K = d up to 1200, and 5000 near a minimum."""
+    ufm, K, M, d = problem.ufm, problem.K, problem.M, problem.d
+    numbers = 30 * M * K + 15 * (M + K) * d
+    if near_minimum:
+        m = len(groups_of(ufm)[0].blocks) if is_grouped(ufm) else K
+        numbers = 14 * m * m + 5 * (M + K) * d
+    require_memory("minimize", numbers, K=ufm.K, M=M, d=d)
 
 
 def _adapted(ufm: UFM, callback: Callable[..., Any] | None) -> Callback | None:
