@@ -108,9 +108,9 @@ def test_smoothing_with_tiny_decays_and_a_free_bias():
 @pytest.mark.parametrize("bias", [{"lambda_b": 0.0}, {"lambda_b": 1e-9}, {"lambda_b": 1e-2}, {"bias": False}], ids=str)
 def test_own_start_is_the_minimum_where_counts_differ_by_orders_of_magnitude(ratio, bias):
     """With the count at which classes are given up next to the smallest ones, rows of all sizes count in the loss."""
-    counts = np.round(3 * np.geomspace(1, ratio, 12)).astype(np.int64)
+    counts = np.round(3 * np.geomspace(1, ratio, 20)).astype(np.int64)
     tau = np.sqrt(4.5) / counts.sum()
-    found = uf.minimize(uf.UFM(12, 12, counts, lambda_W=tau, lambda_H=tau, **bias))
+    found = uf.minimize(uf.UFM(20, 20, counts, lambda_W=tau, lambda_H=tau, **bias))
     assert found.success
     assert found.nfev == 1
 

@@ -80,7 +80,7 @@ def near_minimum(grouped: GroupedProblem, tol: float) -> tuple[Array, Array, Arr
     if m > FEW:
         merged = merged_similar(groups, 2 * np.log((1 - smoothing) / groups.miss(ufm.tau)))
         if merged is None:
-            return *alone(groups, ufm.tau, smoothing), np.zeros(m), 0.0
+            return *settled(problem, *alone(groups, ufm.tau, smoothing), np.zeros(m)), 0.0
     few = groups if merged is None else merged[0]
     small = problem if merged is None else CanonicalProblem(few.model(ufm))
     state, products = _minimum_of_few(few, small, min(tol, _FEW_TOLERANCE))
