@@ -117,7 +117,9 @@ def test_a_signal_ends_a_census_between_two_lines(name, send, jobs, tmp_path):
     out, err = process.communicate(timeout=120)
     word = "interrupted" if name == "SIGINT" else "terminated"
     assert (process.returncode, out) == (CODES[name], "")
-    assert err == f"ufm-fast: {word}; the same command does what {path} lacks\n"
+    # joblib's tracker of semaphores, a process of its own, may notice that one was left, and warn in several lines
+    ours = [line for line in err.splitlines() if "resource_tracker" not in line and not line.startswith("  warnings")]
+    assert ours == [f"ufm-fast: {word}; the same command does what {path} lacks"]
     assert path.read_bytes().endswith(b"}\n")
     models = uf.Census.load(path).models
     assert uf.census(models, 4, path=path).records == uf.census(models, 4).records
