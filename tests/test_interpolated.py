@@ -113,6 +113,18 @@ def test_bounds_are_valid_at_any_point(bias, smoothing):
     assert gaps[-1] > 1e-3
 
 
+def test_a_count_at_which_classes_are_given_up():
+    """Its contrast is zero but for rounding; the loss is that of the point all the same."""
+    counts = np.array([13] + [12] * 6 + [11] * 8 + [10] * 8 + [9] * 8 + [8] * 10 + [7] * 7)
+    tau = 0.9 * np.sqrt(8) / counts.sum()
+    for change in (-3e-16, 0.0, 3e-16):
+        options = {"lambda_W": tau * (1 + change), "lambda_H": tau * (1 + change), "bias": False}
+        ufm = uf.UFM(48, 48, counts, loss=uf.CrossEntropy(0.1), **options)
+        point, certificate = interpolated_minimum(ufm)
+        assert certificate.is_global(1e-9)
+        assert ufm.loss(point.point()) == pytest.approx(certificate.loss, rel=1e-13)
+
+
 def test_many_counts_without_large_arrays():
     """K = 20 000 classes with 2 800 distinct counts, a tenth of them given up."""
     counts = np.maximum(1, np.round(2e6 / np.arange(1, 20_001))).astype(int)

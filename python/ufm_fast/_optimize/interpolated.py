@@ -103,6 +103,7 @@ class NodesProblem:
         """Interpolate the factors of scores at the nodes less the roots of the contrasts, these and the bias."""
         _, G, _ = self.problem.data_term(Z, b)
         root, M = np.sqrt(self.groups.contrasts(self.problem, G)), self.groups.classes
+        root[: self.panels.collapsed_nodes] = 0.0  # which is not so by rounding where a count is n* itself
         kernel_A, kernel_B = ((X - np.diag(root)) / np.sqrt(np.outer(M, M)) for X in aligned_factors(Z))
         root, bias = (self.panels.interpolate(values) for values in (root, b / np.sqrt(M)))
         return InterpolatedPoint(self.ufm, self.group, self.panels, root, kernel_A, kernel_B, bias)
