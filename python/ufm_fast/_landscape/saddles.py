@@ -179,10 +179,15 @@ def _deal(
 def _narrow_start(ufm: UFM, rank: int, generator: np.random.Generator) -> tuple[Array, Array, Array]:
     """A random choice of the singular pairs of the optimum's scores between groups of classes of equal counts."""
     A, B, b, _ = near_minimum(GroupedProblem(ufm), _NEAR)
-    U, s, Vt = np.linalg.svd(B @ A.T)
+    return *_some_pairs(B @ A.T, rank, generator), b
+
+
+def _some_pairs(Z: Array, rank: int, generator: np.random.Generator) -> tuple[Array, Array]:
+    """Factors with so many of the singular pairs of scores, but for the last."""
+    U, s, Vt = np.linalg.svd(Z)
     chosen = generator.permutation(len(s) - 1)[:rank]
     root = np.sqrt(s[chosen])
-    return Vt[chosen].T * root, U[:, chosen] * root, b
+    return Vt[chosen].T * root, U[:, chosen] * root
 
 
 def _singular_modes(problem: CanonicalProblem, rank: int, generator: np.random.Generator) -> _Critical | None:
@@ -277,10 +282,7 @@ def _start(ufm: UFM, function: FactoredObjective, generator: np.random.Generator
         near = start_of(problem, _NEAR)
         objective = Objective(near.problem, near.problem.K, Work(problem.K, problem.K, 1))
         A, B, _ = near.to_model(objective.at(near.A, near.B, near.b))
-        U, s, Vt = np.linalg.svd(B @ A.T)
-        chosen = generator.permutation(ufm.K - 1)[:rank]
-        root = np.sqrt(s[chosen])
-        A, B = Vt[chosen].T * root, U[:, chosen] * root
+        A, B = _some_pairs(B @ A.T, rank, generator)
     else:
         A, B = (0.3 * generator.standard_normal((n, rank)) for n in (problem.K, problem.M))
     return function.layout.pack(A, B, problem.best_bias(B @ A.T, np.zeros(problem.biases)))

@@ -97,16 +97,20 @@ def _minimum_of_few(groups: Groups, problem: CanonicalProblem, tol: float) -> tu
 
     By quasi-Newton steps; to the end, or if these are many, by Newton's method.
     """
-    A, B = alone(groups, problem.tau, problem.loss.parameters["label_smoothing"])
-    A, B, b = settled(problem, A, B, np.zeros(problem.K))
-    state, run = descended(problem, A, B, b, tol, _FEW_EVALUATIONS)
+    state, run = descended_from_alone(groups, problem, tol, _FEW_EVALUATIONS)
     if problem.K > _EXACT and not run.work.exhausted:
         return state, run.work.products
-    point, products = _stationary(problem, state.A, state.B, state.b)
+    point, products = stationary(problem, state, _STATIONARY)
     return Objective(problem, problem.K, run.work).at(*point), run.work.products + products
 
 
-def descended(
+def descended_from_alone(groups: Groups, problem: CanonicalProblem, tol: float, evaluations: int) -> tuple[State, Run]:
+    """Minimise from where every class has the margin that it would have on its own."""
+    A, B = alone(groups, problem.tau, problem.loss.parameters["label_smoothing"])
+    return _descended(problem, *settled(problem, A, B, np.zeros(problem.K)), tol, evaluations)
+
+
+def _descended(
     problem: CanonicalProblem, A: Array, B: Array, b: Array, tol: float, evaluations: int
 ) -> tuple[State, Run]:
     """Minimise from square factors."""
@@ -117,10 +121,10 @@ def descended(
     return descent.iterate(objective.at(A, B, b), PairMetric(objective))[0], run
 
 
-def _stationary(problem: CanonicalProblem, A: Array, B: Array, b: Array) -> tuple[tuple[Array, Array, Array], float]:
-    """Go on by Newton's method until rounding ends it; return the cost in products too."""
+def stationary(problem: CanonicalProblem, state: State, tolerance: float) -> tuple[tuple[Array, Array, Array], float]:
+    """Go on by Newton's method to this relative gradient or until rounding ends it; return the cost in products too."""
     function = FactoredObjective(problem.ufm, problem.K)
-    x, _ = newton(function, function.layout.pack(*settled(problem, A, B, b)), _STATIONARY)
+    x, _ = newton(function, function.layout.pack(*settled(problem, state.A, state.B, state.b)), tolerance)
     return function.layout.unpack(x), function.products
 
 
@@ -159,7 +163,7 @@ def grouped_minimum(ufm: UFM, tol: float) -> tuple[SymmetricPoint, Certificate, 
     A, B, b, _ = near_minimum(grouped, tol)
     zero, exact, bound, evaluations = not A.any(), problem.K <= _EXACT, 0.0, 0
     if not (zero or exact):
-        state, run = descended(problem, A, B, b, tol, _MOST_EVALUATIONS)
+        state, run = _descended(problem, A, B, b, tol, _MOST_EVALUATIONS)
         A, B, b, bound, evaluations = state.A, state.B, state.b, run.lower_bound, run.work.evaluations
     if zero:
         A, B = A[:, :0], B[:, :0]

@@ -14,13 +14,10 @@ from .._model.canonical import CanonicalProblem
 from .._model.facts import has_plain_classes
 from .._model.model import UFM
 from .._numerics.gram_spectra import leading_singular_pair
-from .._numerics.newton import newton
 from .._runtime.arrays import Array
 from .._runtime.blas import product
-from .factored_objective import FactoredObjective
 from .factors import aligned_factors
-from .group_start import alone
-from .groups import descended, settled
+from .groups import descended_from_alone, stationary
 
 _TOLERANCE, _EVALUATIONS = 1e-9, 1000  # of quasi-Newton steps at the nodes
 _STATIONARY = 1e-7  # relative gradient, then, by Newton's method
@@ -91,11 +88,8 @@ class NodesProblem:
     def minimum(self) -> tuple[Array, Array]:
         """Return scores and the best bias, so exact that the contrasts, told by small probabilities, are smooth."""
         problem = self.problem
-        A, B = alone(self.groups, problem.tau, self.smoothing)
-        state, _ = descended(problem, *settled(problem, A, B, np.zeros(problem.K)), _TOLERANCE, _EVALUATIONS)
-        function = FactoredObjective(problem.ufm, problem.K)
-        x, _ = newton(function, function.layout.pack(*settled(problem, state.A, state.B, state.b)), _STATIONARY)
-        A, B, b = function.layout.unpack(x)
+        state, _ = descended_from_alone(self.groups, problem, _TOLERANCE, _EVALUATIONS)
+        (A, B, b), _ = stationary(problem, state, _STATIONARY)
         B, b = problem.polish(A, B, b)
         return product(B, A.T, problem.workers), b
 

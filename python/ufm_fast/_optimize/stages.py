@@ -119,9 +119,8 @@ def stages_of(problem: CanonicalProblem, given: Point | None, seed: int, restart
         return [Given(given), *further]
     if has_start(problem) and problem.d >= problem.K - 1:
         return [NearMinimum(), Refined(), *further]
-    if (
-        has_plain_classes(problem.ufm) and has_start(problem)
-    ) or not problem.loss.convex:  # zero may be a local minimum then
+    known = has_plain_classes(problem.ufm) and has_start(problem)
+    if known or not problem.loss.convex:  # zero may be a local minimum then
         return [Random(seed), *further]
     form = closed_form(problem.ufm)
     return [FromZero() if form is None else FromClosedForm(form), *further]
