@@ -18,9 +18,8 @@ from .._model.facts import has_plain_classes, is_balanced
 from .._model.frames import frame
 from .._model.loss import Loss
 from .._model.losses import MSE, CrossEntropy
-from .._model.model import UFM
+from .._model.model import UFM, rows_of_classes
 from .._model.ordinal import Ordinal
-from .._model.rows import class_rows
 from .ordinal import ordinal_minimum
 
 _SAME_RATIO = 1e-14  # relative differences of ratios that rounding makes
@@ -146,7 +145,7 @@ def _shrunk_targets(ufm: UFM) -> ClosedForm | None:
     An unregularised bias takes their weighted mean away and equals it. None where the ratios of weights and ridges
     differ: then the thresholds would.
     """
-    rows = ufm.data if ufm.collapse_classes else class_rows(ufm.counts, ufm.weights)
+    rows = rows_of_classes(ufm)
     ratio = float(rows.weights.sum() / rows.ridges.sum())
     if np.ptp(rows.weights / rows.ridges) > _SAME_RATIO * ratio:
         return None

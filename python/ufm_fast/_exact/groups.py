@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from .._model.canonical import CanonicalProblem
 from .._model.grouped import GroupedCrossEntropy
 from .._model.losses import CrossEntropy
-from .._model.model import UFM, rows_model
-from .._model.rows import Rows, class_rows
+from .._model.model import UFM, rows_model, rows_of_classes
+from .._model.rows import Rows
 from .._runtime.arrays import Array
 
 
@@ -100,7 +100,7 @@ def groups_of(ufm: UFM) -> tuple[Groups, NDArray[np.intp]]:
 
     Groups are sorted by ridge, then by weight, scale and shift.
     """
-    rows, loss = class_rows_of(ufm), ufm.loss_function
+    rows, loss = rows_of_classes(ufm), ufm.loss_function
     assert isinstance(loss, CrossEntropy)
     scale = np.ones(ufm.K) if loss.scale is None else np.array(loss.scale)
     shift = np.zeros(ufm.K) if loss.shift is None else np.array(loss.shift)
@@ -115,8 +115,3 @@ def groups_of(ufm: UFM) -> tuple[Groups, NDArray[np.intp]]:
     M = np.bincount(group).astype(float)
     ridges, weights, scale, shift = (column[first] for column in columns)
     return Groups(ridges, weights, scale, shift, M, np.ones_like(M)), group
-
-
-def class_rows_of(ufm: UFM) -> Rows:
-    """Return the row of each class."""
-    return ufm.data if ufm.counts is None else class_rows(ufm.counts, ufm.weights)

@@ -9,10 +9,10 @@ from numpy.typing import NDArray
 from scipy.linalg import helmert
 
 from .._model.canonical import CanonicalProblem
-from .._model.model import UFM
+from .._model.model import UFM, rows_of_classes
 from .._model.point import Point
 from .._runtime.arrays import Array
-from .groups import Groups, class_rows_of
+from .groups import Groups
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,7 +107,7 @@ class SymmetricPoint:
         scores = (self.mean_A @ self.mean_B[i] / np.sqrt(self.classes * self.classes[i]))[self.group]
         scores[same] -= self.contrast[i] / self.classes[i]
         scores[same & (self.block == self.block[k])] += self.contrast[i] / self.size[i]
-        logits: Array = scores / np.sqrt(class_rows_of(self.ufm).ridges[k]) + self.bias[self.group]
+        logits: Array = scores / np.sqrt(rows_of_classes(self.ufm).ridges[k]) + self.bias[self.group]
         return logits
 
     @property

@@ -22,9 +22,8 @@ from numpy.typing import NDArray
 from .._runtime import core
 from .._runtime.arrays import Array
 from .._runtime.blas import fitting_threads, gram, product
-from .model import UFM
+from .model import UFM, rows_of_classes
 from .point import Point, checked_point
-from .rows import class_rows
 
 _NEWTON_STEPS = 60
 _LARGEST_STEP = 4.0
@@ -73,7 +72,7 @@ class CanonicalProblem:
 
     def __init__(self, ufm: UFM) -> None:
         self.ufm = ufm
-        self.rows = rows = ufm.data if ufm.collapse_classes else class_rows(ufm.counts, ufm.weights)
+        self.rows = rows = rows_of_classes(ufm)
         self.K, self.M, self.d, self.biases = ufm.layout.K, rows.M, ufm.d, ufm.layout.biases
         self.samples = float(rows.ridges.sum())
         self.weights, self.root = rows.weights, np.sqrt(rows.ridges)

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .._runtime.arrays import Array
-from .loss import Loss, Parameters
+from .loss import Loss, Parameters, change_of_entropy
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,6 +97,4 @@ class GroupedCrossEntropy(Loss):
 
     def change(self, value: float, error: float, K: int, weight: float = 1.0, labels: bool = True) -> float:
         """Bound the change as for cross-entropy: the loss is the least of such losses, plus a positive number."""
-        error *= float(self.scale.max())
-        slope = 2 * value / (1 - self.label_smoothing) + 2 * self.label_smoothing * weight
-        return min(slope + weight * error / 2, 2.0 * weight) * error
+        return change_of_entropy(value, error * float(self.scale.max()), self.label_smoothing, weight)

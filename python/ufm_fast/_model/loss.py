@@ -14,6 +14,17 @@ from .._runtime.arrays import Array
 Parameters: TypeAlias = dict[str, Any]
 
 
+def change_of_entropy(value: float, error: float, smoothing: float, weight: float) -> float:
+    """Bound the change of a weighted sum of cross-entropies with labels when no logit moves by more than ``error``.
+
+    A sample's gradient has absolute entries that add up to at most 2 (1 - p) + 2 smoothing with p the probability of
+    its label, and 1 - p is at most its loss over 1 - smoothing; the second derivative along the move, a variance, is at
+    most the square of the move. Besides, no such sum exceeds 2.
+    """
+    slope = 2 * value / (1 - smoothing) + 2 * smoothing * weight
+    return min(slope + weight * error / 2, 2.0 * weight) * error
+
+
 class Loss(ABC):
     """What the package knows of a loss.
 

@@ -18,7 +18,7 @@ from numpy.typing import ArrayLike
 from .._runtime.arguments import choice, real_number, real_numbers
 from .._runtime.arrays import Array
 from .grouped import GroupedCrossEntropy
-from .loss import Loss, Parameters
+from .loss import Loss, Parameters, change_of_entropy
 from .ordinal import Ordinal
 
 
@@ -139,16 +139,12 @@ class CrossEntropy(Loss):
     def change(self, value: float, error: float, K: int, weight: float = 1.0, labels: bool = True) -> float:
         """Bound the change of a weighted sum of losses of this value when no logit moves by more than ``error``.
 
-        Then no affine logit moves by more than the error times the largest scale. A sample's gradient in these has
-        absolute entries that add up to at most 2 (1 - p) + 2 label_smoothing with p the probability of its label, and
-        1 - p is at most its loss over 1 - label_smoothing; the second derivative along the move, a variance, is at most
-        the square of the move. Besides, no such sum exceeds 2.
+        Then no affine logit moves by more than the error times the largest scale: see `change_of_entropy`.
         """
         error *= max(self.scale or (1.0,))
         if not labels:
             return 2 * weight * error
-        slope = 2 * value / (1 - self.label_smoothing) + 2 * self.label_smoothing * weight
-        return min(slope + weight * error / 2, 2.0 * weight) * error
+        return change_of_entropy(value, error, self.label_smoothing, weight)
 
 
 @dataclass(frozen=True)

@@ -352,6 +352,11 @@ def rows_model(
     return ufm
 
 
+def rows_of_classes(ufm: UFM) -> Rows:
+    """Return the data of a model, with the means of classes in place of their samples."""
+    return ufm.data if ufm.collapse_classes else class_rows(ufm.counts, ufm.weights)
+
+
 def in_double(ufm: UFM, *, collapse: bool, d: int | None = None) -> UFM:
     """Return the same model in float64, on class means or with a row a sample; with d features, if given."""
     options = ufm._options() | {"dtype": "float64"}
