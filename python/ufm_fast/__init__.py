@@ -27,9 +27,10 @@ if TYPE_CHECKING:
     from ._model.ordinal import Ordinal
     from ._model.point import Point
     from ._model.storage import load_point, save_point
+    from ._networks.accumulator import NCAccumulator
     from ._networks.data_term import Decays
     from ._networks.inspection import Inspection, inspect
-    from ._networks.metrics import NCAccumulator, nc_metrics
+    from ._networks.metrics import nc_metrics
     from ._networks.nc_metrics import NCMetrics
     from ._networks.nrc_metrics import NRCMetrics, nrc_metrics
     from ._networks.onc_metrics import ONCMetrics, onc_metrics
@@ -56,7 +57,8 @@ _HOMES = {
     "_networks.inspection": ("Inspection", "inspect"),
     "_landscape.census": ("Census", "census"),
     "_model.losses": ("MSE", "BinaryCrossEntropy", "CrossEntropy", "Focal"),
-    "_networks.metrics": ("NCAccumulator", "nc_metrics"),
+    "_networks.accumulator": ("NCAccumulator",),
+    "_networks.metrics": ("nc_metrics",),
     "_model.model": ("UFM",),
     "_model.ordinal": ("Ordinal",),
     "_model.point": ("Point",),

@@ -24,9 +24,9 @@ from .._runtime.arguments import choice, flag, positive_numbers, real_number
 from .._runtime.blas import single_threaded_blas
 from .._runtime.threads import get_num_threads
 from .._runtime.warnings import ConvergenceWarning
+from .accumulator import CENTRES, NCAccumulator
 from .data_term import DataTerm, Decays, check_size
 from .features import Samples, as_classifier
-from .metrics import CENTRES, NCAccumulator
 from .nc_metrics import NCMetrics
 
 
