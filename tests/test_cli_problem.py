@@ -32,6 +32,12 @@ def counts(tmp_path):
     return ["--counts", tmp_path / "counts.txt"]
 
 
+def test_counts_of_a_list_of_images(solve, tmp_path):
+    lines = [f"train/{k}/{i}.jpg {k}" for k, n in enumerate(COUNTS) for i in range(n)]
+    (tmp_path / "train.txt").write_text("\n".join(lines))
+    assert solve("--counts", tmp_path / "train.txt")["config"]["n"] == COUNTS
+
+
 @pytest.mark.parametrize(("words", "power"), [("balanced", -1), ("n^-0.5", -0.5), ("n^0", 0)])
 def test_class_weights_are_powers_of_the_counts(solve, counts, words, power):
     result = solve(*counts, "--class-weights", words)

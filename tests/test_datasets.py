@@ -15,6 +15,7 @@ TOTALS = {  # training images and classes, as the data sets' authors state them
     "cifar10": (50000, 10),
     "cifar100": (50000, 100),
     "tiny-imagenet": (100000, 200),
+    "places-lt": (62500, 365),
 }
 
 
@@ -44,6 +45,63 @@ def test_long_tail_totals(name, imbalance, total, smallest):
     n = counts(name, imbalance=imbalance)
     assert n.sum() == total
     assert n[-1] == smallest
+
+
+def test_places_lt_is_as_its_authors_describe_it():
+    n = counts("Places-LT")
+    assert (n.max(), n.min()) == (4980, 5)
+    assert ((n > 100).sum(), (n < 20).sum()) == (131, 71)  # many-shot and few-shot classes
+
+
+@pytest.mark.parametrize("name", ["CIFAR10", "Cifar10", "cifar10-LT", "FASHION-mnist"])
+def test_names_may_be_in_capitals(name):
+    assert (counts(name) == counts(name.lower())).all()
+
+
+@pytest.mark.parametrize("imbalance", [0.01, np.float32(0.01), 0.5])
+def test_an_inverse_ratio_is_pointed_out(imbalance):
+    with pytest.raises(ValueError, match=f"for the inverse ratio, give {1 / float(imbalance):.10g}"):
+        counts("cifar100-lt", imbalance=imbalance)
+
+
+@pytest.mark.parametrize("name", ["imagenet-lt", "iNaturalist2018"])
+def test_counts_that_are_not_kept_name_the_list_that_has_them(name):
+    with pytest.raises(ValueError, match=r"path of its list of training images, .*_train\.txt"):
+        counts(name)
+
+
+@given(st.lists(st.integers(1, 30), min_size=1, max_size=20), st.randoms())
+def test_counts_of_a_list_of_images(tmp_path_factory, sizes, random):
+    path = tmp_path_factory.mktemp("list") / "X_LT_train.txt"
+    lines = [f"train/a b/{i}.jpg {k}" for k, n in enumerate(sizes) for i in range(n)]
+    random.shuffle(lines)
+    path.write_text("\n".join([*lines, ""]))
+    for form in (path, str(path)):
+        assert counts(form).tolist() == sizes
+    with pytest.raises(ValueError, match="has fixed counts"):
+        counts(path, imbalance=10)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "is empty"),
+        ("a.jpg 0\nb.jpg 2\n", "without gaps, but none is 1"),
+        ("a.jpg 0\nb.jpg\n", "line 2 must end with a label"),
+        ("a.jpg 0\nb.jpg -1\n", "line 2 must end with a label"),
+        ("a.jpg cat\n", "line 1 must end with a label"),
+    ],
+)
+def test_lists_that_are_none(tmp_path, text, message):
+    path = tmp_path / "list.txt"
+    path.write_text(text)
+    with pytest.raises(ValueError, match=f"list.txt.*{message}"):
+        counts(path)
+
+
+def test_a_list_that_is_not_there(tmp_path):
+    with pytest.raises(OSError, match=r"nothing\.txt"):
+        counts(tmp_path / "nothing.txt")
 
 
 def test_imbalance_is_100_unless_given():

@@ -110,7 +110,10 @@ def exponential_counts(K: int, n: int, imbalance: float | None) -> NDArray[np.in
     if imbalance is None:
         return np.full(K, n)
     if not 1 <= imbalance <= n:
-        raise typer.BadParameter(f"it must lie between 1 and n = {n}, not {imbalance:g}", param_hint="--imbalance")
+        hint = f": for the inverse ratio, give {1 / imbalance:.10g}" if 0 < imbalance < 1 else ""
+        raise typer.BadParameter(
+            f"it must lie between 1 and n = {n}, not {imbalance:g}{hint}", param_hint="--imbalance"
+        )
     return np.array([int(n * imbalance ** (-k / (K - 1))) for k in range(K)])
 
 

@@ -30,6 +30,8 @@ _FIGURE_SUFFIXES = (".png", ".pdf", ".svg")
 def read_counts(path: Path) -> NDArray[np.int64]:
     """Read samples per class: ``.npy``, ``.json`` (a list), or text (integers, separators, ``#`` comments).
 
+    Text whose first word is no number is a list of images with their labels, as `ufm_fast.counts` reads it.
+
     Raises
     ------
     FileError
@@ -37,6 +39,8 @@ def read_counts(path: Path) -> NDArray[np.int64]:
     OSError
         If it cannot be opened.
     """
+    if path.suffix == ".txt" and _lists_images(path):
+        return uf.counts(path)
     with reading(path):
         values = _read_list(path, int)
         if values.ndim != 1 or values.size == 0 or not np.issubdtype(values.dtype, np.integer):
@@ -44,6 +48,12 @@ def read_counts(path: Path) -> NDArray[np.int64]:
         if values.max() > np.iinfo(np.int64).max:
             raise ValueError(f"there is a count above 2^63: {values.max()}")
     return values.astype(np.int64)
+
+
+def _lists_images(path: Path) -> bool:
+    with reading(path), path.open(encoding="utf-8") as lines:
+        first = next((line for line in lines if line.strip()), "#")
+    return first.lstrip()[0] not in "#+-0123456789" or "/" in first.partition("#")[0]
 
 
 def read_numbers(path: Path) -> NDArray[np.float64]:

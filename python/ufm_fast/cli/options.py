@@ -67,8 +67,8 @@ Counts = Annotated[
     typer.Option(
         "--counts",
         metavar="NAME|FILE",
-        help="Samples in each class: a data set (mnist, fashion-mnist, cifar10, cifar100, cifar10-lt, cifar100-lt, ...)"
-        ", or a text, .json or .npy file of integers.",
+        help="Samples in each class: a data set (mnist, cifar10, cifar10-lt, cifar100-lt, places-lt, ...), a text, "
+        ".json or .npy file of integers, or a .txt list of images, each with its label.",
         show_default=f"{DEFAULT_COUNTS} unless --K or --n is given",
         rich_help_panel=_DATA,
     ),
