@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -17,12 +17,17 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
     from .hessian import HessianOperator
+    from .rotations import RotationProjector
+    from .rows import Rows
+
+_COORDINATES = ("packed", "samples")
 
 
 class Functions:
     """Loss, gradient and Hessian products of a model that has a compiled problem."""
 
     layout: Layout
+    data: Rows
     dtype: np.dtype[Any]
     size: int
     threads: int | None
@@ -89,12 +94,30 @@ class Functions:
         """
         return Point(*self._run(self._problem.hvp, *p, *v))
 
-    def hessian(self, p: Point, *, memory: int | None = None) -> HessianOperator:
-        """Return the Hessian of f at p as a linear operator on packed points.
+    @property
+    def metric(self) -> NDArray[Any]:
+        """The inner product of the full-sample problem on packed points, (size,): 1 for W and b, ridges for rows of H.
+
+        A row that stands for n_k samples counts n_k times. Solvers of ``A v = s B v`` with the Hessian as A and this as
+        the diagonal of B find the eigenvalues that `classify` and `lowest_eigenpairs` report.
+        """
+        metric = np.ones(self.size, self.dtype)
+        metric[self.layout.end_W : self.layout.end_H] = np.repeat(self.data.ridges, self.layout.columns)
+        return metric
+
+    def hessian(
+        self, p: Point, *, coordinates: Literal["packed", "samples"] = "packed", memory: int | None = None
+    ) -> HessianOperator:
+        """Return the Hessian of f at p as a linear operator on vectors of length `size`.
 
         Parameters
         ----------
         p : Point
+        coordinates : {"packed", "samples"}, optional
+            Of the vectors. "packed": those of `pack`, in which `fun_and_grad` has its gradient; what minimisers want.
+            "samples": multiplied by the square roots of `metric`, in which lengths and eigenvalues are those of the
+            full-sample problem, as `classify` and `lowest_eigenpairs` report them; what eigen-solvers want. The two are
+            the same where every row stands for one sample.
         memory : int, optional
             Bytes it may use to make repeated products cheaper: where an M x K array fits, a product costs six matrix
             products instead of seven. None stands for a quarter of the free memory.
@@ -104,15 +127,74 @@ class Functions:
         HessianOperator
             A `scipy.sparse.linalg.LinearOperator` of shape (size, size).
 
+        Raises
+        ------
+        TypeError, ValueError
+            As `loss` does, or if `coordinates` is none of these.
+
         Notes
         -----
         Of the methods of `scipy.optimize.minimize`, Newton-CG and trust-constr take the operator as ``hess``; trust-ncg
         and trust-krylov take `hessp`, and dogleg and trust-exact the matrix, ``hessian(p) @ numpy.eye(size)``.
+
+        Examples
+        --------
+        >>> import ufm_fast as uf
+        >>> from scipy.sparse.linalg import eigsh
+        >>> ufm = uf.UFM(3, 3, [4, 2, 1], lambda_W=0.02, lambda_H=0.01)
+        >>> p = ufm.random_point(seed=0)
+        >>> values = eigsh(ufm.hessian(p, coordinates="samples"), 1, which="SA", return_eigenvectors=False)
+        >>> bool(abs(values - uf.lowest_eigenpairs(ufm, p).eigenvalues) < 1e-8)
+        True
         """
         from .hessian import HessianOperator
 
         x = self.pack(p)
-        return HessianOperator(self.dtype, self.layout, self._problem, self._run, x, memory)
+        scale = None if check.choice(coordinates, "coordinates", _COORDINATES) == "packed" else self.metric**-0.5
+        return HessianOperator(self.dtype, self.layout, self._problem, self._run, x, scale, memory)
+
+    def rotations(self, p: Point, *, coordinates: Literal["packed", "samples"] = "packed") -> RotationProjector:
+        """Return the projector onto the rotations of the feature space at p, (W S, H S, 0) for skew-symmetric S.
+
+        f does not change along them, and at a critical point its Hessian vanishes on them. They are
+        r (d - r) + r (r - 1)/2 directions at rank r, of which no vector is stored.
+
+        Parameters
+        ----------
+        p : Point
+        coordinates : {"packed", "samples"}, optional
+            As for `hessian`: those of the operator whose null space it is.
+
+        Returns
+        -------
+        RotationProjector
+            A `scipy.sparse.linalg.LinearOperator` of shape (size, size), orthogonal in these coordinates.
+
+        Raises
+        ------
+        TypeError, ValueError
+            As for `hessian`.
+
+        Notes
+        -----
+        Cost: a singular value decomposition of (K + M) x d, and four products (K + M) x d x r for each vector.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import ufm_fast as uf
+        >>> ufm = uf.UFM(3, 3, [4, 2, 1], lambda_W=0.02, lambda_H=0.01)
+        >>> p = uf.minimize(ufm).point
+        >>> P = ufm.rotations(p)
+        >>> v = P @ np.ones(ufm.size)
+        >>> bool(np.linalg.norm(ufm.hessian(p) @ v) < 1e-6 * np.linalg.norm(v))
+        True
+        """
+        from .rotations import RotationProjector
+
+        W, H, _ = checked_point(p, self.layout, self.dtype)
+        packed = check.choice(coordinates, "coordinates", _COORDINATES) == "packed"
+        return RotationProjector(W, H if packed else H * np.sqrt(self.data.ridges)[:, None], self.layout)
 
     def fun(self, x: ArrayLike) -> float:
         """Evaluate f at the packed point x, as scipy.optimize wants it.

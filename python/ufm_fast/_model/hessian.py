@@ -26,7 +26,7 @@ def free_memory() -> int:
 
 
 class HessianOperator(LinearOperator):  # type: ignore[misc]  # SciPy is untyped
-    """The Hessian of a UFM at a fixed point, acting on packed points; symmetric. Made by `UFM.hessian`.
+    """The Hessian of a UFM at a fixed point in one of two coordinates; symmetric. Made by `UFM.hessian`.
 
     Vectors of real numbers of any dtype and layout are converted to the model's dtype, in which the products are.
     """
@@ -38,10 +38,11 @@ class HessianOperator(LinearOperator):  # type: ignore[misc]  # SciPy is untyped
         problem: Any,
         run: Callable[..., Any],
         x: NDArray[Any],
+        scale: NDArray[Any] | None,
         memory: int | None,
     ) -> None:
         super().__init__(dtype, (layout.size, layout.size))
-        self._problem, self._run, self._x = problem, run, x
+        self._problem, self._run, self._x, self._scale = problem, run, x, scale
         budget = free_memory() // 4 if memory is None else whole_number(memory, "memory", 0)
         affordable = layout.M * layout.K * dtype.itemsize <= budget
         self._states = run(problem.row_states, *layout.unpack(x)) if affordable else None
@@ -56,10 +57,12 @@ class HessianOperator(LinearOperator):  # type: ignore[misc]  # SciPy is untyped
 
     def _matmat(self, V: NDArray[Any]) -> NDArray[Any]:
         V = real_array(V, "v", self.dtype)
+        if self._scale is not None:
+            V = V * self._scale[:, None]
         if not (V.flags.forc and V.flags.aligned):
             V = V.copy()
         products: NDArray[Any] = self._run(self._problem.flat_hvps, self._x, V, self._states)
-        return products.T
+        return products.T if self._scale is None else products.T * self._scale[:, None]
 
     def _adjoint(self) -> HessianOperator:
         return self
