@@ -101,7 +101,8 @@ def certify(ufm: UFM, p: Point) -> Certificate:
     -----
     Always in float64, also for float32 models. Costs about 30 products of two K x K matrices (a norm and two
     eigendecompositions) and holds about 22 K x K and 8 K x d arrays, two bounds being computed at once; of rows with
-    targets M x K and M x d ones, whatever form these have.
+    targets M x K and M x d ones, whatever form these have. d far above K + M adds a QR decomposition of d x (K + M)
+    and nothing of size d x d.
     """
     ufm, p = certifiable(ufm, p)
     K, M, d = ufm.layout.K, ufm.M if ufm.collapse_classes else ufm.K, ufm.d

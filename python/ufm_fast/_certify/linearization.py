@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from .._model.canonical import CanonicalProblem
 from .._model.model import UFM
+from .._model.narrowed import narrowed
 from .._model.point import Point
 from .._numerics.gram_spectra import leading_singular_pair
 from .._runtime.arrays import Array
@@ -32,12 +33,20 @@ class Linearization(NamedTuple):
 
 def linearized(ufm: UFM, p: Point) -> Linearization:
     """Evaluate a model in float64 at a point of it."""
+    loss, rounding = loss_at(ufm, p)
+    ufm, p, _ = narrowed(ufm, p)
     problem = CanonicalProblem(ufm)
     A, B, b = problem.coordinates(p)
-    loss = ufm.loss(p)
     _, G, _ = problem.data_term(product(B, A.T, problem.workers), b)
     norm, right = leading_singular_pair(G, problem.workers)
-    return Linearization(problem, A, B, b, loss, rounding_at(problem, p, A, B, b, loss), G, norm, right)
+    return Linearization(problem, A, B, b, loss, rounding, G, norm, right)
+
+
+def loss_at(ufm: UFM, p: Point) -> tuple[float, float]:
+    """Return the loss of p and a bound on its rounding error."""
+    problem, loss = CanonicalProblem(ufm), ufm.loss(p)
+    A, B, b = problem.coordinates(p)
+    return loss, rounding_at(problem, p, A, B, b, loss)
 
 
 def rounding_at(problem: CanonicalProblem, p: Point, A: Array, B: Array, b: Array, loss: float) -> float:

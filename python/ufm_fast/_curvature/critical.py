@@ -5,17 +5,18 @@ from __future__ import annotations
 import math
 import warnings
 from dataclasses import dataclass
-from typing import Literal, NamedTuple, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 import scipy.linalg
 
 from .._certify.certificate import Certificate, certifiable, certificate_at, quick_certificate_at
-from .._certify.linearization import Linearization, linearized, rounding_at
+from .._certify.linearization import Linearization, linearized, loss_at, rounding_at
 from .._model.canonical import CanonicalProblem
 from .._model.facts import branches_of, covered, curvature_unit, lower_branch
 from .._model.functions import gradient_gram, gradient_product
 from .._model.model import UFM
+from .._model.narrowed import narrowed, widened
 from .._model.point import Point
 from .._numerics.gram_spectra import common_rank, leading_pair, leading_pairs, leading_singular_pair
 from .._runtime.arguments import real_number
@@ -136,7 +137,8 @@ def classify(
     N (s - tau)^2 / (2 c) on the gap shows (c/N bounds the curvature of the data term in the logits; c = 1/2 for
     cross-entropy, 1 for squared error): s comes from Lanczos and a Cholesky factorisation that confirms it, the rank
     and a from an indefinite factorisation. That costs about six K x d x M products; elsewhere `certify` is added,
-    and a Hessian product where there is no null direction. No M x K array is formed where H has a row a sample.
+    and a Hessian product where there is no null direction. Where d is far above K + M, a QR decomposition of
+    d x (K + M) comes first, and nothing is d x d. No M x K array is formed where H has a row a sample.
     `lowest_eigenpairs` takes up to thousands of Hessian products.
     """
     K, M, d = ufm.layout.K, ufm.M if ufm.collapse_classes else ufm.K, ufm.d
@@ -149,10 +151,14 @@ def classify(
 def classified(ufm: UFM, p: Point, gradient_tol: float, certificate_tol: float) -> tuple[CriticalPoint, Linearization]:
     """Return what `classify` finds, and the linearisation from which `certificate_at` goes on."""
     dtype = ufm.dtype
-    ufm, p = certifiable(ufm, p)
+    given = certifiable(ufm, p)
+    ufm, p, axes = narrowed(*given, spare=1)
     threads = fitting_threads(ufm.K, ufm.threads)
     unit = curvature_unit(ufm)
     here = _surroundings(ufm, p, threads)
+    if axes is not None:
+        loss, rounding = loss_at(*given)
+        here = here._replace(means=here.means._replace(loss=loss, rounding=rounding))
     gradient_norm = math.hypot(*(float(scipy.linalg.norm(part.ravel())) for part in here.gradient))
     size = max(here.norm, ufm.tau) * math.sqrt(float(np.trace(here.gram)) + here.means.problem.samples)
     curvature, pair = _descent(ufm, p, here, _NEGLIGIBLE * unit)
@@ -186,10 +192,14 @@ def classified(ufm: UFM, p: Point, gradient_tol: float, certificate_tol: float) 
         rank=here.rank,
         lowest_eigenvalue=exact,
         lowest_eigenvalue_bounds=(lower, upper),
-        direction=Point(*(part.astype(dtype, copy=False) for part in pair)) if kind == "strict_saddle" else None,
+        direction=_direction(widened(pair, axes), dtype) if kind == "strict_saddle" else None,
         certificate=certificate,
     )
     return critical, here.means
+
+
+def _direction(pair: Point, dtype: np.dtype[Any]) -> Point:
+    return Point(*(part.astype(dtype, copy=False) for part in pair))
 
 
 def _search(ufm: UFM, p: Point, margin: float) -> tuple[Kind, float, Point] | None:

@@ -10,6 +10,7 @@ import numpy as np
 from .._model.facts import branches_of
 from .._model.isometric import HessianAt, IsometricProblem
 from .._model.model import UFM
+from .._model.narrowed import narrowed, widened
 from .._model.point import Point, checked_point
 from .._numerics.lowest import Lowest, lowest
 from .._runtime.arguments import flag, real_number, whole_number
@@ -29,6 +30,7 @@ from .empty_directions import (
 )
 
 _PRODUCTS = 20_000
+_WORTH = 1.1  # see `narrowed`: an eigendecomposition of d x d is saved
 
 
 @dataclass(frozen=True, eq=False)
@@ -129,13 +131,18 @@ def lowest_eigenpairs(
     all against eigenvalues that are lower by less than about sqrt(size) tol of the largest.
 
     Always in float64. A Hessian product costs six or seven K x r x M products. Memory: about 10 k + 90 vectors of
-    (K + M) r numbers, and one M x K array where a quarter of the free memory holds it.
+    (K + M) r numbers, and one M x K array where a quarter of the free memory holds it; about 8 d x d arrays before, of
+    no more than about K + M features whatever d is.
     """
     k, tol = whole_number(k, "k", 1), real_number(tol, "tol", above=0, below=1)
     max_products, seed = whole_number(max_products, "max_products", 1), whole_number(seed, "seed", 0)
     deflate = None if deflate is None else flag(deflate, "deflate")
-    problem, generator = IsometricProblem(ufm), np.random.default_rng(seed)
-    here = split_at(problem, problem.coordinates(checked_point(p, ufm.layout, ufm.dtype)), deflate)
+    given, generator = ufm, np.random.default_rng(seed)
+    ufm, p, axes = narrowed(ufm, checked_point(p, ufm.layout, ufm.dtype), spare=k, worth=_WORTH)
+    size = (len(p.W) + len(p.H)) * ufm.d
+    require_memory("lowest_eigenpairs", 8 * ufm.d**2 + 6 * size, K=ufm.K, M=ufm.M, d=ufm.d)
+    problem = IsometricProblem(ufm)
+    here = split_at(problem, problem.coordinates(p), deflate)
     leading = leading_triplets(problem, here, k, generator)
     pairs, found = in_empty_directions(problem, here, leading, k), None
     least = branches_of(ufm, leading.norm)[0].value
@@ -154,12 +161,16 @@ def lowest_eigenpairs(
     spread = ufm.counts is not None and ufm.collapse_classes and bool((ufm.counts > 1).any())
     return Eigenpairs(
         eigenvalues=np.array([pair.value for pair in pairs]),
-        vectors=[problem.plain(pair.vector) for pair in pairs],
+        vectors=[_plain(widened(problem.plain(pair.vector), axes), given) for pair in pairs],
         residuals=residuals,
         products=products + len(pairs),
-        deflated=here.rank * (here.rank - 1) // 2 + here.rank * (ufm.d - here.rank) if here.deflate else 0,
+        deflated=here.rank * (here.rank - 1) // 2 + here.rank * (given.d - here.rank) if here.deflate else 0,
         within_class=ufm.lambda_H if spread else math.inf,
     )
+
+
+def _plain(v: Point, ufm: UFM) -> Point:
+    return Point(*(part.astype(ufm.dtype, copy=False) for part in v))
 
 
 def _residuals(problem: IsometricProblem, here: Split, pairs: list[Pair]) -> Array:
