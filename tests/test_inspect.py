@@ -179,7 +179,7 @@ def test_ignored_samples_are_left_out():
         assert getattr(found, name) == pytest.approx(getattr(expected, name), rel=1e-10), name
     assert found.metrics.nc1 == pytest.approx(expected.metrics.nc1, rel=1e-10)
     assert found.metrics.nc4_agreement == expected.metrics.nc4_agreement
-    with pytest.raises(ValueError, match="5007 samples have -100: ignore_index=-100 leaves them out"):
+    with pytest.raises(ValueError, match="sample 0 and 5006 others have -100: ignore_index=-100 leaves them out"):
         uf.inspect(**(arrays | marked), **DECAYS)
 
 

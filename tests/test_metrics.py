@@ -196,7 +196,7 @@ def test_classes_name_the_rows_of_W():
         uf.nc_metrics(W, H, labels.astype(np.uint8), b),
     ):
         assert_same(found, expected)
-    with pytest.raises(ValueError, match="be among the 7 classes, but 2 samples have 9"):
+    with pytest.raises(ValueError, match="be among the 7 classes, but sample 0 and 1 other have 9"):
         uf.NCAccumulator(7, 11, classes=names).update(H[:3], [9, 3, 9])
 
 

@@ -15,15 +15,8 @@ from .._runtime.blas import single_threaded_blas
 from .._runtime.threads import checked_threads, get_num_threads
 from .._runtime.warnings import warn
 from .collapse import measured
-from .features import (
-    as_classes,
-    as_classifier,
-    as_features,
-    as_ignore_index,
-    as_labels,
-    precision_of,
-    rows_of_classes,
-)
+from .features import as_classifier, as_features, precision_of, refuse_infinite
+from .labels import LabelRule, as_classes, as_ignored
 from .moments import Moments
 from .nc_metrics import NCMetrics
 
@@ -44,10 +37,15 @@ class NCAccumulator:
         Number of classes and feature dimension, positive.
     classes : K ints, optional
         The label of each class, different from each other: row k of W belongs to ``classes[k]``. By default k.
-    ignore_index : int, optional
-        Samples with this label are left out.
+    ignore_index : int or several, optional
+        Samples with these labels are left out, as are those whose label is masked or missing.
     threads : int, optional
         None follows `set_num_threads`.
+
+    Attributes
+    ----------
+    left_out : int
+        Samples seen that are left out, not among `counts`.
 
     Raises
     ------
@@ -67,14 +65,16 @@ class NCAccumulator:
         d: int,
         *,
         classes: ArrayLike | None = None,
-        ignore_index: int | None = None,
+        ignore_index: ArrayLike | None = None,
         threads: int | None = None,
     ) -> None:
         self.K, self.d = whole_number(K, "K", 1), whole_number(d, "d", 1)
         addressable((self.K + self.d) * self.d, np.float64, f"K = {self.K} and d = {self.d}")
         self.threads = None if threads is None else checked_threads(threads, "threads")
-        self.ignore_index = as_ignore_index(ignore_index)
-        self.classes = as_classes(classes, self.K)
+        ignored = as_ignored(ignore_index)
+        self._rule = LabelRule(np.arange(self.K) if classes is None else as_classes(classes, self.K, ignored), ignored)
+        self.classes = self._rule.classes
+        self.left_out = 0
         self._statistics = core.ClassStatistics(self.K, self.d)
         self._precision = 0.0  # relative, of the products in S_W
         self._lock = threading.Lock()
@@ -94,6 +94,7 @@ class NCAccumulator:
         H : array of float32 or float64, shape (batch, d)
             Integers and float16 are converted.
         labels : ints, shape (batch,)
+            A masked array, or nullable integers of pandas, where some have none.
 
         Returns
         -------
@@ -103,17 +104,21 @@ class NCAccumulator:
         Raises
         ------
         TypeError, ValueError
-            If shapes or types do not fit, a label is none of `classes`, or H is not finite. After features that are not
-            finite, or an interrupt (Ctrl-C), the accumulator is of no use any more, and says so.
+            If shapes or types do not fit, a label is none of `classes`, or H is not finite; samples are numbered from
+            the first ever seen, not from the batch's first. After features that are not finite, or an interrupt
+            (Ctrl-C), the accumulator is of no use any more, and says so.
         """
         features = as_features(H, self.d)
-        values = as_labels(labels, len(features))
-        if self.ignore_index is not None:
-            counted = values != self.ignore_index
-            features, values = features[counted], values[counted]
-        rows = rows_of_classes(values, self.classes)
         with self._lock:
-            self._statistics.update(features, rows, self.threads or get_num_threads())
+            first = int(self._statistics.counts().sum()) + self.left_out
+            kept, rows = self._rule.rows(labels, len(features), first)
+            counted = features if kept is None else features[kept]
+            try:
+                self._statistics.update(counted, rows, self.threads or get_num_threads())
+            except ValueError:
+                refuse_infinite(counted, first + np.arange(len(features))[slice(None) if kept is None else kept])
+                raise
+            self.left_out += len(features) - len(rows)
             self._precision = max(self._precision, float(np.finfo(features.dtype).eps))
         return self
 
@@ -136,6 +141,7 @@ class NCAccumulator:
         with first._lock, second._lock:
             self._statistics.merge(other._statistics, self.threads or get_num_threads())
             self._precision = max(self._precision, other._precision)
+            self.left_out += other.left_out
         return self
 
     @single_threaded_blas()
@@ -155,7 +161,7 @@ class NCAccumulator:
         b : array, shape (K,), optional
             No bias by default.
         batches : iterable of arrays (batch, d), optional
-            The features once more, in any order, but for the samples that ``ignore_index`` left out: NC4 needs the
+            The features once more, in any order, but for the samples that were left out: NC4 needs the
             class means before it can look at a sample. Without them `NCMetrics.nc4_agreement` is NaN.
         centre : {"samples", "classes"}, optional
             The global mean: over samples, as in the papers' code, or over class means.

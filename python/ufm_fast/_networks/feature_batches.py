@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .._runtime.arrays import Array
-from .features import as_features, as_real
+from .arrays import as_real
+from .features import as_features
 
 _ROWS = 4096
 

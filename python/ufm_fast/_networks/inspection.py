@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from .._certify.certificate import certificate_at
 from .._certify.linearization import Linearization
@@ -26,7 +26,7 @@ from .._runtime.threads import get_num_threads
 from .._runtime.warnings import ConvergenceWarning
 from .accumulator import CENTRES, NCAccumulator
 from .data_term import DataTerm, Decays, check_size
-from .features import Samples, as_classifier
+from .features import Batch, Samples, as_classifier
 from .nc_metrics import NCMetrics
 
 
@@ -104,7 +104,7 @@ def inspect(
     loss: str | Loss = "cross_entropy",
     weights: ArrayLike | None = None,
     classes: ArrayLike | None = None,
-    ignore_index: int | None = None,
+    ignore_index: ArrayLike | None = None,
     centre: Literal["samples", "classes"] = "samples",
     solve: bool = True,
     threads: int | None = None,
@@ -195,10 +195,10 @@ def _read(
     """Go through the samples twice: add them to the data term, and measure how collapsed they are."""
     accumulator = NCAccumulator(*data.W.shape, classes=samples.classes, threads=threads)
     batches = _Batches(samples, progress)
-    for features, rows in batches:
-        accumulator.update(features, samples.classes[rows])
-        data.add(features.astype(np.float64), rows)
-    return accumulator.result(W, b, batches=(features for features, _ in batches), centre=centre)
+    for batch in batches:
+        accumulator.update(batch.features, batch.labels)
+        data.add(batch.counted.astype(np.float64), batch.rows)
+    return accumulator.result(W, b, batches=(batch.counted for batch in batches), centre=centre)
 
 
 def _compared(ufm: UFM, means: Point, metrics: NCMetrics, data: DataTerm, decays: Decays, solve: bool) -> Inspection:
@@ -253,7 +253,7 @@ class _Batches:
         self._samples, self._progress = samples, progress
         self._done, self._total = 0, 2 * sum(1 for _ in samples.slices())
 
-    def __iter__(self) -> Iterator[tuple[NDArray[Any], NDArray[np.int64]]]:
+    def __iter__(self) -> Iterator[Batch]:
         for batch in self._samples.batches():
             yield batch
             self._done += 1

@@ -21,7 +21,7 @@ def nc_metrics(
     b: ArrayLike | None = None,
     *,
     classes: ArrayLike | None = None,
-    ignore_index: int | None = None,
+    ignore_index: ArrayLike | None = None,
     centre: Literal["samples", "classes"] = "samples",
     threads: int | None = None,
 ) -> NCMetrics:
@@ -36,13 +36,14 @@ def nc_metrics(
         4096 rows at a time, twice.
     labels : ints, shape (N,)
         In [0, K), row k of W belonging to label k; or exactly the numbers 1 to K, row k of W belonging to label k + 1,
-        which is said in a warning; or anything with ``classes``.
+        which is said in a warning; or anything with ``classes``. A masked array, or nullable integers of pandas, where
+        some samples have none.
     b : array, shape (K,), optional
         No bias by default.
     classes : K ints, optional
         Row k of W belongs to label ``classes[k]``.
-    ignore_index : int, optional
-        Samples with this label are left out everywhere.
+    ignore_index : int or several, optional
+        Samples with these labels are left out everywhere, as are those whose label is masked or missing.
     centre : {"samples", "classes"}, optional
         As in `NCAccumulator.result`.
     threads : int, optional
@@ -66,6 +67,6 @@ def nc_metrics(
     K, d = as_classifier(W, b)[0].shape
     samples = Samples(H, labels, K, d, classes=classes, ignore_index=ignore_index)
     accumulator = NCAccumulator(K, d, classes=samples.classes, threads=threads)
-    for features, rows in samples.batches():
-        accumulator.update(features, samples.classes[rows])
-    return accumulator.result(W, b, batches=(features for features, _ in samples.batches()), centre=centre)
+    for batch in samples.batches():
+        accumulator.update(batch.features, batch.labels)
+    return accumulator.result(W, b, batches=(batch.counted for batch in samples.batches()), centre=centre)

@@ -14,8 +14,9 @@ from .._runtime.arguments import flag
 from .._runtime.arrays import Array
 from .._runtime.blas import single_threaded_blas
 from .._runtime.warnings import warn
+from .arrays import as_real
 from .feature_batches import FeatureBatches
-from .features import as_real, precision_of
+from .features import precision_of
 
 _COINCIDING = 64  # roundings of the largest feature: a feature that is no farther from the centre has no direction
 

@@ -12,8 +12,9 @@ from scipy.sparse import csr_array
 from .._runtime.arrays import Array
 from .._runtime.blas import single_threaded_blas
 from .._runtime.warnings import warn
+from .arrays import as_array, as_real
 from .feature_batches import FeatureBatches
-from .features import as_array, as_labels, as_real
+from .labels import as_labels
 
 _UNIT = float(np.finfo(np.float64).eps)
 _COINCIDING = 64  # roundings of the largest number
