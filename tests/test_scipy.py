@@ -61,3 +61,27 @@ def test_linear_algebra_of_scipy(dtype):
         np.testing.assert_allclose(
             dense @ solution + 0.5 * solution, right, atol={"float64": 1e-8, "float32": 2e-3}[dtype]
         )
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_an_overflow_can_be_infinity_for_line_searches(dtype):
+    ufm = uf.UFM(3, 3, [3, 2, 1], lambda_W=0.02, lambda_H=0.01, dtype=dtype)
+    x = ufm.pack(ufm.random_point(0, scale=1.0))
+    far = x * np.dtype(dtype).type({"float64": 1e160, "float32": 1e25}[dtype])
+    assert np.isfinite(far).all()
+    for method in (ufm.fun, ufm.fun_and_grad):
+        with pytest.raises(FloatingPointError, match="overflows"):
+            method(far)
+        with pytest.raises(ValueError, match="overflow must be 'raise' or 'inf', not 'nan'"):
+            method(x, overflow="nan")
+    assert ufm.fun(far, overflow="inf") == np.inf
+    value, gradient = ufm.fun_and_grad(far, overflow="inf")
+    assert value == np.inf
+    assert not gradient.any()
+    assert ufm.fun(x, overflow="inf") == ufm.fun(x)
+    value, gradient = ufm.fun_and_grad(x, overflow="inf")
+    assert np.array_equal(gradient, ufm.fun_and_grad(x)[1])
+    step, decrease = 1e300 if dtype == "float64" else 1e36, -float(gradient @ gradient)
+    while ufm.fun((x - step * gradient).astype(dtype), overflow="inf") > value + 1e-4 * step * decrease:
+        step /= 2
+    assert 1e-3 < step < 1e3

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from ._exact.interpolated_point import InterpolatedPoint
     from ._exact.symmetry import SymmetricPoint
     from ._landscape.census import Census, census
+    from ._landscape.escape import escape
     from ._landscape.path import Path, Transition, path
     from ._landscape.saddles import saddle
     from ._model.datasets import counts
@@ -65,6 +66,7 @@ _HOMES = {
     "_optimize.global_minimum": ("Solution", "global_minimum"),
     "_optimize.minimize": ("minimize",),
     "_runtime.warnings": ("ConvergenceWarning",),
+    "_landscape.escape": ("escape",),
     "_landscape.saddles": ("saddle",),
     "_landscape.path": ("Path", "Transition", "path"),
     "_exact.interpolated_point": ("InterpolatedPoint",),
@@ -78,7 +80,7 @@ __all__ = [  # noqa: RUF022 - the order of the documentation
     "UFM", "Point", "CrossEntropy", "MSE", "BinaryCrossEntropy", "Focal", "Ordinal", "losses",
     "certify", "Certificate", "classify", "CriticalPoint",
     "minimize", "global_minimum", "Solution", "ConvergenceWarning", "SymmetricPoint", "InterpolatedPoint",
-    "saddle", "census", "Census", "path", "Path", "Transition",
+    "saddle", "escape", "census", "Census", "path", "Path", "Transition",
     "lowest_eigenpairs", "Eigenpairs", "spectrum", "Spectrum", "closed_form_spectrum",
     "nc_metrics", "NCAccumulator", "NCMetrics", "nrc_metrics", "NRCMetrics", "onc_metrics", "ONCMetrics",
     "inspect", "Inspection", "Decays",

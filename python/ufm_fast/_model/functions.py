@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from .rows import Rows
 
 _COORDINATES = ("packed", "samples")
+_OVERFLOW = ("raise", "inf")
 
 
 class Functions:
@@ -196,13 +198,16 @@ class Functions:
         packed = check.choice(coordinates, "coordinates", _COORDINATES) == "packed"
         return RotationProjector(W, H if packed else H * np.sqrt(self.data.ridges)[:, None], self.layout)
 
-    def fun(self, x: ArrayLike) -> float:
+    def fun(self, x: ArrayLike, *, overflow: Literal["raise", "inf"] = "raise") -> float:
         """Evaluate f at the packed point x, as scipy.optimize wants it.
 
         Parameters
         ----------
         x : array of real numbers, shape (size,) or (size, 1)
             A contiguous array of the model's dtype is used as it is, anything else is converted.
+        overflow : {"raise", "inf"}, optional
+            What happens where f is too large for the model's dtype: an error, or infinity is returned, at which a line
+            search turns back.
 
         Returns
         -------
@@ -213,17 +218,30 @@ class Functions:
         TypeError, ValueError
             If x is not such an array (a complex or masked one, say), or holds a NaN or an infinity.
         FloatingPointError
-            If f overflows at x.
+            If f overflows at x and `overflow` is "raise".
         """
-        value: float = self._run(self._problem.flat_loss, self._packed(x, "x"))
+        vector, inf = self._packed(x, "x"), check.choice(overflow, "overflow", _OVERFLOW) == "inf"
+        try:
+            value: float = self._run(self._problem.flat_loss, vector)
+        except FloatingPointError:
+            if not inf:
+                raise
+            return math.inf
         return value
 
-    def fun_and_grad(self, x: ArrayLike) -> tuple[float, NDArray[Any]]:
+    def fun_and_grad(self, x: ArrayLike, *, overflow: Literal["raise", "inf"] = "raise") -> tuple[float, NDArray[Any]]:
         """Evaluate f and its packed gradient at the packed point x: ``scipy.optimize.minimize(..., jac=True)``.
 
-        Arguments and errors as in `fun`. The gradient has the model's dtype; SciPy's SLSQP takes none but float64.
+        Arguments and errors as in `fun`; with an infinite f the gradient is zeros. The gradient has the model's dtype;
+        SciPy's SLSQP takes none but float64.
         """
-        value, gradient = self._run(self._problem.flat_loss_and_grad, self._packed(x, "x"))
+        vector, inf = self._packed(x, "x"), check.choice(overflow, "overflow", _OVERFLOW) == "inf"
+        try:
+            value, gradient = self._run(self._problem.flat_loss_and_grad, vector)
+        except FloatingPointError:
+            if not inf:
+                raise
+            return math.inf, np.zeros(self.size, self.dtype)
         return value, gradient
 
     def hessp(self, x: ArrayLike, v: ArrayLike) -> NDArray[Any]:
