@@ -82,6 +82,16 @@ MatrixView<const T> matrix_argument(py::handle argument, const char* name, Index
   return {array_argument<T>(argument, name, {rows, cols}), rows, cols};
 }
 
+/// The numbers of such an array that is to be written to.
+template <class T>
+T* output_argument(py::handle argument, const char* name, std::initializer_list<Index> shape) {
+  const T* data = array_argument<T>(argument, name, shape);
+  if (!py::reinterpret_borrow<py::array>(argument).writeable()) {
+    throw py::value_error(std::string(name) + " must be writable");
+  }
+  return const_cast<T*>(data);
+}
+
 /// An uninitialised array. The memory of a large one is kept when the array is gone, for the next like it.
 template <class T>
 py::array_t<T> new_array(std::initializer_list<py::ssize_t> shape) {

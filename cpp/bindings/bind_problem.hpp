@@ -53,6 +53,21 @@ class ProblemBinding {
     return py::make_tuple(value, out.W(), out.H(), out.b());
   }
 
+  /// Writes the gradient to arrays that are given, and what is known of each row to those that are not None.
+  double loss_and_grad_into(py::handle W, py::handle H, py::handle b, py::handle grad_W, py::handle grad_H,
+                            py::handle grad_b, py::handle losses, py::handle logsumexps, int threads) const {
+    const auto of_rows = [this](py::handle array, const char* name) {
+      return array.is_none() ? nullptr : output_argument<T>(array, name, {problem_.M});
+    };
+    const RowValues<T> rows{of_rows(losses, "losses"), of_rows(logsumexps, "logsumexps")};
+    const PointView<T> gradient{{output_argument<T>(grad_W, "out[0]", {K_, d_}), K_, d_},
+                                {output_argument<T>(grad_H, "out[1]", {problem_.M, d_}), problem_.M, d_},
+                                output_argument<T>(grad_b, "out[2]", {biases_})};
+    return value_at(
+        point(W, H, b), [&](const Execution& e, auto p) { return loss_and_gradient(problem_, p, gradient, e, rows); },
+        threads);
+  }
+
   py::tuple flat_loss_and_grad(py::handle x, int threads) const {
     py::array_t<T> out = new_array<T>({size()});
     std::vector<T> no_bias(problem_.bias ? 0 : biases_);
@@ -341,6 +356,8 @@ void bind_problem(py::module_& module, const char* name) {
       .def("loss", &Binding::loss, arg("W"), arg("H"), arg("b"), arg("threads"))
       .def("flat_loss", &Binding::flat_loss, arg("x"), arg("threads"))
       .def("loss_and_grad", &Binding::loss_and_grad, arg("W"), arg("H"), arg("b"), arg("threads"))
+      .def("loss_and_grad_into", &Binding::loss_and_grad_into, arg("W"), arg("H"), arg("b"), arg("grad_W"),
+           arg("grad_H"), arg("grad_b"), arg("losses"), arg("logsumexps"), arg("threads"))
       .def("flat_loss_and_grad", &Binding::flat_loss_and_grad, arg("x"), arg("threads"))
       .def("hvp", &Binding::hvp, arg("W"), arg("H"), arg("b"), arg("V_W"), arg("V_H"), arg("V_b"), arg("threads"))
       .def("flat_hvp", &Binding::flat_hvp, arg("x"), arg("v"), arg("threads"))

@@ -230,7 +230,7 @@ struct Row {
     const double one = 1;
     const DataRows<double> data{targets, &one, &one, nullptr};
     std::vector<double> ignored(std::size_t(K), 0.0);
-    value = loss->residual_rows(data, 0, {gradient.data(), 1, K}, nullptr, ignored.data());
+    value = loss->residual_rows(data, 0, {gradient.data(), 1, K}, nullptr, ignored.data(), {});
     loss->state_rows(data, 0, {z.data(), 1, K}, nullptr);
     second.setIdentity();
     for (Index k = 0; k < K; ++k) {

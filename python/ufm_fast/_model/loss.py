@@ -40,6 +40,8 @@ class Loss(ABC):
         Whether its curvature vanishes for logits that are far in the right.
     has_best_bias : bool
         Whether there is a formula for the best bias.
+    has_logsumexp : bool
+        Whether it is made of the logarithm of the sum of the exponentials of the logits.
     gradient_tells_state : bool
         Whether second derivatives follow from the gradient in the logits.
     """
@@ -49,6 +51,7 @@ class Loss(ABC):
     convex: ClassVar[bool]
     saturates: ClassVar[bool]
     has_best_bias: ClassVar[bool] = False
+    has_logsumexp: ClassVar[bool] = False
     gradient_tells_state: ClassVar[bool] = True
 
     @property

@@ -59,6 +59,7 @@ class CrossEntropy(Loss):
     margin: tuple[float, ...] | None = None
     name: ClassVar[str] = "cross_entropy"
     title: ClassVar[str] = "cross-entropy"
+    has_logsumexp: ClassVar[bool] = True
     convex: ClassVar[bool] = True
     saturates: ClassVar[bool] = True
 
@@ -280,6 +281,7 @@ class Focal(Loss):
     gamma: float
     name: ClassVar[str] = "focal"
     title: ClassVar[str] = "focal loss"
+    has_logsumexp: ClassVar[bool] = True
     convex: ClassVar[bool] = False
     gradient_tells_state: ClassVar[bool] = False
     saturates: ClassVar[bool] = True

@@ -23,9 +23,10 @@ struct CrossEntropy {
     const double below = mean_below(at_anchor, z, affine, target);
     const Exponentials e = exponentials(z, affine, anchor_of(target), largest);
     subtract_target(z, target, e.others, e.total);
-    const double above = at_anchor == e.largest ? std::log1p(double(e.others))
-                                                : double(e.largest) - double(at_anchor) + std::log(double(e.total));
-    return {below + above, T(1) / e.total};
+    const double distance = double(e.largest) - double(at_anchor);  // NaN where the largest logit overflows
+    const double above =
+        at_anchor == e.largest ? distance + std::log1p(double(e.others)) : distance + std::log(double(e.total));
+    return {below + above, T(1) / e.total, double(at_anchor) + above};
   }
 
   template <class Target>

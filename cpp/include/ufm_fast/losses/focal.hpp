@@ -25,9 +25,9 @@ struct Focal {
   double gamma;
 
   LossAndFactor<T> value_and_residual(T* z, Affine<T> affine, Index label, const T* largest) const {
-    const auto [l, factor] = entropy().value_and_residual(z, affine, label, largest);
+    const auto [l, factor, logsumexp] = entropy().value_and_residual(z, affine, label, largest);
     const Derivatives at = derivatives(std::exp(-l), -double(z[label] * factor), -l);
-    return {std::pow(at.q, gamma) * l, T(double(factor) * at.A)};
+    return {std::pow(at.q, gamma) * l, T(double(factor) * at.A), logsumexp};
   }
 
   void state(T* z, Affine<T> affine, Index label, const T* largest) const {

@@ -21,6 +21,13 @@ struct DataRows {
   Affine<T> logits_of(Index m) const { return {scales[m], b}; }
 };
 
+/// Where to write what is known of each of the M rows of data besides the sum over all; null for what is not wanted.
+template <class T>
+struct RowValues {
+  T* losses = nullptr;      ///< l, (M,)
+  T* logsumexps = nullptr;  ///< log of the sum of the exponentials of the logits, (M,); NaN where the loss has none
+};
+
 /// A loss l of a row's K logits and its target. Its functions work on blocks of consecutive rows of data. Row i of a
 /// block belongs to row first + i of the data:
 ///
@@ -68,8 +75,8 @@ class Loss {
 
   /// Z becomes G, and the derivatives of weights l with respect to b are added to `sum`. Returns the sum of weights l.
   /// `largest`: the rows' largest logits, or null.
-  virtual double residual_rows(const DataRows<T>& data, Index first, MatrixView<T> Z, const T* largest,
-                               double* sum) const = 0;
+  virtual double residual_rows(const DataRows<T>& data, Index first, MatrixView<T> Z, const T* largest, double* sum,
+                               RowValues<T> rows) const = 0;
 
   /// The first K columns of Z, the scores, become S. Z has as many columns as a state has numbers, K at least.
   virtual void state_rows(const DataRows<T>& data, Index first, MatrixView<T> Z, const T* largest) const = 0;

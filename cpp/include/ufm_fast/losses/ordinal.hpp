@@ -53,13 +53,16 @@ class Ordinal final : public Loss<T> {
 
   void write_target(const Targets<T>& targets, Index m, T* out) const override { targets.write_row(m, out); }
 
-  double residual_rows(const DataRows<T>& data, Index first, MatrixView<T> Z, const T*, double* sum) const override {
+  double residual_rows(const DataRows<T>& data, Index first, MatrixView<T> Z, const T*, double* sum,
+                       RowValues<T> rows) const override {
     double value = 0;
     for (Index i = 0; i < Z.rows; ++i) {
       const Index m = first + i, level = data.targets.anchor(m);
       const IntervalTerms terms = terms_at(data, m, *Z.row(i));
       const double weight = double(data.weights[m]);
       value += weight * terms.loss;
+      if (rows.losses != nullptr) rows.losses[m] = T(terms.loss);
+      if (rows.logsumexps != nullptr) rows.logsumexps[m] = std::numeric_limits<T>::quiet_NaN();
       *Z.row(i) = T(weight * double(data.scales[m]) * terms.slope);
       add_to_bias(sum, level, weight * terms.slope, -weight * terms.of_hi, weight * terms.of_lo);
     }

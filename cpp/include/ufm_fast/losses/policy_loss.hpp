@@ -1,20 +1,24 @@
 #pragma once
 
 #include <cstdio>
+#include <limits>
 #include <memory>
 #include <stdexcept>
 #include <string>
+#include <type_traits>
 #include <utility>
 
 #include "ufm_fast/losses/loss.hpp"
 
 namespace ufm_fast {
 
-/// The loss of a row, and the factor that turns what value_and_residual left in z into l'.
+/// The loss of a row, the factor that turns what value_and_residual left in z into l', and the logarithm of the sum of
+/// the exponentials of the logits, where the loss is made of it.
 template <class T>
 struct LossAndFactor {
   double loss;
   T factor;
+  double logsumexp = std::numeric_limits<double>::quiet_NaN();
 };
 
 /// Says that the targets, which must be as `wanted`, are not so in row m, which has what was `found`.
@@ -53,6 +57,10 @@ struct LossAndFactor {
 //                                     calls refuse_target if they are no target of this loss
 //   smooth(target)                    turns a row of target numbers into what the logits are compared with
 //
+// Scores that overflow do not reach a policy: it may take the exponential of what is far below the largest logit, or is
+// no number, for zero, and would not show them. Where there is a loss, scores in double are not searched: by Cauchy and
+// Schwarz, where <w_k, h_m> overflows so does |w_k|^2 or |h_m|^2, and the penalty is not finite.
+//
 // Here z, state and dz are arrays of K numbers, and out is one of last - first numbers. A target is a label (an Index)
 // or a DenseTarget<T>; a function takes both as one template or as two overloads. `largest` points to the largest logit
 // and is null where that is not known. Where l' is tiny it should keep its relative accuracy: if its entries sum to
@@ -87,8 +95,8 @@ class PolicyLoss final : public Loss<typename Policy::Scalar> {
     policy_.smooth(out);
   }
 
-  double residual_rows(const DataRows<T>& data, Index first, MatrixView<T> Z, const T* largest,
-                       double* sum) const override {
+  double residual_rows(const DataRows<T>& data, Index first, MatrixView<T> Z, const T* largest, double* sum,
+                       RowValues<T> rows) const override {
     TargetReader<T> targets(data.targets);
     double value = 0;
     for_each_weighed_block(
@@ -96,11 +104,17 @@ class PolicyLoss final : public Loss<typename Policy::Scalar> {
         [&](Index begin, Index count, T* weights) {
           for (Index i = begin; i < begin + count; ++i) {
             const Index m = first + i;
-            const auto [l, factor] = targets.read(m, [&](const auto& target) {
+            if (std::is_same_v<T, float> && !all_finite(Z.row(i), policy_.K)) {
+              value = std::numeric_limits<double>::infinity();
+              continue;
+            }
+            const auto [l, factor, logsumexp] = targets.read(m, [&](const auto& target) {
               return policy_.value_and_residual(Z.row(i), data.logits_of(m), target,
                                                 largest == nullptr ? nullptr : largest + i);
             });
             value += double(data.weights[m]) * l;
+            if (rows.losses != nullptr) rows.losses[m] = T(l);
+            if (rows.logsumexps != nullptr) rows.logsumexps[m] = T(logsumexp);
             weights[i - begin] *= factor;
           }
         },
@@ -111,6 +125,10 @@ class PolicyLoss final : public Loss<typename Policy::Scalar> {
   void state_rows(const DataRows<T>& data, Index first, MatrixView<T> Z, const T* largest) const override {
     TargetReader<T> targets(data.targets);
     for (Index i = 0; i < Z.rows; ++i) {
+      if (!all_finite(Z.row(i), policy_.K)) {
+        Vector<T>(Z.row(i), policy_.K).setConstant(std::numeric_limits<T>::quiet_NaN());
+        continue;
+      }
       targets.read(first + i, [&](const auto& target) {
         policy_.state(Z.row(i), data.logits_of(first + i), target, largest == nullptr ? nullptr : largest + i);
       });

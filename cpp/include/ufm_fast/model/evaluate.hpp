@@ -192,22 +192,22 @@ double gradient_from_tiles(const Problem<T>& problem, PointView<const T> p, Poin
 ///
 /// where row m of G is the gradient with respect to W h_m. Without bias grad_b is zero. Returns infinity if the
 /// gradient overflows. Memory: per thread one tile of logits and one classifier, and, for small d, two more
-/// classifiers.
+/// classifiers. Fills `rows` on the way.
 template <class T>
 double loss_and_gradient(const Problem<T>& problem, PointView<const T> p, PointView<T> gradient,
-                         const Execution& execution) {
+                         const Execution& execution, RowValues<T> rows = {}) {
   const int workers = row_workers(problem, execution);
   const RightFactor<T> scores(Op::transpose, p.W, execution);
   const LogitBias<T> b(problem, p.b);
   std::vector<std::optional<Workspace<T>>> tiles(workers);
-  const Index rows = tallest_tile(problem, 0, (problem.M + workers - 1) / workers);
+  const Index height = tallest_tile(problem, 0, (problem.M + workers - 1) / workers);
   return detail::gradient_from_tiles(
       problem, p, gradient, workers, execution,
       [&](int worker, Index begin, MatrixView<const T> H, double* bias_sum, double& value) {
-        if (!tiles[worker]) tiles[worker].emplace(rows * problem.K);
+        if (!tiles[worker]) tiles[worker].emplace(height * problem.K);
         const MatrixView<T> G(tiles[worker]->data(), H.rows, problem.K);
         const std::vector<T> largest = multiply_scores(problem, begin, scores, H, b, G);
-        value += residual_rows(problem, begin, b, G, bias_sum, largest);
+        value += residual_rows(problem, begin, b, G, bias_sum, largest, rows);
         return G;
       });
 }

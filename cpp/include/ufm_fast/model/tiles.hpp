@@ -52,7 +52,7 @@ class LogitBias {
   LogitBias(const Problem<T>& problem, const T* b) : data_(problem.bias ? b : nullptr) {
     if (data_ == nullptr || !problem.loss->shift_invariant()) return;
     const auto [least, most] = std::minmax_element(b, b + problem.K);
-    const T middle = *least / 2 + *most / 2;
+    const T middle = middle_ = *least / 2 + *most / 2;
     centred_.resize(static_cast<std::size_t>(problem.K));
     std::transform(b, b + problem.K, centred_.begin(), [middle](T x) { return x - middle; });
     data_ = centred_.data();
@@ -65,9 +65,13 @@ class LogitBias {
   /// Null without bias.
   const T* data() const { return data_; }
 
+  /// What is subtracted.
+  T middle() const { return middle_; }
+
  private:
   std::vector<T> centred_;
   const T* data_;
+  T middle_ = T(0);
 };
 
 /// Computes the scores Z = H W^T of the rows of data from `first` on. Returns their largest logits where these can be
@@ -94,8 +98,11 @@ std::vector<T> multiply_scores(const Problem<T>& problem, Index first, const Rig
 /// with respect to b to `sum`. Returns their data term. `largest` is what multiply_scores returned.
 template <class T>
 double residual_rows(const Problem<T>& problem, Index first, const LogitBias<T>& b, MatrixView<T> Z, double* sum,
-                     const std::vector<T>& largest = {}) {
-  return problem.loss->residual_rows(problem.data(b.data()), first, Z, largest.empty() ? nullptr : largest.data(), sum);
+                     const std::vector<T>& largest = {}, RowValues<T> rows = {}) {
+  const double value = problem.loss->residual_rows(problem.data(b.data()), first, Z,
+                                                   largest.empty() ? nullptr : largest.data(), sum, rows);
+  if (rows.logsumexps != nullptr) Vector<T>(rows.logsumexps + first, Z.rows) += b.middle();
+  return value;
 }
 
 /// Writes the states of the rows of data from `first` on, whose features are H, to S.
