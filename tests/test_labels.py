@@ -119,7 +119,7 @@ def test_no_samples():
     arrays = example()
     with pytest.raises(ValueError, match="H must hold samples, but has 0 rows"):
         uf.nc_metrics(arrays["W"], np.zeros((0, D)), [])
-    with pytest.raises(ValueError, match="but has 2 rows, all of them left out by ignore_index="):
+    with pytest.raises(ValueError, match="H must hold samples, but all 2 are left out"):
         uf.inspect(arrays["W"], np.zeros((2, D)), [-1, -1], ignore_index=-1)
 
 
@@ -139,7 +139,7 @@ class Nullable:
         return np.where(self._missing, na_value, self._labels).astype(dtype)
 
     def __array__(self, dtype=None, copy=None):
-        return np.where(self._missing, None, self._labels)
+        return np.where(self._missing, np.nan, self._labels)
 
 
 def series(labels, missing, dtype="Int64"):
@@ -235,7 +235,7 @@ def test_features_that_are_not_finite_are_named_by_their_place():
         (np.ma.masked_array(np.arange(N) % K * 1.0, np.arange(N) > 50), "float64"),
         (np.ma.masked_array(np.full(N, "a"), np.arange(N) > 50), "<U1"),
         (np.float32(np.arange(N) % K), "float32"),
-        (Nullable(np.arange(N) % K * 1.0, np.arange(N) > 50), "object"),
+        (Nullable(np.arange(N) % K * 1.0, np.arange(N) > 50), "float64"),
     ],
 )
 def test_labels_that_are_no_integers(labels, kind):
@@ -267,3 +267,5 @@ def test_without_a_classifier_the_classes_are_the_labels_that_occur():
             Samples(H, labels, None, None, classes=classes, ignore_index=None)
     with pytest.raises(ValueError, match=r"H must have shape \(rows, d\), not \(6, 0\)"):
         Samples(H[:, :0], labels, None, None, classes=None, ignore_index=None)
+    with pytest.raises(ValueError, match=r"labels must have shape \(3,\), not \(6,\): H has 3 rows: transpose it$"):
+        Samples(H.T, labels, None, None, classes=None, ignore_index=None)

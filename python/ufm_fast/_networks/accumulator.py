@@ -14,8 +14,9 @@ from .._runtime.arguments import addressable, choice, whole_number
 from .._runtime.blas import single_threaded_blas
 from .._runtime.threads import checked_threads, get_num_threads
 from .._runtime.warnings import warn
+from .arrays import precision_of
 from .collapse import measured
-from .features import as_classifier, as_features, precision_of, refuse_infinite
+from .features import as_classifier, as_features, refuse_infinite
 from .labels import LabelRule, as_classes, as_ignored
 from .moments import Moments
 from .nc_metrics import NCMetrics
@@ -92,7 +93,8 @@ class NCAccumulator:
         Parameters
         ----------
         H : array of float32 or float64, shape (batch, d)
-            Integers and float16 are converted.
+            Integers, float16 and bfloat16 are converted; all arrays may be those of other libraries, as for
+            `nc_metrics`.
         labels : ints, shape (batch,)
             A masked array, or nullable integers of pandas, where some have none.
 

@@ -7,20 +7,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+_BFLOAT16 = 2.0**-7  # its eps, which NumPy does not know
+
 
 def as_array(values: Any, name: str) -> NDArray[Any]:
     """Convert to an array; masked ones, whose mask NumPy would drop without a word, are refused."""
-    if isinstance(values, np.ma.MaskedArray):
-        raise TypeError(f"{name} must not be a masked array: fill its masked entries, or drop their samples")
-    try:
-        return np.asarray(values)
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise TypeError(f"{name} must be an array of numbers, but it cannot be read as one: {error}") from error
+    return _read(values, name)[0]
 
 
-def _kind(values: Any, array: NDArray[Any]) -> str:
-    """Name the type of ``values`` where NumPy saw no numbers in it, and of its entries otherwise."""
-    return type(values).__name__ if array.dtype.kind == "O" and array.ndim == 0 else str(array.dtype)
+def precision_of(W: Any) -> float:
+    """Return twice the relative rounding of the numbers that W came in; integers are exact."""
+    return _read(W, "W")[1]
 
 
 def as_real(values: Any, name: str) -> NDArray[Any]:
@@ -39,3 +36,50 @@ def as_integers(values: Any, name: str) -> NDArray[np.int64]:
     if array.dtype.kind == "u" and array.size and array.max() > np.iinfo(np.int64).max:
         raise ValueError(f"{name} must be below 2^63, but there is {array.max()}")
     return array.astype(np.int64, copy=False)
+
+
+def _kind(values: Any, array: NDArray[Any]) -> str:
+    """Name the type of ``values`` where NumPy saw no numbers in it, and of its entries otherwise."""
+    return type(values).__name__ if array.dtype.kind == "O" and array.ndim == 0 else str(array.dtype)
+
+
+def _read(values: Any, name: str) -> tuple[NDArray[Any], float]:
+    """Return an array, float32 for bfloat16, and the precision of the type that its entries came in."""
+    if isinstance(values, np.ma.MaskedArray):
+        raise TypeError(f"{name} must not be a masked array: fill its masked entries, or drop their samples")
+    short = str(getattr(values, "dtype", None)) == "torch.bfloat16"
+    try:
+        array = _converted(values.float() if short else values)
+    except (TypeError, ValueError, RuntimeError, BufferError) as error:
+        device = str(getattr(values, "device", "cpu"))
+        if "cpu" not in device.lower():
+            raise TypeError(f"{name} must be in main memory, not on {device}: {name}.cpu() copies it there") from error
+        raise TypeError(f"{name} must be an array of numbers, but it cannot be read as one: {error}") from error
+    if short or array.dtype.name == "bfloat16":
+        return array.astype(np.float32, copy=False), _BFLOAT16
+    return array, float(np.finfo(array.dtype).eps) if array.dtype.kind == "f" else 0.0
+
+
+def _converted(values: Any) -> NDArray[Any]:
+    """Convert to an array by what the object offers: NumPy's protocols, DLPack or slices of rows."""
+    if getattr(values, "requires_grad", False):
+        values = values.detach()
+    if not hasattr(values, "__array__"):
+        if hasattr(values, "__dlpack__"):
+            return np.from_dlpack(values)
+        if hasattr(values, "shape"):
+            values = values[:]
+    is_frame = hasattr(values, "to_numpy") and hasattr(values, "isna")
+    return _without_missing(values) if is_frame else np.asarray(values)
+
+
+def _without_missing(values: Any) -> NDArray[Any]:
+    """Convert a column or a frame of pandas, with NaN for numbers that are missing."""
+    dtypes = list(values.dtypes) if hasattr(values, "columns") else [values.dtype]
+    numbers = [getattr(dtype, "numpy_dtype", dtype) for dtype in dtypes]
+    nullable = any(hasattr(dtype, "numpy_dtype") for dtype in dtypes)
+    if not nullable or not all(isinstance(dtype, np.dtype) and dtype.kind in "fiu" for dtype in numbers):
+        return np.asarray(values)
+    if not np.asarray(values.isna()).any():
+        return np.asarray(values.to_numpy(dtype=np.result_type(*numbers)))
+    return np.asarray(values.to_numpy(dtype=np.result_type(np.float32, *numbers), na_value=np.nan))

@@ -8,16 +8,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .arrays import as_array, as_real
+from .arrays import as_real
 from .labels import LabelRule, as_classes, as_ignored, default_classes, read_labels
 
 _BATCH_ROWS = 4096
-
-
-def precision_of(W: ArrayLike) -> float:
-    """Return twice the relative rounding of the numbers that W came in; integers are exact."""
-    dtype = as_array(W, "W").dtype
-    return float(np.finfo(dtype).eps) if dtype.kind == "f" else 0.0
+_BATCH_NUMBERS = 2**24  # fewer rows where these are more
 
 
 def as_features(H: ArrayLike, d: int) -> NDArray[np.float64] | NDArray[np.float32]:
@@ -28,9 +23,13 @@ def as_features(H: ArrayLike, d: int) -> NDArray[np.float64] | NDArray[np.float3
     return np.require(array, np.float32 if single else np.float64, ["C", "A"])
 
 
-def _check_shape(shape: tuple[int, ...], d: int | None) -> None:
+def _check_shape(shape: tuple[int, ...], d: int | None, K: int | None = None) -> None:
     if len(shape) != 2 or shape[1] != (d or max(1, shape[1])):
-        hint = ": transpose it" if len(shape) == 2 and shape[0] == d else ""
+        hint = ""
+        if len(shape) == 2 and shape[0] == d:
+            hint = ": transpose it"
+        elif len(shape) == 2 and shape[1] == K:
+            hint = f": transpose W, which has shape ({K}, {d})"
         raise ValueError(f"H must have shape (rows, {d or 'd'}), not {shape}{hint}")
 
 
@@ -67,6 +66,47 @@ def refuse_infinite(features: NDArray[Any], places: Sequence[int] | NDArray[np.i
         raise ValueError(f"H must be finite, but row {places[row]} holds {features[row, column]}")
 
 
+class Features:
+    """Features that are read a batch at a time, as float32 or float64.
+
+    Parameters
+    ----------
+    H : array of shape (N, d), or what has this shape and gives arrays when sliced
+    d : int or None
+        None for any.
+    K : int, optional
+        Rows of a matrix of d columns, which may have been given transposed.
+
+    Attributes
+    ----------
+    N, d : int
+    """
+
+    def __init__(self, H: Any, d: int | None, K: int | None = None) -> None:
+        has_shape = getattr(H, "shape", None) is not None and hasattr(H, "__getitem__")
+        sliced = has_shape and not isinstance(H, np.ma.MaskedArray)
+        array = H if sliced else as_real(H, "H")
+        self._rows = getattr(array, "iloc", array)  # a frame of pandas may itself slice labels of rows
+        shape = tuple(array.shape)
+        _check_shape(shape, d, K)
+        self.N, self.d = (int(size) for size in shape)
+        if self.N < 1:
+            raise ValueError("H must hold samples, but has 0 rows")
+
+    def slices(self) -> Iterator[slice]:
+        """Cut the rows of H into batches."""
+        step = max(1, min(_BATCH_ROWS, _BATCH_NUMBERS // self.d))
+        return (slice(first, min(first + step, self.N)) for first in range(0, self.N, step))
+
+    def read(self) -> Iterator[tuple[slice, NDArray[np.float64] | NDArray[np.float32]]]:
+        """Read the features, and which rows these are."""
+        for chosen in self.slices():
+            features = as_features(self._rows[chosen], self.d)
+            if len(features) != chosen.stop - chosen.start:
+                raise ValueError(f"H[{chosen.start}:{chosen.stop}] must have as many rows, not {len(features)}")
+            yield chosen, features
+
+
 class Batch(NamedTuple):
     """Samples that follow each other: features and labels as given, and what is kept of them.
 
@@ -92,7 +132,7 @@ class Batch(NamedTuple):
         return self.features if self.kept is None else self.features[self.kept]
 
 
-class Samples:
+class Samples(Features):
     """Labelled features, checked before any is read, and read in batches.
 
     Parameters
@@ -117,32 +157,21 @@ class Samples:
     def __init__(
         self, H: Any, labels: Any, K: int | None, d: int | None, *, classes: ArrayLike | None, ignore_index: Any
     ) -> None:
-        self._H = H if hasattr(H, "shape") and not isinstance(H, np.ma.MaskedArray) else as_real(H, "H")
-        shape = tuple(self._H.shape)
-        _check_shape(shape, d)
-        self.N, self.d = (int(size) for size in shape)
+        super().__init__(H, d, K)
         ignored = as_ignored(ignore_index)
         chosen = None if classes is None else as_classes(classes, K, ignored)
-        self._kept, values = read_labels(labels, self.N, ignored)
+        self._kept, values = read_labels(labels, self.N, ignored, columns=self.d if d is None else None)
         counted = values if self._kept is None else values[self._kept]
         if not counted.size:
-            why = ", all of them left out by ignore_index= or as missing labels" if self.N else ""
-            raise ValueError(f"H must hold samples, but has {self.N} rows{why}")
+            raise ValueError(f"H must hold samples, but all {self.N} are left out: their labels are ignored or missing")
         self._labels = values if self._kept is None else np.ma.masked_array(values, ~self._kept)
         self.classes = default_classes(counted, K) if chosen is None else chosen
         self.rows = LabelRule(self.classes, ignored).places(values, self._kept)
 
-    def slices(self) -> Iterator[slice]:
-        """Cut the rows of H into batches."""
-        return (slice(first, min(first + _BATCH_ROWS, self.N)) for first in range(0, self.N, _BATCH_ROWS))
-
     def batches(self) -> Iterator[Batch]:
         """Read the samples, a batch at a time."""
         end = 0
-        for chosen in self.slices():
-            features = as_features(self._H[chosen], self.d)
-            if len(features) != chosen.stop - chosen.start:
-                raise ValueError(f"H[{chosen.start}:{chosen.stop}] must have as many rows, not {len(features)}")
+        for chosen, features in self.read():
             kept = None if self._kept is None else self._kept[chosen]
             first, end = end, end + (len(features) if kept is None else int(np.count_nonzero(kept)))
             yield Batch(features, self._labels[chosen], kept, self.rows[first:end])

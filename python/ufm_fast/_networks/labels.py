@@ -56,17 +56,19 @@ def default_classes(labels: NDArray[np.int64], K: int | None) -> NDArray[np.int6
     return np.arange(K)
 
 
-def as_labels(labels: ArrayLike, count: int) -> NDArray[np.int64]:
-    """Check labels: one-dimensional integers, as many as ``count`` says."""
+def as_labels(labels: ArrayLike, count: int, columns: int | None = None) -> NDArray[np.int64]:
+    """Check labels: one-dimensional integers, as many as H has rows, and not as it has columns."""
     array = as_integers(labels, "labels")
     if array.shape != (count,):
-        hint = "labels.reshape(-1) has it" if array.ndim > 1 and array.size == count else f"H has {count} rows"
+        hint = f"H has {count} rows" + (": transpose it" if array.shape == (columns,) else "")
+        if array.ndim > 1 and array.size == count:
+            hint = "labels.reshape(-1) has it"
         raise ValueError(f"labels must have shape ({count},), not {array.shape}: {hint}")
     return array
 
 
 def read_labels(
-    labels: Any, count: int, ignored: NDArray[np.int64]
+    labels: Any, count: int, ignored: NDArray[np.int64], columns: int | None = None
 ) -> tuple[NDArray[np.bool_] | None, NDArray[np.int64]]:
     """Check labels, of which some may be missing, and find which samples are to be kept.
 
@@ -78,7 +80,7 @@ def read_labels(
         The labels, 0 where one is missing.
     """
     missing, present = _missing(labels)
-    values = as_labels(present, count)
+    values = as_labels(present, count, columns)
     kept = ~np.isin(values, ignored)
     if missing is not None:
         kept &= ~missing

@@ -33,7 +33,7 @@ def nc_metrics(
         Classifier, a row a class.
     H : array of float32 or float64, shape (N, d)
         Features, a row a sample; a memory-mapped array, or anything with a shape that gives arrays when sliced, is read
-        4096 rows at a time, twice.
+        twice in batches of at most 4096 rows.
     labels : ints, shape (N,)
         In [0, K), row k of W belonging to label k; or exactly the numbers 1 to K, row k of W belonging to label k + 1,
         which is said in a warning; or anything with ``classes``. A masked array, or nullable integers of pandas, where
@@ -62,6 +62,11 @@ def nc_metrics(
     -----
     RuntimeWarning
         If a metric is undefined, as `NCAccumulator.result` says, or labels are 1 to K.
+
+    Notes
+    -----
+    Arrays may be of any kind that NumPy can read, or that offers DLPack: tensors in main memory, in bfloat16 and with a
+    gradient too, frames and columns of pandas, datasets of h5py and zarr. Frames must have all their numbers.
     """
     choice(centre, "centre", CENTRES)
     K, d = as_classifier(W, b)[0].shape

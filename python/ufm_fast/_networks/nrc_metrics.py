@@ -14,9 +14,8 @@ from .._runtime.arguments import flag
 from .._runtime.arrays import Array
 from .._runtime.blas import single_threaded_blas
 from .._runtime.warnings import warn
-from .arrays import as_real
+from .arrays import as_real, precision_of
 from .feature_batches import FeatureBatches
-from .features import precision_of
 
 _COINCIDING = 64  # roundings of the largest feature: a feature that is no farther from the centre has no direction
 
@@ -94,7 +93,8 @@ def nrc_metrics(W: ArrayLike, H: Any, Y: ArrayLike, *, bias: bool = True) -> NRC
         Last layer, a row a target; n = 1 for univariate regression.
     H : array of float32 or float64, shape (N, d)
         Features, its inputs, a row a sample; a memory-mapped array, or anything with a shape that gives arrays when
-        sliced, is read 4096 rows at a time, three times.
+        sliced, is read three times in batches of at most 4096 rows. This and other arrays may be those of other
+        libraries, as for `nc_metrics`.
     Y : array of real numbers, shape (N, n), or (N,) if n = 1
         Targets.
     bias : bool, default True
@@ -140,7 +140,7 @@ def nrc_metrics(W: ArrayLike, H: Any, Y: ArrayLike, *, bias: bool = True) -> NRC
     if layer.ndim != 2 or 0 in layer.shape:
         raise ValueError(f"W must have shape (n, d), a row a target, not {layer.shape}")
     n, d = layer.shape
-    features = FeatureBatches(H, d)
+    features = FeatureBatches(H, d, n)
     targets = _as_targets(Y, features.N, n)
     centre = features.mean if bias else np.zeros(d)
     values, directions = features.principal(centre)

@@ -84,7 +84,8 @@ def onc_metrics(
         The classifier.
     H : array of float32 or float64, shape (N, d)
         Features, a row a sample; a memory-mapped array, or anything with a shape that gives arrays when sliced, is read
-        4096 rows at a time, three times.
+        three times in batches of at most 4096 rows. This and other arrays may be those of other libraries, as for
+        `nc_metrics`.
     labels : ints, shape (N,)
         Levels, from 0 to K - 1, the highest among them.
     thresholds : K - 1 or K + 1 ascending numbers, optional
@@ -204,7 +205,8 @@ def _as_classifier(W: ArrayLike) -> Array:
     w = as_real(W, "W").astype(np.float64)
     w = w[0] if w.ndim == 2 and len(w) == 1 else w
     if w.ndim != 1 or w.size == 0:
-        raise ValueError(f"W must have shape (1, d) or (d,), not {w.shape}")
+        hint = ": transpose it" if w.ndim == 2 and w.shape[1] == 1 else ""
+        raise ValueError(f"W must have shape (1, d) or (d,), not {w.shape}{hint}")
     if not np.isfinite(w).all():
         raise ValueError("W must be finite, but holds a NaN or an infinity")
     return w
