@@ -9,6 +9,7 @@ from scipy import sparse
 
 import ufm_fast as uf
 from handed_in import D, K, N, assert_same, example
+from ufm_fast._networks.arrays import as_single
 
 
 class Readable:
@@ -177,3 +178,25 @@ def test_sizes(error, message, sizes):
 def test_merge_takes_accumulators_only():
     with pytest.raises(TypeError, match="other must be an NCAccumulator, not ndarray"):
         uf.NCAccumulator(2, 3).merge(np.zeros(3))
+
+
+def test_half_precision_is_widened_to_the_same_bits():
+    """Every number of float16, in blocks with infinities and without, in every order of bytes and axes."""
+    halves = np.resize(np.arange(2**16, dtype=np.uint16).view(np.float16), (40, 2**13))
+    finite = np.where(np.isfinite(halves), halves, 0)
+    for given in (halves, finite, halves[:3], halves.astype(">f2"), halves[::-3, ::5], halves.T, halves[:0]):
+        widened = as_single(given)
+        assert widened.flags.c_contiguous
+        assert np.array_equal(widened.view(np.uint32), np.ascontiguousarray(given.astype(np.float32)).view(np.uint32))
+
+
+def test_half_precision_where_subnormal_numbers_are_flushed():
+    """As a thread may have asked its processor to do."""
+    torch = pytest.importorskip("torch")
+    halves = np.float16([[2**-24, 1.0], [-(2**-20), 2**-14]])
+    if torch.set_flush_denormal(True):
+        try:
+            widened = as_single(halves)
+        finally:
+            torch.set_flush_denormal(False)
+        assert widened.tolist() == halves.tolist()

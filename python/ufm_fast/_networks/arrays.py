@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 _BFLOAT16 = 2.0**-7  # its eps, which NumPy does not know
+_BLOCK = 2**17  # numbers that stay in the cache
 
 
 def as_array(values: Any, name: str) -> NDArray[Any]:
@@ -36,6 +37,30 @@ def as_integers(values: Any, name: str) -> NDArray[np.int64]:
     if array.dtype.kind == "u" and array.size and array.max() > np.iinfo(np.int64).max:
         raise ValueError(f"{name} must be below 2^63, but there is {array.max()}")
     return array.astype(np.int64, copy=False)
+
+
+def as_single(halves: NDArray[np.float16]) -> NDArray[np.float32]:
+    """Convert float16 to a C-contiguous array, to the same bits as ``astype`` does but several times faster.
+
+    Sign, exponent and fraction are moved to where float32 has them. Then the exponent lacks the difference of the two
+    offsets, 112, which a product with 2^112 adds exactly, to subnormal numbers too. Infinities and NaN would become
+    finite: blocks with one are left to ``astype``, as is everything where the processor takes subnormals for zeros.
+    """
+    offset = np.float32(2.0**112)
+    if offset * np.float32(2.0**-149) == 0:
+        return np.ascontiguousarray(halves, dtype=np.float32)
+    given = np.ascontiguousarray(halves, dtype=np.float16).reshape(-1)
+    single = np.empty(given.size, dtype=np.float32)
+    for first in range(0, given.size, _BLOCK):
+        block = slice(first, first + _BLOCK)
+        bits, moved = given[block].view(np.int16), single[block].view(np.int32)
+        moved[...] = bits  # which repeats the sign bit
+        moved <<= 13
+        moved &= np.int32(~0x70001FFF)
+        single[block] *= offset
+        if (bits & 0x7C00).max() == 0x7C00:
+            single[block] = given[block]
+    return single.reshape(halves.shape)
 
 
 def _kind(values: Any, array: NDArray[Any]) -> str:

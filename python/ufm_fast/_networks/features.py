@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .arrays import as_real
+from .arrays import as_real, as_single
 from .labels import LabelRule, as_classes, as_ignored, default_classes, read_labels
 
 _BATCH_ROWS = 4096
@@ -19,7 +19,9 @@ def as_features(H: ArrayLike, d: int) -> NDArray[np.float64] | NDArray[np.float3
     """Return H as a C-contiguous float32 or float64 array of shape (rows, d), copied only if it is none."""
     array = as_real(H, "H")
     _check_shape(array.shape, d)
-    single = array.dtype.kind == "f" and array.dtype.itemsize <= 4
+    if array.dtype.kind == "f" and array.dtype.itemsize == 2:
+        return as_single(array)
+    single = array.dtype.kind == "f" and array.dtype.itemsize == 4
     return np.require(array, np.float32 if single else np.float64, ["C", "A"])
 
 
