@@ -61,6 +61,11 @@ def sample():
     return np.random.default_rng(0).standard_normal((12, 4)) + 3 * np.eye(4)[labels], labels
 
 
+def of_thirty(n):
+    labels = np.arange(n) % 30
+    return np.eye(30)[labels], labels
+
+
 def accumulated(merged):
     H, labels = sample()
     found = uf.NCAccumulator(4, 4).update(H, labels)
@@ -76,6 +81,7 @@ OF_MODELS = {
     "minimize, fixed": lambda ufm, p: [uf.minimize(ufm, p, fixed=fixed) for fixed in "WH"],
     "global_minimum": lambda ufm, p: uf.global_minimum(ufm).point,
     "saddle": lambda ufm, p: uf.saddle(ufm, 1),
+    "escape": lambda ufm, p: uf.escape(ufm, uf.saddle(ufm, 1)),
     "census": lambda ufm, p: uf.census([ufm], 3),
     "path": lambda ufm, p: uf.path(ufm, [0.01, 0.1]),
     "closed_form_spectrum": lambda ufm, p: uf.closed_form_spectrum(ufm),
@@ -86,6 +92,7 @@ OF_MODELS = {
     "UFM.hvp": lambda ufm, p: ufm.hvp(p, p),
     "UFM.hessian": lambda ufm, p: ufm.hessian(p) @ ufm.pack(p),
     "UFM.hessian, columns": lambda ufm, p: ufm.hessian(p) @ np.stack([ufm.pack(p)] * 2, axis=1),
+    "UFM.rotations": lambda ufm, p: ufm.rotations(p),
     "UFM.fun": lambda ufm, p: ufm.fun(ufm.pack(p)),
     "UFM.fun_and_grad": lambda ufm, p: ufm.fun_and_grad(ufm.pack(p)),
     "UFM.hessp": lambda ufm, p: ufm.hessp(ufm.pack(p), ufm.pack(p)),
@@ -94,8 +101,13 @@ OF_NETWORKS = {
     "nc_metrics": lambda: uf.nc_metrics(np.eye(4), *sample()),
     "nrc_metrics": lambda: uf.nrc_metrics(np.eye(4), sample()[0], sample()[0] ** 2),
     "onc_metrics": lambda: uf.onc_metrics(np.ones(4), *sample(), [-1, 0, 1]),
+    "multilabel_angles": lambda: uf.multilabel_angles(sample()[0], np.eye(4)[sample()[1]]),
     "NCAccumulator": lambda: accumulated(merged=True),
     "inspect": lambda: uf.inspect(np.eye(4), *sample(), lambda_W=0.01, lambda_H=0.01),
+    "linear_cross_entropy": lambda: [uf.linear_cross_entropy(np.eye(30), *of_thirty(n)) for n in (2, 300)],
+    "linear_cross_entropy_hvp": lambda: [
+        uf.linear_cross_entropy_hvp(np.eye(30), *of_thirty(n), (np.eye(30), of_thirty(n)[0], None)) for n in (2, 300)
+    ],
 }
 
 

@@ -71,7 +71,8 @@ def test_ignored_samples_are_left_out(mark):
         warnings.simplefilter("ignore")  # class 2 has no samples where its label is the mark
         expected = uf.nc_metrics(**(arrays | {"H": H[kept], "labels": labels[kept]}))
         found = uf.nc_metrics(**(arrays | {"H": H, "labels": labels}), ignore_index=mark)
-        for name, value in expected.scalars().items():
+        assert found.left_out == (~kept).sum()
+        for name, value in (expected.scalars() | {"left_out": found.left_out}).items():
             assert getattr(found, name) == (pytest.approx(value, rel=1e-12, nan_ok=True) if name != "centre" else value)
         accumulator = uf.NCAccumulator(K, D, ignore_index=mark)
         for rows in np.array_split(np.arange(len(H)), 7):

@@ -5,9 +5,13 @@ from contextlib import nullcontext
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 import ufm_fast as uf
-from nc_definitions import by_definition, distance_to_etf, example
+from nc_definitions import by_definition, example
+
+NOT_BY_DEFINITION = {"K", "d", "N", "left_out", "centre", "rank_W", "rank_means", "dropped_W", "dropped_means"}
 
 
 @pytest.mark.parametrize("centre", ["samples", "classes"])
@@ -16,6 +20,7 @@ def test_definitions(kind, centre):
     W, H, labels, b = example(kind)
     with pytest.warns(RuntimeWarning, match="leaves out 3 of 6") if kind == "low rank" else nullcontext():
         found = uf.nc_metrics(W, H, labels, b, centre=centre)
+    assert found.scalars().keys() == by_definition(W, H, labels, b).keys() | NOT_BY_DEFINITION
     for name, value in by_definition(W, H, labels, b, centre).items():
         assert getattr(found, name) == pytest.approx(value, rel=1e-10, abs=1e-13), name
     assert found.rank_means == {"low rank": 3, "wide": 8}.get(kind, 6)
@@ -138,16 +143,127 @@ def test_one_sample_each_leaves_nc1_undefined():
     assert found.nc2_means == pytest.approx(by_definition(W, H[first], labels[first], np.zeros(len(W)))["nc2_means"])
 
 
-def test_empty_classes_are_named():
-    W, H, labels, _ = example("random")
-    keep = ~np.isin(labels, [1, 4])
-    with pytest.warns(RuntimeWarning, match="no samples of classes 1, 4"):
-        found = uf.nc_metrics(W, H[keep], labels[keep])
-    undefined = ["nc1", "nc1_trace_ratio", "cdnv", "nc2_means", "nc2_means_uncentred", "equinorm_means", "nc3_product",
-                 "nc3_duality", "nc4_agreement", "cosine_mean_means", "equiangularity_means"]  # fmt: skip
-    assert np.isnan([getattr(found, name) for name in undefined]).all()
-    assert found.nc2_W == pytest.approx(distance_to_etf(W @ W.T), rel=1e-12)
-    assert np.array_equal(found.counts == 0, np.isin(np.arange(7), [1, 4]))
+@given(
+    seed=st.integers(0, 10**6), K=st.integers(2, 12), d=st.integers(2, 9), ignore=st.booleans(),
+    centre=st.sampled_from(["samples", "classes"]), scale=st.sampled_from([1e-6, 1.0, 1e9]),
+)  # fmt: skip
+def test_every_metric_whatever_classes_are_there(seed, K, d, ignore, centre, scale):
+    rng = np.random.default_rng(seed)
+    present = np.sort(rng.choice(K, rng.integers(2, K + 1), replace=False))
+    counts = np.where(np.isin(np.arange(K), present), rng.integers(1, 9, K), 0)
+    counts[present[0]] += 1
+    labels = rng.permutation(np.repeat(np.arange(K), counts))
+    H = scale * (rng.standard_normal((K, d)) + 2)[labels] + 0.3 * scale * rng.standard_normal((len(labels), d))
+    W, b = rng.standard_normal((K, d)), scale * rng.standard_normal(K)
+    ignored = [present[-1]] if ignore and len(present) > 2 else []
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)
+        found = uf.nc_metrics(W, H, labels, b, centre=centre, ignore_index=ignored[0] if ignored else None)
+        alone = uf.nc_metrics(None, H, labels, centre=centre, ignore_index=ignored[0] if ignored else None)
+    expected = by_definition(W, H, labels, b, centre, ignored)
+    assert expected.keys() == found.scalars().keys() - NOT_BY_DEFINITION
+    for name, value in expected.items():
+        assert getattr(found, name) == pytest.approx(value, rel=1e-10, abs=1e-13, nan_ok=True), name
+        assert getattr(alone, name) == pytest.approx(getattr(found, name), nan_ok=True) or np.isnan(
+            getattr(alone, name)
+        )
+    there = np.setdiff1d(present, ignored)
+    assert found.left_out == np.isin(labels, ignored).sum()
+    assert np.array_equal(found.missing, np.setdiff1d(np.arange(K), there))
+    assert np.array_equal(np.isnan(found.class_means).all(axis=1), found.counts == 0)
+    assert found.rank_means + found.dropped_means <= min(len(there) - 1, d)
+    assert found.rank_W == min(len(there), d)
+
+
+def test_classes_without_samples_are_counted_and_cost_little():
+    """Where a K x K array would need 3 GB: 30 of 20 000 classes have samples."""
+    rng = np.random.default_rng(0)
+    K, d = 20_000, 5
+    names = np.sort(rng.choice(K, 30, replace=False))
+    labels = rng.permutation(np.repeat(names, 4))
+    W, H = rng.standard_normal((K, d)), rng.standard_normal((120, d))
+    with pytest.warns(RuntimeWarning) as caught:
+        found = uf.nc_metrics(W, H, labels)
+    assert [str(warning.message) for warning in caught] == [
+        "19970 of 20000 classes have no samples: metrics are those of the others"
+    ]
+    assert np.array_equal(found.missing, np.setdiff1d(np.arange(K), names))
+    for name, value in by_definition(W, H, labels, np.zeros(K)).items():
+        assert getattr(found, name) == pytest.approx(value, rel=1e-10), name
+
+
+def test_one_class_alone():
+    W, H, labels, b = example("random")
+    with pytest.warns(RuntimeWarning) as caught:
+        found = uf.nc_metrics(W, H[labels == 3], labels[labels == 3], b)
+    assert [str(warning.message) for warning in caught] == [
+        "6 of 7 classes have no samples: metrics are those of the others",
+        "only class 3 has samples: metrics of several classes are undefined",
+    ]
+    defined = {"equinorm_W", "nc0", "nc0_relative", "bias_term", "norm_ratio"}
+    values = {name: x for name, x in found.scalars().items() if name not in NOT_BY_DEFINITION}
+    assert {name for name, x in values.items() if not np.isnan(x)} == defined
+    assert (found.rank_W, found.rank_means, found.dropped_means) == (1, 0, 0)
+
+
+def test_without_a_classifier():
+    W, H, labels, b = example("imbalanced")
+    names = np.array([-5, 3, 8, 1000, 1001, 2**40, 2**40 + 3])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = uf.nc_metrics(None, H, names[labels])
+        expected = uf.nc_metrics(W, H, labels, b)
+        accumulated = uf.NCAccumulator(7, 11).update(H, labels).result(None)
+    of_W = {name for name, value in found.scalars().items() if value is None or value != value}
+    assert of_W == {n for n in found.scalars() if "_W" in n or n.startswith(("nc0", "nc3", "nc4", "bias", "norm"))}
+    for name in expected.scalars().keys() - of_W:
+        assert getattr(found, name) == getattr(accumulated, name) == getattr(expected, name), name
+    with pytest.raises(ValueError, match="b must be None where W is"):
+        uf.nc_metrics(None, H, labels, b)
+
+
+def test_directions_left_out_are_counted():
+    W, H, labels, b = example("low rank")
+    W[:, 3:] = W[:, :3] @ np.random.default_rng(1).standard_normal((3, 8))
+    with pytest.warns(RuntimeWarning, match="leaves out 3 of 6"):
+        found = uf.nc_metrics(W, H, labels, b)
+    assert (found.rank_means, found.dropped_means) == (3, 3)
+    assert (found.rank_W, found.dropped_W) == (3, 4)
+
+
+def test_two_rows_of_one_direction_have_infinite_energy():
+    W, H, labels, b = example("random")
+    W[1] = 3 * W[0]
+    with pytest.warns(RuntimeWarning, match="^two rows of W have one direction: uniformity is infinite$"):
+        found = uf.nc_metrics(W, H, labels, b)
+    assert found.uniformity_mean_W == np.inf
+    assert np.isnan(found.uniformity_std_W)
+    assert np.isfinite(found.uniformity_mean_W_centred)
+
+
+def test_table():
+    W, H, labels, b = example("imbalanced")
+    found = uf.nc_metrics(W, H, labels, b, ignore_index=-1)
+    lines = str(found).splitlines()
+    assert lines[0].startswith("K = 7, d = 11, N = ")
+    cells = {line.split()[0]: line.split()[1:] for line in lines[1:]}
+    single = {"nc1": 0, "cdnv": 0, "nc0": 0, "nc4_agreement": 1, "rank_W": 6}
+    for name, goal in single.items():
+        assert [float(x) for x in cells[name]] == [pytest.approx(getattr(found, name), rel=1e-3), goal]
+    for name, goal in {"nc2": 0, "cosine_mean": -1 / 6, "uniformity_mean": -np.log(14 / 6) / 2}.items():
+        values = [getattr(found, f"{name}_{rows}") for rows in ("means", "W", "W_centred")]
+        assert [float(x) for x in cells[name]] == pytest.approx([*values, goal], rel=1e-3)
+    shown = {name for name in found.scalars() if name.removesuffix("_centred").removesuffix("_W").removesuffix("_means")
+             in cells or name in cells}  # fmt: skip
+    assert shown == found.scalars().keys() - {"K", "d", "N", "left_out", "centre"}
+    assert len({len(line) for line in lines[1:] if line.split()[0] in {"nc2", "cosine_std", "nc3_product"}}) == 1
+    assert "a simplex ETF of 30 needs d >= 29" in str(uf.nc_metrics(*example("wide")))
+    alone = str(uf.nc_metrics(None, H, labels))
+    assert "W" not in alone
+    assert "nan" not in alone
+    with pytest.warns(RuntimeWarning, match="have no samples"):
+        partial = str(uf.nc_metrics(W, H[labels != 1], labels[labels != 1], b))
+    assert "0 samples left out, 1 classes without samples" in partial
 
 
 @pytest.mark.parametrize("value", [0.0, 1.7])
@@ -210,8 +326,11 @@ def test_optimum_of_a_ufm_is_collapsed():
     p = uf.global_minimum(ufm).point
     labels = np.repeat(np.arange(8), 30)
     found = uf.nc_metrics(p.W, p.H[labels], labels, p.b)
-    for name in ("nc1", "cdnv", "nc2_W", "nc2_means", "nc3_product", "nc3_duality", "equinorm_W", "cosine_std_means"):
+    for name in ("nc1", "cdnv", "nc2_W", "nc2_means", "nc3_product", "nc3_duality", "equinorm_W", "cosine_std_means",
+                 "uniformity_std_W", "uniformity_std_means", "nc0", "nc0_relative", "nc3_cosine_std"):  # fmt: skip
         assert getattr(found, name) == pytest.approx(0, abs=1e-12), name
+    assert found.nc3_cosine_mean == pytest.approx(1, rel=1e-12)
+    assert found.uniformity_mean_means == pytest.approx(-np.log(16 / 7) / 2, rel=1e-12)
     assert found.cosine_mean_W == pytest.approx(-1 / 7, rel=1e-12)
     assert found.nc4_agreement == 1
     assert found.rank_W == found.rank_means == 7

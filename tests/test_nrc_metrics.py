@@ -192,3 +192,13 @@ def test_refused(change, error, message):
     arguments = {"W": np.ones((2, 3)), "H": np.ones((9, 3)), "Y": np.ones((9, 2)), **change}
     with pytest.raises(error, match=message):
         uf.nrc_metrics(**arguments)
+
+
+def test_table():
+    rng = np.random.default_rng(0)
+    found = uf.nrc_metrics(*(rng.standard_normal(shape) for shape in ((2, 3), (9, 3), (9, 2))))
+    heading, _, *rows = str(found).splitlines()
+    assert heading == "n = 2, d = 3, N = 9"
+    cells = {row.split()[0]: row.split()[1:] for row in rows}
+    assert cells["nrc1"] == [f"{found.nrc1:.4g}", "0"]
+    assert cells["gamma"] == [f"{found.gamma:.4g}"]

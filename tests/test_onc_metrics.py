@@ -151,3 +151,11 @@ def test_refused(change, error, message):
     arguments = {"W": np.ones((1, 3)), "H": np.ones((9, 3)), "labels": np.arange(9), **change}
     with pytest.raises(error, match=message):
         uf.onc_metrics(**arguments)
+
+
+def test_table():
+    found = uf.onc_metrics(np.ones(3), np.random.default_rng(0).standard_normal((9, 3)), np.arange(9) // 3, [0.0, 1])
+    heading, _, *rows = str(found).splitlines()
+    assert heading == "K = 3, d = 3, N = 9"
+    for row, name in zip(rows, ("onc1", "onc2", "onc3", "violations", "onc3_midpoint"), strict=True):
+        assert row.split() == [name, f"{getattr(found, name):.4g}", "0"]

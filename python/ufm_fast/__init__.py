@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from ._networks.inspection import Inspection, inspect
     from ._networks.linear_cross_entropy import linear_cross_entropy, linear_cross_entropy_hvp
     from ._networks.metrics import nc_metrics
+    from ._networks.multilabel import AngleMetric, MultilabelAngles, multilabel_angles
     from ._networks.nc_metrics import NCMetrics
     from ._networks.nrc_metrics import NRCMetrics, nrc_metrics
     from ._networks.onc_metrics import ONCMetrics, onc_metrics
@@ -62,6 +63,7 @@ _HOMES = {
     "_networks.accumulator": ("NCAccumulator",),
     "_networks.linear_cross_entropy": ("linear_cross_entropy", "linear_cross_entropy_hvp"),
     "_networks.metrics": ("nc_metrics",),
+    "_networks.multilabel": ("AngleMetric", "MultilabelAngles", "multilabel_angles"),
     "_model.model": ("UFM",),
     "_model.ordinal": ("Ordinal",),
     "_model.point": ("Point",),
@@ -85,6 +87,7 @@ __all__ = [  # noqa: RUF022 - the order of the documentation
     "saddle", "escape", "census", "Census", "path", "Path", "Transition",
     "lowest_eigenpairs", "Eigenpairs", "spectrum", "Spectrum", "closed_form_spectrum",
     "nc_metrics", "NCAccumulator", "NCMetrics", "nrc_metrics", "NRCMetrics", "onc_metrics", "ONCMetrics",
+    "multilabel_angles", "MultilabelAngles", "AngleMetric",
     "inspect", "Inspection", "Decays", "linear_cross_entropy", "linear_cross_entropy_hvp",
     "counts", "simplex_etf", "save_point", "load_point",
     "show_config", "set_num_threads", "get_num_threads", "get_include", "get_cmake_dir",

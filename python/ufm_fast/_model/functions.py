@@ -196,7 +196,8 @@ class Functions:
 
         W, H, _ = checked_point(p, self.layout, self.dtype)
         packed = check.choice(coordinates, "coordinates", _COORDINATES) == "packed"
-        return RotationProjector(W, H if packed else H * np.sqrt(self.data.ridges)[:, None], self.layout)
+        with single_threaded_blas():
+            return RotationProjector(W, H if packed else H * np.sqrt(self.data.ridges)[:, None], self.layout)
 
     def fun(self, x: ArrayLike, *, overflow: Literal["raise", "inf"] = "raise") -> float:
         """Evaluate f at the packed point x, as scipy.optimize wants it.

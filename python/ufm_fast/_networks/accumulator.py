@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -14,8 +14,9 @@ from .._runtime.arguments import addressable, choice, whole_number
 from .._runtime.blas import single_threaded_blas
 from .._runtime.threads import checked_threads, get_num_threads
 from .._runtime.warnings import warn
+from .agreement import Seen
 from .arrays import precision_of
-from .collapse import measured
+from .collapse import Classifier, measured
 from .features import as_classifier, as_features, refuse_infinite
 from .labels import LabelRule, as_classes, as_ignored
 from .moments import Moments
@@ -149,22 +150,24 @@ class NCAccumulator:
     @single_threaded_blas()
     def result(
         self,
-        W: ArrayLike,
+        W: ArrayLike | None,
         b: ArrayLike | None = None,
         *,
-        batches: Iterable[ArrayLike] | None = None,
+        batches: Iterable[Any] | None = None,
         centre: Literal["samples", "classes"] = "samples",
     ) -> NCMetrics:
         """Compute the metrics.
 
         Parameters
         ----------
-        W : array, shape (K, d)
+        W : array, shape (K, d), or None
+            The classifier; without one, metrics of W are NaN.
         b : array, shape (K,), optional
             No bias by default.
-        batches : iterable of arrays (batch, d), optional
-            The features once more, in any order, but for the samples that were left out: NC4 needs the
-            class means before it can look at a sample. Without them `NCMetrics.nc4_agreement` is NaN.
+        batches : iterable of arrays (batch, d), or of pairs of these and labels, optional
+            The features once more, in any order: NC4 needs the class means before it can look at a sample. Without
+            labels samples that were left out must not be among them; with them they are left out again, and samples
+            near their class's mean take much less time. Without batches `NCMetrics.nc4_agreement` is NaN.
         centre : {"samples", "classes"}, optional
             The global mean: over samples, as in the papers' code, or over class means.
 
@@ -193,18 +196,28 @@ class NCAccumulator:
         choice(centre, "centre", CENTRES)
         if batches is not None and not isinstance(batches, Iterable):
             raise TypeError(f"batches must be an iterable of arrays, not {type(batches).__name__}")
-        classifier, bias = as_classifier(W, b, self.K, self.d)
+        if W is None and b is not None:
+            raise ValueError("b must be None where W is")
+        classifier = None if W is None else Classifier(*as_classifier(W, b, self.K, self.d), precision_of(W))
         found, messages = measured(
-            self._moments(centre), classifier, bias, precision_of(W), self.classes,
-            batches=None if batches is None else (as_features(batch, self.d) for batch in batches),
-            threads=self.threads or get_num_threads(),
+            self._moments(centre), classifier, self.classes,
+            batches=None if batches is None else map(self._seen, batches),
+            left_out=self.left_out,
         )  # fmt: skip
         for message in messages:
             warn(message, RuntimeWarning)
         return found
 
+    def _seen(self, batch: Any) -> Seen:
+        if not (isinstance(batch, (tuple, list)) and len(batch) == 2 and np.ndim(batch[0]) == 2):
+            return Seen(as_features(batch, self.d), None)
+        features = as_features(batch[0], self.d)
+        kept, rows = self._rule.rows(batch[1], len(features))
+        return Seen(features if kept is None else features[kept], rows)
+
     def _moments(self, centre: Literal["samples", "classes"]) -> Moments:
         with self._lock:
             counts, precision = self._statistics.counts(), self._precision
             means, roundings, squares, scatter = self._statistics.read(self.threads or get_num_threads())
-        return Moments.of(counts, means, roundings, squares, scatter, precision, centre)
+        threads = self.threads or get_num_threads()
+        return Moments.of(counts, means, roundings, squares, scatter, precision, centre, threads)

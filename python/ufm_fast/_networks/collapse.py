@@ -4,94 +4,139 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .._numerics import class_geometry
 from .._runtime.arrays import Array
+from .agreement import Seen, agreement
 from .moments import Moments, ratio
-from .nc_metrics import NCMetrics
+from .nc_metrics import SHAPES, NCMetrics
 
 _EPS = float(np.finfo(np.float64).eps)
+_MODERATE = 200  # exponents of two: sums of fourth powers of such numbers are far from over- and underflow
 _UNCERTAIN = 0.01  # part of NC1
 _UNRESOLVED = 0.1  # part of NC1 that roundings of S_W would be if all added up; measured ones are about a 300th of it
 
 
+class Classifier(NamedTuple):
+    """W (K, d) and b (K,) in float64, and eps of the type that W came in."""
+
+    W: Array
+    b: Array
+    eps: float
+
+
 def measured(
     moments: Moments,
-    W: Array,
-    b: Array,
-    eps: float,
+    classifier: Classifier | None,
     names: NDArray[np.int64],
     *,
-    batches: Iterable[NDArray[Any]] | None,
-    threads: int,
+    batches: Iterable[Seen] | None,
+    left_out: int,
 ) -> tuple[NCMetrics, list[str]]:
-    """Return all metrics, and what to say about those that are undefined; `names` are the classes' labels."""
-    found = moments.variability() | classifier_metrics(W, b, moments, eps) | row_metrics(W, moments)
-    found["nc4_agreement"] = np.nan
-    if batches is not None and moments.between.rank > 0:
-        found["nc4_agreement"] = moments.agreement(batches, W, b, threads)
+    """Return all metrics, and what to say about those that are undefined; `names` are the classes' labels.
+
+    Without a classifier they are of the features alone.
+    """
+    found = moments.variability() | mean_metrics(moments)
+    W = None
+    if classifier is not None:
+        W, b = moments.rows_of_present(classifier.W), moments.rows_of_present(classifier.b)
+        found |= classifier_metrics(W, b, moments, classifier.eps) | row_metrics(W, moments)
+        if batches is not None and moments.between.rank.kept > 0:
+            found["nc4_agreement"] = agreement(moments, batches, classifier.W, classifier.b)
     metrics = NCMetrics(
-        K=len(W),
-        d=W.shape[1],
-        N=int(moments.counts.sum()),
-        counts=moments.counts,
+        K=len(names),
+        d=len(moments.global_mean),
+        N=int(moments.all_counts.sum()),
+        left_out=left_out,
+        counts=moments.all_counts,
+        missing=names[moments.all_counts == 0],
         centre=moments.centre,
         global_mean=moments.global_mean,
-        class_means=moments.class_means,
-        class_variances=moments.variances,
+        class_means=moments.of_all_classes(moments.class_means),
+        class_variances=moments.of_all_classes(moments.variances),
         **found,
     )
     return metrics, list(gaps(found, W, moments, names))
 
 
 def classifier_metrics(W: Array, b: Array, moments: Moments, eps: float) -> dict[str, Any]:
-    """Metrics of W alone, and of W beside the class means; eps is that of the type that W came in."""
+    """Metrics of W alone, and of W beside the global mean; eps is that of the type that W came in."""
     values = np.asarray(np.linalg.svd(W, compute_uv=False), dtype=np.float64)
     norm = float(np.linalg.norm(W))
+    rank = class_geometry.Rank.of(values, W, len(values), eps / 2 * norm)
+    row_sum = float(np.linalg.norm(W.sum(axis=0)))
     return {
+        "nc0": row_sum,
+        "nc0_relative": ratio(row_sum, math.sqrt(len(W)) * norm),
         "bias_term": math.hypot(*(b + W @ moments.global_mean)),
         "norm_ratio": ratio(norm**2 / len(W), moments.mean_square),
-        "rank_W": int((values > eps / 2 * norm + class_geometry.rounding_of_svd(W.shape, values)).sum()),
+        "rank_W": rank.kept,
+        "dropped_W": rank.dropped,
         "singular_values_W": values,
     }
 
 
-def row_metrics(W: Array, moments: Moments) -> dict[str, float]:
-    """NC2 and NC3, none of which depends on the size of W or of the features."""
-    W, M, means = _scaled(W), _scaled(moments.centred), _scaled(moments.class_means)
-    W_centred = _centred_rows(W)
-    sets = {"W": W, "W_centred": W_centred, "means": M}
-    angles = {name: class_geometry.angles(rows) for name, rows in sets.items()}
-    return {
-        **{f"nc2_{name}": class_geometry.distance_to_etf(rows, rows) for name, rows in sets.items()},
-        "nc2_means_uncentred": class_geometry.distance_to_etf(means, means),
-        **{f"equinorm_{name}": class_geometry.norm_spread(rows) for name, rows in sets.items()},
-        **{f"cosine_mean_{name}": value.mean for name, value in angles.items()},
-        **{f"cosine_std_{name}": value.std for name, value in angles.items()},
-        **{f"equiangularity_{name}": value.from_etf for name, value in angles.items()},
-        "nc3_product": class_geometry.distance_to_etf(W, M),
-        "nc3_product_centred": class_geometry.distance_to_etf(W_centred, M),
-        "nc3_duality": class_geometry.duality(W, M),
-        "nc3_duality_centred": class_geometry.duality(W_centred, M),
+def mean_metrics(moments: Moments) -> dict[str, float]:
+    """NC2 of the class means, none of which depends on their size."""
+    M, exponent = _scaled(moments.centred)
+    means, _ = _scaled(moments.class_means)
+    roundings = np.ldexp(moments.roundings + moments.global_rounding, -exponent)
+    return _shape("means", M, moments, roundings) | {
+        "nc2_means_uncentred": class_geometry.distance_to_etf(means, means, moments.threads)
     }
 
 
-def gaps(found: dict[str, Any], W: Array, moments: Moments, names: NDArray[np.int64]) -> Iterator[str]:
-    """Say which metrics are undefined or leave something out, and why, with the classes' labels."""
-    empty, single = moments.counts == 0, moments.counts == 1
-    if empty.any():
-        yield f"class means, and all metrics of them, are undefined: no samples of {_classes(names[empty])}"
+def row_metrics(W: Array, moments: Moments) -> dict[str, float]:
+    """NC2 of W and NC3, none of which depends on the size of W or of the features."""
+    W, M = _scaled(W)[0], _scaled(moments.centred)[0]
+    found: dict[str, float] = {}
+    for suffix, rows in (("", W), ("_centred", _centred_rows(W))):
+        mean, std = class_geometry.alignment(rows, M)
+        found |= _shape(f"W{suffix}", rows, moments) | {
+            f"nc3_product{suffix}": class_geometry.distance_to_etf(rows, M, moments.threads),
+            f"nc3_duality{suffix}": class_geometry.duality(rows, M),
+            f"nc3_cosine_mean{suffix}": mean,
+            f"nc3_cosine_std{suffix}": std,
+        }
+    return found
+
+
+def _shape(name: str, rows: Array, moments: Moments, roundings: Array | None = None) -> dict[str, float]:
+    angles = class_geometry.angles(rows, roundings, moments.threads)
+    values = (
+        class_geometry.distance_to_etf(rows, rows, moments.threads), class_geometry.norm_spread(rows),
+        angles.mean, angles.std, angles.from_etf, angles.log_mean, angles.log_std,
+    )  # fmt: skip
+    return {f"{metric}_{name}": value for metric, value in zip(SHAPES, values, strict=True)}
+
+
+def gaps(found: dict[str, Any], W: Array | None, moments: Moments, names: NDArray[np.int64]) -> Iterator[str]:
+    """Say which metrics are undefined or leave something out, and why, with the classes' labels.
+
+    W has the rows of the present classes.
+    """
+    missing = moments.all_counts == 0
+    names, single = names[moments.present], moments.counts == 1
+    if missing.any():
+        yield f"{missing.sum()} of {len(missing)} classes have no samples: metrics are those of the others"
     if single.any():
         yield f"within-class variation of {_classes(names[single])} cannot be measured: one sample"
-    if not moments.mean_square > 0:
+    if W is not None and not moments.mean_square > 0:
         yield "all features are zero: norm_ratio is undefined"
-    if not empty.any():
-        yield from _gaps_of_means(found, moments, names)
-    W = _scaled(W)
+    if len(names) == 1:
+        yield f"only {_classes(names)} has samples: metrics of several classes are undefined"
+        return
+    yield from _gaps_of_means(found, moments, names)
+    if W is not None:
+        yield from _gaps_of_rows(found, _scaled(W)[0], moments, names)
+
+
+def _gaps_of_rows(found: dict[str, Any], W: Array, moments: Moments, names: NDArray[np.int64]) -> Iterator[str]:
     W_centred = _centred_rows(W)
     for rows, whole, one, metrics in (
         (W, "W is zero", "W is zero in the row of", "W"),
@@ -103,39 +148,49 @@ def gaps(found: dict[str, Any], W: Array, moments: Moments, names: NDArray[np.in
         elif zero.any():
             yield f"{one} {_classes(names[zero])}: cosines of {metrics} are undefined"
     for name, rows in (("nc3_product", W), ("nc3_product_centred", W_centred)):
-        if np.isnan(found[name]) and moments.between.rank > 0 and rows.any():
+        if np.isnan(found[name]) and moments.between.rank.kept > 0 and rows.any():
             yield f"each row of W is orthogonal to each class mean: {name} is undefined"
+    for suffix, rows in (("W", W), ("W_centred", W_centred)):
+        if np.isinf(found[f"uniformity_mean_{suffix}"]):
+            yield f"two rows of {'centred ' if rows is W_centred else ''}W have one direction: uniformity is infinite"
 
 
 def _gaps_of_means(found: dict[str, Any], moments: Moments, names: NDArray[np.int64]) -> Iterator[str]:
     between = moments.between
-    rounding = f"by no more than rounding may have done ({between.cut_off:.1e})"
-    if between.rank == 0:
-        how = f"differ {rounding}" if between.dropped else "coincide"
+    kept, dropped, cut_off = between.rank
+    rounding = f"by no more than rounding may have done ({cut_off:.1e})"
+    if kept == 0:
+        how = f"differ {rounding}" if dropped else "coincide"
         yield f"class means {how}: metrics of their differences are undefined"
         return
-    if between.dropped:
-        yield (
-            f"NC1 leaves out {between.dropped} of {between.rank + between.dropped} directions, in which class means "
-            f"differ {rounding}"
-        )
-    parts, kept = between.whitened(moments.within), between.singular_values[: between.rank]
-    if parts @ (2 * between.cut_off / kept) > _UNCERTAIN * parts.sum():
-        yield (
-            f"NC1 may be off by more than {_UNCERTAIN:.0%}: in some directions class means differ by little more than "
-            f"rounding may have done ({between.cut_off:.1e})"
-        )
-    unresolved = moments.precision * found["spectrum_within"][0]
-    if (unresolved * len(names) / kept**2).sum() > _UNRESOLVED * parts.sum():
-        yield (
-            "NC1 depends on directions in which classes vary less than the products of float32 features resolve: pass "
-            "float64 features"
-        )
+    if dropped:
+        yield f"NC1 leaves out {dropped} of {kept + dropped} directions, in which class means differ {rounding}"
+    yield from _gaps_of_nc1(moments)
     middle = ~moments.centred.any(axis=1)
     if middle.any():
         yield f"the mean of {_classes(names[middle])} is the global mean: cosines of class means are undefined"
     if not np.isfinite(found["cdnv"]) and (moments.counts > 1).sum() > 1:
         yield "two class means coincide: cdnv is infinite, or undefined where their classes do not vary"
+    if np.isinf(found["uniformity_mean_means"]):
+        yield "two class means have one direction from the global mean: uniformity is infinite"
+
+
+def _gaps_of_nc1(moments: Moments) -> Iterator[str]:
+    parts, between = moments.whitened, moments.between
+    if parts is None:
+        return
+    kept = between.singular_values[: between.rank.kept]
+    if parts @ (2 * between.rank.cut_off / kept) > _UNCERTAIN * parts.sum():
+        yield (
+            f"NC1 may be off by more than {_UNCERTAIN:.0%}: in some directions class means differ by little more than "
+            f"rounding may have done ({between.rank.cut_off:.1e})"
+        )
+    unresolved = moments.precision * moments.spectrum_within[0]
+    if (unresolved * len(moments.present) / kept**2).sum() > _UNRESOLVED * parts.sum():
+        yield (
+            "NC1 depends on directions in which classes vary less than the products of float32 features resolve: pass "
+            "float64 features"
+        )
 
 
 def _centred_rows(W: Array) -> Array:
@@ -147,10 +202,10 @@ def _centred_rows(W: Array) -> Array:
     return centred
 
 
-def _scaled(rows: Array) -> Array:
-    """Divide by the power of two next to the largest entry, so that no product overflows or vanishes."""
-    exponent = int(np.frexp(np.nan_to_num(np.abs(rows)).max())[1])
-    return np.ldexp(rows, -exponent)
+def _scaled(rows: Array) -> tuple[Array, int]:
+    """Divide by a power of two near the largest entry, if products might overflow or vanish; return its exponent."""
+    exponent = int(np.frexp(np.abs(rows).max())[1])
+    return (rows, 0) if abs(exponent) < _MODERATE else (np.ldexp(rows, -exponent), exponent)
 
 
 def _classes(labels: NDArray[np.int64]) -> str:

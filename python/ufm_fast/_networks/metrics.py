@@ -15,7 +15,7 @@ from .nc_metrics import NCMetrics
 
 @single_threaded_blas()
 def nc_metrics(
-    W: ArrayLike,
+    W: ArrayLike | None,
     H: Any,
     labels: ArrayLike,
     b: ArrayLike | None = None,
@@ -29,8 +29,9 @@ def nc_metrics(
 
     Parameters
     ----------
-    W : array, shape (K, d)
-        Classifier, a row a class.
+    W : array, shape (K, d), or None
+        Classifier, a row a class. None for features without one, as those of other layers: metrics of W are NaN, and
+        the classes are ``classes`` or, by default, the labels that occur.
     H : array of float32 or float64, shape (N, d)
         Features, a row a sample; a memory-mapped array, or anything with a shape that gives arrays when sliced, is read
         twice in batches of at most 4096 rows.
@@ -69,9 +70,13 @@ def nc_metrics(
     gradient too, frames and columns of pandas, datasets of h5py and zarr. Frames must have all their numbers.
     """
     choice(centre, "centre", CENTRES)
-    K, d = as_classifier(W, b)[0].shape
+    if W is None and b is not None:
+        raise ValueError("b must be None where W is")
+    K, d = (None, None) if W is None else as_classifier(W, b)[0].shape
     samples = Samples(H, labels, K, d, classes=classes, ignore_index=ignore_index)
-    accumulator = NCAccumulator(K, d, classes=samples.classes, threads=threads)
+    accumulator = NCAccumulator(len(samples.classes), samples.d, classes=samples.classes, threads=threads)
     for batch in samples.batches():
         accumulator.update(batch.features, batch.labels)
-    return accumulator.result(W, b, batches=(batch.counted for batch in samples.batches()), centre=centre)
+    del batch  # the last one, before the second pass
+    second = None if W is None else ((batch.features, batch.labels) for batch in samples.batches())
+    return accumulator.result(W, b, batches=second, centre=centre)

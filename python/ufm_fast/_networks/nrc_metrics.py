@@ -16,6 +16,7 @@ from .._runtime.blas import single_threaded_blas
 from .._runtime.warnings import warn
 from .arrays import as_real, precision_of
 from .feature_batches import FeatureBatches
+from .tables import aligned, short
 
 _COINCIDING = 64  # roundings of the largest feature: a feature that is no farther from the centre has no direction
 
@@ -81,6 +82,13 @@ class NRCMetrics:
     left_out: int
     spectrum_targets: Array = field(repr=False)
     spectrum_features: Array = field(repr=False)
+
+    def __str__(self) -> str:
+        """Return a table of the metrics, and of what they are at collapse."""
+        goals = {"nrc1": "0", "nrc2": "0", "nrc3": "0", "gamma": "", "nrc3_positive": "0", "gamma_positive": "",
+                 "rank_W": "", "left_out": ""}  # fmt: skip
+        rows = [["", "value", "collapsed"], *([name, short(getattr(self, name)), goal] for name, goal in goals.items())]
+        return f"n = {self.n}, d = {self.d}, N = {self.N}\n{aligned(rows)}"
 
 
 @single_threaded_blas()

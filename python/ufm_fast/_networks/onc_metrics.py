@@ -15,6 +15,7 @@ from .._runtime.warnings import warn
 from .arrays import as_array, as_real
 from .feature_batches import FeatureBatches
 from .labels import as_labels
+from .tables import aligned, short
 
 _UNIT = float(np.finfo(np.float64).eps)
 _COINCIDING = 64  # roundings of the largest number
@@ -70,6 +71,12 @@ class ONCMetrics:
     misalignment: Array = field(repr=False)
     midpoint_distance: Array = field(repr=False)
     scores: Array = field(repr=False)
+
+    def __str__(self) -> str:
+        """Return a table of the metrics, and of what they are at collapse, the last as decays vanish."""
+        names = ("onc1", "onc2", "onc3", "violations", "onc3_midpoint")
+        rows = [["", "value", "collapsed"], *([name, short(getattr(self, name)), "0"] for name in names)]
+        return f"K = {self.K}, d = {self.d}, N = {self.N}\n{aligned(rows)}"
 
 
 @single_threaded_blas()
