@@ -9,11 +9,11 @@
 namespace ufm_fast {
 
 /// Whether tiles of features with d columns are multiplied by the kernel of prepacked.hpp and not by BLAS. BLAS packs
-/// the large operand again in every call, which does not pay for few columns. Tiny products are left to Eigen (see
-/// `small_product`).
+/// the large operand again in every call, which does not pay for few columns, or few classes. Tiny products are left to
+/// Eigen (see `small_product`).
 template <class T>
 bool packs(Index K, Index d) {
-  return (d <= 256 || gemm_function<T>().function == nullptr) && K * d > 1024;
+  return (d <= 256 || K <= 128 || gemm_function<T>().function == nullptr) && K * d > 1024;
 }
 
 /// op(B), the right operand of one product a tile. Refers to B.
