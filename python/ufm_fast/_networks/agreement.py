@@ -280,7 +280,8 @@ def _stable(
         rows[:, -1] = 0
         sums = squares[best, None] + squares
         apart = (sums - 2 * product(rows, matrix.T, threads)).clip(min=0) + 8 * matrix.shape[1] * _DOUBLE * sums
-        distances = gaps / (np.sqrt(apart) + 2 * _SINGLE * errors.longest)
+        with np.errstate(divide="ignore", invalid="ignore"):  # W may be zero
+            distances = gaps / (np.sqrt(apart) + 2 * _SINGLE * errors.longest)
         distances[np.arange(len(best)), best] = np.inf
         top[tile], radii[tile] = best, distances.min(axis=1)
     return top, np.nan_to_num(radii, nan=-np.inf, posinf=np.inf)

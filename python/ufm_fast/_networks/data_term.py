@@ -10,8 +10,13 @@ from numpy.typing import NDArray
 
 from .._model.loss import Loss
 from .._model.rows import Rows
+from .._numerics.gram_spectra import leading_pair
 from .._runtime.arrays import Array
-from .._runtime.blas import gram
+from .._runtime.blas import fitting_threads, gram, product
+
+_EPS = float(np.finfo(float).eps)
+_LEAST_SQUARE, _LARGEST_SQUARE = 1e-60, 1e60  # of norms whose fourth powers neither vanish nor overflow
+_LEAST_DECAY, _LARGEST_DECAY = 1e-50, 1e50  # of decays whose squares times these do neither
 
 
 @dataclass(frozen=True)
@@ -26,12 +31,16 @@ class Decays:
     Attributes
     ----------
     lambda_W, lambda_H, lambda_b : float
-        In use: given or fitted.
+        In use: given or fitted; NaN where none fits.
     fitted : tuple of str
         The names of those fitted.
+    slope : float
+        ``<G W, H>``, the derivative of the data loss in a factor on all W h_i: ``-lambda_W |W|^2`` and
+        ``-lambda_H |H|^2`` at a critical point. Where it is not negative the data loss does not ask for larger W h_i,
+        and there is nothing that decays hold back.
     residual_W, residual_H, residual_b : float
-        ``|G^T H + lambda_W W| / |G^T H|`` and so on: 0 if the decay explains everything, about 1 if
-        nothing.
+        ``|G^T H + lambda_W W| / |G^T H|`` and so on: 0 if the decay explains everything, about 1 if nothing. NaN where
+        the decay is, or there is nothing to explain.
     imbalance : float
         ``|lambda_W W^T W - lambda_H H^T H|`` over the larger of the two norms; 0 at a critical point.
     """
@@ -40,6 +49,7 @@ class Decays:
     lambda_H: float
     lambda_b: float
     fitted: tuple[str, ...]
+    slope: float
     residual_W: float
     residual_H: float
     residual_b: float
@@ -61,7 +71,7 @@ class DataTerm:
         self.to_W, self.to_b = np.zeros((K, d)), np.zeros(K)
         self.gram = np.zeros((K, K))  # G^T G
         self.squares = np.zeros((d, d))  # H^T H
-        self.inner_H = self.square_H = 0.0  # <G W, H> and |G W|^2
+        self.slope = self.square_H = 0.0  # <G W, H> and |G W|^2
 
     def add(self, H: Array, rows: NDArray[np.int64]) -> None:
         """Add a batch of features of these classes."""
@@ -72,13 +82,16 @@ class DataTerm:
         problem = Rows(rows, weights / self.N, ones).compiled(
             self._loss, *self.W.shape, scales=ones, ridges=0 * ones, lambda_W=0.0, lambda_b=0.0, bias=self.has_bias
         )
-        value, to_W, to_H, to_b = problem.loss_and_grad(self._classifier, H, self.b, self.threads)
-        self.gram += problem.gradient_gram(self._classifier, H, self.b, self.threads)
+        scores = product(H, self._classifier.T, self.threads)
+        value, G, gradient = problem.gradient_at_scores(self._classifier, H, self.b, scores, self.threads)
+        to_W, to_H, to_b = np.split(gradient, np.cumsum([self.W.size, H.size]))
+        self.gram += gram(G, self.threads)
         self.value += value
-        self.to_W += to_W
-        self.to_b += to_b
+        self.to_W += to_W.reshape(self.W.shape)
+        if self.has_bias:
+            self.to_b += to_b
         self.squares += gram(H, self.threads)
-        self.inner_H += float(np.vdot(to_H, H))
+        self.slope += float(np.vdot(to_H, H.ravel()))
         self.square_H += float(np.vdot(to_H, to_H))
 
     @property
@@ -86,51 +99,78 @@ class DataTerm:
         """|W|^2, |H|^2, |b|^2."""
         return float(np.vdot(self.W, self.W)), float(np.trace(self.squares)), float(self.b @ self.b)
 
-    def decays(self, lambda_W: float | None, lambda_H: float | None, lambda_b: float | None) -> Decays:
-        """Complete the decays given, and measure the fit of all."""
+    def spectral_norm(self) -> float:
+        """Return |G|_2."""
+        size = float(self.gram.diagonal().max())
+        if size == 0:
+            return 0.0
+        return math.sqrt(size * leading_pair(self.gram / size, fitting_threads(len(self.gram), self.threads))[0])
+
+    def decays(self, lambda_W: float | None, lambda_H: float | None, lambda_b: float | None) -> tuple[Decays, str]:
+        """Complete the decays given and measure the fit of all; say why, where none fits."""
         given = {"lambda_W": lambda_W, "lambda_H": lambda_H, "lambda_b": lambda_b}
-        fitted = tuple(name for name, value in given.items() if value is None and (name != "lambda_b" or self.has_bias))
-        gram_W = self.W.T @ self.W
-        lambda_W, lambda_H = self._complete(lambda_W, lambda_H, gram_W)
+        gram_W, reason = self.W.T @ self.W, ""
+        try:
+            lambda_W, lambda_H = self._complete(lambda_W, lambda_H, gram_W)
+        except ValueError as error:
+            reason = str(error)
+            lambda_W, lambda_H = (math.nan if value is None else value for value in (lambda_W, lambda_H))
         if lambda_b is None:
             b2 = self._norms[2]
-            lambda_b = max(0.0, -float(self.to_b @ self.b) / b2) if b2 > 0 else 0.0
+            lambda_b = max(0.0, -float(self.to_b @ self.b) / b2) if b2 > _LEAST_SQUARE else 0.0
+        found = {"lambda_W": lambda_W, "lambda_H": lambda_H} | ({"lambda_b": lambda_b} if self.has_bias else {})
         left, right = lambda_W * gram_W, lambda_H * self.squares
         size = max(float(np.linalg.norm(left)), float(np.linalg.norm(right)))
-        return Decays(
+        decays = Decays(
             lambda_W=lambda_W,
             lambda_H=lambda_H,
-            lambda_b=float(lambda_b),
-            fitted=fitted,
+            lambda_b=lambda_b,
+            fitted=tuple(name for name, value in found.items() if given[name] is None and not math.isnan(value)),
+            slope=self.slope,
             residual_W=_relative(self.to_W + lambda_W * self.W, self.to_W),
             residual_H=math.sqrt(self._gradient_H2(lambda_H) / self.square_H) if self.square_H > 0 else math.nan,
             residual_b=_relative(self.to_b + lambda_b * self.b, self.to_b),
             imbalance=float(np.linalg.norm(left - right)) / size if size > 0 else math.nan,
         )
+        return decays, reason
 
     def _complete(self, lambda_W: float | None, lambda_H: float | None, gram_W: Array) -> tuple[float, float]:
-        """Fit lambda_W and lambda_H, or the one that is not given; `gram_W` is W^T W."""
+        """Fit lambda_W and lambda_H, or the one that is not given, or raise ValueError; `gram_W` is W^T W."""
         W2, H2, _ = self._norms
         if H2 > 0:
             check_size(H2, "H")
-        product = float(np.vdot(gram_W, self.squares))
         if lambda_W is not None and lambda_H is not None:
             return lambda_W, lambda_H
+        if W2 == 0 or H2 == 0:
+            raise ValueError(f"no decays fit, because {'W is zero' if W2 == 0 else 'all features are zero'}")
+        if lambda_W is None and lambda_H is None:
+            if not self.slope < 0:
+                raise ValueError(f"no decays fit, because {self._push()}")
+            return usable(-self.slope / W2, "the fitted lambda_W"), usable(-self.slope / H2, "the fitted lambda_H")
+        size_W, size_H = float(np.linalg.norm(gram_W)), float(np.linalg.norm(self.squares))
+        common = float(np.vdot(gram_W, self.squares))
+        if not common > len(gram_W) * _EPS * size_W * size_H:
+            raise ValueError("no decays fit, because W and H have no direction in common")
         if lambda_W is not None:
-            return lambda_W, _balancing(lambda_W, product, self.squares, "lambda_H")
-        if lambda_H is not None:
-            return _balancing(lambda_H, product, gram_W, "lambda_W"), lambda_H
-        if self.inner_H < 0:
-            return -self.inner_H / W2, -self.inner_H / H2
-        raise ValueError(
-            "lambda_W or lambda_H must be given: none fit, because the data term does not ask for larger "
-            "logits, which is what decays hold back"
+            return lambda_W, usable(lambda_W * common / size_H**2, "the fitted lambda_H")
+        assert lambda_H is not None
+        return usable(lambda_H * common / size_W**2, "the fitted lambda_W"), lambda_H
+
+    def _push(self) -> str:
+        """Say where the data loss goes when W h_i grow, if it does not fall."""
+        if self.slope == 0 and not self.gram.any():
+            return "the gradient of the data loss is zero"
+        if self.slope == 0:
+            return "the data loss does not change to first order when the logits W h_i grow or shrink"
+        return (
+            "the data loss falls when the logits W h_i shrink, which decays do anyway (its derivative in a factor on "
+            f"them is {self.slope:+.3g})"
         )
 
     def _gradient_H2(self, lambda_H: float) -> float:
         """Return |G W + lambda_H H|^2."""
         _, H2, _ = self._norms
-        return max(0.0, self.square_H + 2 * lambda_H * self.inner_H + lambda_H**2 * H2)
+        return max(self.square_H + 2 * lambda_H * self.slope + lambda_H**2 * H2, 0.0)  # or NaN
 
     def loss(self, decays: Decays) -> float:
         """Evaluate f."""
@@ -138,7 +178,7 @@ class DataTerm:
         return self.value + (decays.lambda_W * W2 + decays.lambda_H * H2 + decays.lambda_b * b2) / 2
 
     def stationarity(self, decays: Decays) -> float:
-        """Return |gradient| / (|data part| + |ridge part|) in canonical coordinates."""
+        """Return |gradient| / (|data part| + |ridge part|) in canonical coordinates; 0 if the gradient is rounding."""
         W2, H2, b2 = self._norms
         rho2 = math.sqrt(decays.lambda_H / decays.lambda_W)
         to_W2, to_b2 = float((self.to_W**2).sum()), float(self.to_b @ self.to_b)
@@ -149,20 +189,21 @@ class DataTerm:
             + self._gradient_H2(decays.lambda_H) / rho2
             + float(((self.to_b + decays.lambda_b * self.b) ** 2).sum())
         )
-        return math.sqrt(total) / (math.sqrt(data) + math.sqrt(ridge)) if data + ridge > 0 else 0.0
+        rounding = _EPS**2 * self.N * float(np.trace(self.gram))  # of the sum of G's rows
+        return math.sqrt(total) / (math.sqrt(data) + math.sqrt(ridge)) if total > rounding else 0.0
 
 
 def check_size(square: float, name: str) -> None:
     """Refuse norms whose fourth powers, from which decays follow, overflow or vanish."""
-    if not 1e-60 < square < 1e60:
+    if not _LEAST_SQUARE < square < _LARGEST_SQUARE:
         raise ValueError(f"{name} must be zero or have a norm between 1e-30 and 1e30, not {math.sqrt(square):.1e}")
 
 
-def _balancing(other: float, product: float, gram: Array, name: str) -> float:
-    """Return the decay whose multiple of ``gram`` is closest to the other decay's, ``product`` being <W^T W, H^T H>."""
-    if not product > 0:
-        raise ValueError(f"{name} must be given: W and H have no direction in common, so no balance fits it")
-    return other * product / float(np.vdot(gram, gram))
+def usable(decay: float, name: str) -> float:
+    """Return a decay whose square times squared norms neither vanishes nor overflows; refuse others."""
+    if not _LEAST_DECAY < decay < _LARGEST_DECAY:
+        raise ValueError(f"{name} must lie between {_LEAST_DECAY:g} and {_LARGEST_DECAY:g}, not be {decay:.1e}")
+    return decay
 
 
 def _relative(residual: Array, whole: Array) -> float:

@@ -136,7 +136,7 @@ def _summarize(found: uf.Inspection) -> dict[str, Any]:
     """Collect the numbers in JSON's types; None where they are undefined."""
     m, decays = found.metrics, found.decays
     lists = ("counts", "singular_values_W", "singular_values_means", "class_variances")
-    lower, upper = found.critical.lowest_eigenvalue_bounds
+    critical = found.critical
     summary: dict[str, Any] = {
         "metrics": {**m.scalars(), **{name: getattr(m, name).tolist() for name in lists}},
         "decays": {name: getattr(decays, name) for name in type(decays).__dataclass_fields__},
@@ -145,7 +145,10 @@ def _summarize(found: uf.Inspection) -> dict[str, Any]:
         "spectral_norm": found.spectral_norm, "threshold": found.threshold,
         "stationarity": found.stationarity, "near_critical": found.near_critical,
         "lowest_eigenvalue_bound": found.lowest_eigenvalue_bound,
-        "class_means": {"kind": found.critical.kind, "lowest_eigenvalue_bounds": [float(lower), float(upper)]},
+        "reason": found.reason,
+        "class_means": None if critical is None else {
+            "kind": critical.kind, "lowest_eigenvalue_bounds": list(map(float, critical.lowest_eigenvalue_bounds)),
+        },
     }  # fmt: skip
     cleaned: dict[str, Any] = _without_nan(summary)
     return cleaned
@@ -206,7 +209,7 @@ def _model_table(found: uf.Inspection) -> Table:
         "|G| / tau": f"{found.spectral_norm / found.threshold:.5g} (at most 1 at a global minimum)",
         "stationarity": f"{found.stationarity:.2g} ({'near-critical' if found.near_critical else 'not near-critical'})",
         "lowest eigenvalue": f"at least {found.lowest_eigenvalue_bound:.4g}",
-        "class means": found.critical.kind.replace("_", " "),
+        "class means": found.critical.kind.replace("_", " ") if found.critical else f"not compared: {found.reason}",
     }.items():
         model.add_row(label, text)
     return model
