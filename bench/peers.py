@@ -116,13 +116,13 @@ def _torch_loss(labels, decay, cross_entropy):
     return loss
 
 
-def _torch_plain(W, H, b, labels):
+def torch_plain(W, H, b, labels):
     from torch.nn import functional
 
     return functional.cross_entropy(functional.linear(H, W, b), labels)
 
 
-def _torch_chunked(W, H, b, labels):
+def torch_chunked(W, H, b, labels):
     from torch.nn import LinearCrossEntropyOptions, functional
 
     return functional.linear_cross_entropy(H, W, labels, linear_bias=b, options=LinearCrossEntropyOptions())
@@ -150,7 +150,7 @@ def torch_double_backward(work: Work, threads: int, *, repeated: bool = False) -
     import torch
 
     point, direction, labels = _torch_inputs(work, threads)
-    loss = _torch_loss(labels, work.decay, _torch_plain)
+    loss = _torch_loss(labels, work.decay, torch_plain)
 
     def gradient():
         return torch.autograd.grad(loss(*point), point, create_graph=True)
@@ -166,7 +166,7 @@ def torch_jvp_of_grad(work: Work, threads: int) -> Call:
 
     point, direction, labels = _torch_inputs(work, threads)
     point = tuple(array.detach() for array in point)
-    gradient = torch.func.grad(_torch_loss(labels, work.decay, _torch_plain), argnums=(0, 1, 2))
+    gradient = torch.func.grad(_torch_loss(labels, work.decay, torch_plain), argnums=(0, 1, 2))
     return lambda: torch.func.jvp(gradient, point, direction)[1]
 
 
@@ -247,9 +247,9 @@ IMPLEMENTATIONS: dict[str, dict[str, Callable[[Work, int], Call]]] = {
     "loss+grad": {
         OURS: ours_loss_and_grad,
         "NumPy": numpy_loss_and_grad,
-        TORCH: partial(torch_loss_and_grad, _torch_plain, False),
-        TORCH_CHUNKED: partial(torch_loss_and_grad, _torch_chunked, False),
-        TORCH_COMPILED: partial(torch_loss_and_grad, _torch_plain, True),
+        TORCH: partial(torch_loss_and_grad, torch_plain, False),
+        TORCH_CHUNKED: partial(torch_loss_and_grad, torch_chunked, False),
+        TORCH_COMPILED: partial(torch_loss_and_grad, torch_plain, True),
         "JAX": jax_loss_and_grad,
         PRODUCTS_ALONE: products_alone,
     },
