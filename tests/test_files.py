@@ -181,7 +181,7 @@ def test_an_array_longer_than_its_header_says_is_refused(tmp_path):
     np.save(stream, np.arange(10.0))
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("W.npy", stream.getvalue().replace(b"(10,)", b"(9,) "))
-    with open_arrays(path) as arrays, pytest.raises(ValueError, match=r"W in .*arrays\.npz"):
+    with pytest.raises(ValueError, match=r"W in .*arrays\.npz"), open_arrays(path) as arrays:
         arrays["W"][:]
 
 

@@ -1,160 +1,275 @@
-"""Arrays in files, read a slice of rows at a time: ``.npy``, ``.npz``, safetensors and PyTorch state dicts."""
+"""Arrays in files of every kind, found by name and read a slice of rows at a time."""
 
 from __future__ import annotations
 
-import math
-import zipfile
-from collections.abc import Iterator
+import re
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from fnmatch import fnmatchcase
+from itertools import accumulate, pairwise
+from os.path import realpath
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
-from numpy.lib import format as npy_format
 from numpy.typing import NDArray
 
-from .files import check_end, reading
+from .files import reading
+from .hdf5_files import hdf5_arrays
+from .matlab_files import matlab_arrays
+from .numpy_files import npy_arrays, npz_arrays
+from .parquet_files import parquet_arrays
+from .safetensors_files import safetensors_arrays
+from .stored import StoredArray, joined
+from .torch_files import torch_arrays
 
-
-class StoredArray:
-    """An array in ``.npy`` format within an open binary stream, read a slice of rows at a time.
-
-    Going back in a compressed stream reads it again from its start.
-
-    Parameters
-    ----------
-    stream : binary file
-        Seekable, at the beginning of the array.
-    name : str
-        For messages.
-
-    Raises
-    ------
-    ValueError
-        If it holds no array of numbers in C order.
-    """
-
-    def __init__(self, stream: IO[bytes], name: str) -> None:
-        version = npy_format.read_magic(stream)
-        read_header = npy_format.read_array_header_1_0 if version == (1, 0) else npy_format.read_array_header_2_0
-        self.shape, in_fortran_order, self.dtype = read_header(stream)
-        if self.dtype.hasobject:
-            raise ValueError(f"{name} must hold numbers, not Python objects")
-        if in_fortran_order and len(self.shape) > 1:
-            raise ValueError(f"{name} must be in C order (numpy.ascontiguousarray brings it there), not in Fortran's")
-        self._stream, self._name, self._start = stream, name, stream.tell()
-        self._row_bytes = self.dtype.itemsize * math.prod(self.shape[1:])
-
-    def __len__(self) -> int:
-        if not self.shape:
-            raise ValueError(f"{self._name} must have rows, but holds one number")
-        return int(self.shape[0])
-
-    def __getitem__(self, rows: slice) -> NDArray[Any]:
-        first, last, step = rows.indices(len(self))
-        if step != 1:
-            raise ValueError("rows are read in order, without gaps")
-        count = max(0, last - first)
-        with reading(self._name):
-            self._stream.seek(self._start + first * self._row_bytes)
-            data = bytearray(self._stream.read(count * self._row_bytes))
-            if len(data) < count * self._row_bytes:
-                raise ValueError("it is truncated")
-            if last == len(self):
-                check_end(self._stream)
-            return np.frombuffer(data, dtype=self.dtype).reshape(count, *self.shape[1:])
+_READERS: dict[str, Callable[[Path, ExitStack], dict[str, StoredArray]]] = {
+    ".npy": npy_arrays,
+    ".npz": npz_arrays,
+    ".safetensors": safetensors_arrays,
+    **dict.fromkeys((".pt", ".pth", ".ckpt", ".bin", ".tar"), torch_arrays),
+    ".h5": hdf5_arrays,
+    ".hdf5": hdf5_arrays,
+    ".mat": matlab_arrays,
+    ".parquet": parquet_arrays,
+}
+SUFFIXES = tuple(_READERS)
+_ADDRESS = re.compile(rf"(?P<file>.*?({'|'.join(map(re.escape, SUFFIXES))}))(:(?P<name>.+))?", re.IGNORECASE)
+_LISTED = 24
 
 
 @contextmanager
-def open_arrays(*paths: Path) -> Iterator[dict[str, Any]]:
-    """Open files and give their arrays by name; none is read before it is sliced (PyTorch's are memory-mapped).
+def open_arrays(*paths: Path, addressed: Sequence[Path] = ()) -> Iterator[StoredArrays]:
+    """Open files and give their arrays by name; none is read before it is sliced.
 
     Parameters
     ----------
     *paths : Path
-        ``.npy`` (its one array is named like the file, without the suffix), ``.npz``, ``.safetensors`` (needs the
-        package safetensors), or ``.pt`` or ``.pth`` (needs torch): a state dict, or any dict of tensors.
+        ``.npy``, ``.npz``, ``.safetensors``, what ``torch.save`` wrote (``.pt``, ``.pth``, ``.ckpt``, ``.bin``,
+        ``.tar``), ``.h5`` or ``.hdf5``, ``.mat``, ``.parquet``. An array alone in its file is named like the file,
+        without the suffix.
+    addressed : sequence of Path, optional
+        More files, whose arrays are found by ``FILE:NAME`` alone.
 
     Yields
     ------
-    dict of str to array-like
-        With ``shape`` and slices of rows, until the context ends.
+    StoredArrays
+        To be used until the context ends.
 
     Raises
     ------
     OSError
-        If it cannot be read.
-    ValueError
-        If it is none of these, two files hold an array of the same name, or it is damaged: an ``.npz`` archive has
-        checksums, verified when the last row of an array is read; in the other formats a number that was changed is
-        not seen.
-    ModuleNotFoundError
-        If the package that reads it is not installed.
+        If a file cannot be opened.
+    FileError
+        If it is none of these, or is damaged: ``.npz`` and the zipped format of PyTorch have checksums, verified when
+        the last row of an array is read; in the other formats a number that was changed is not seen.
+    ImportError
+        If the package that reads it is not installed; names the file.
     """
     with ExitStack() as files:
-        arrays: dict[str, Any] = {}
-        homes: dict[str, Path] = {}
-        for path in paths:
-            for name, array in _arrays(path, files).items():
-                if name in arrays:
-                    raise ValueError(f"{homes[name]} and {path} must not both hold an array {name}: which is meant?")
-                arrays[name], homes[name] = array, path
-        yield arrays
+        stored: list[StoredArray] = []
+        for path in (*paths, *addressed):
+            with reading(path):
+                stored += _opened(path, files).values()
+        yield StoredArrays(stored, addressed)
 
 
-def _arrays(path: Path, files: ExitStack) -> dict[str, Any]:
-    with reading(path):
-        return _opened(path, files)
+def _opened(path: Path, files: ExitStack) -> dict[str, StoredArray]:
+    with path.open("rb"):  # an error of the system, which names it, whatever the reader makes of it
+        pass
+    reader = _READERS.get(path.suffix.lower())
+    if reader is None:
+        raise ValueError(f"it must be a file of one of these kinds: {', '.join(SUFFIXES)}")
+    try:
+        return reader(path, files)
+    except ImportError as error:
+        raise ImportError(f'{path} needs {error.name}: pip install "ufm-fast[io]"', name=error.name) from error
 
 
-def _opened(path: Path, files: ExitStack) -> dict[str, Any]:
-    if path.suffix == ".npy":
-        return {path.stem: StoredArray(files.enter_context(path.open("rb")), str(path))}
-    if path.suffix == ".npz":
-        try:
-            archive = files.enter_context(zipfile.ZipFile(path))
-        except zipfile.BadZipFile:
-            raise ValueError("it must be an .npz archive") from None
-        members = [name for name in archive.namelist() if name.endswith(".npy")]
-        twice = next((name for name in members if members.count(name) > 1), None)
-        if twice is not None:
-            raise ValueError(f"it must not hold two arrays {twice[:-4]}")
-        streams = {name[:-4]: files.enter_context(archive.open(name)) for name in members}
-        return {name: StoredArray(stream, f"{name} in {path}") for name, stream in streams.items()}
-    if path.suffix == ".safetensors":
-        from safetensors import safe_open
-
-        tensors = files.enter_context(safe_open(str(path), framework="numpy"))
-        names = list(tensors.keys())
-        return {name: _SafetensorsArray(tensors.get_slice(name), f"{name} in {path}") for name in names}
-    if path.suffix in (".pt", ".pth"):
-        import torch
-
-        tensors = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-        if not isinstance(tensors, dict):
-            raise ValueError(f"it must hold a state dict, not a {type(tensors).__name__}")
-        return {name: _numpy_view(value) for name, value in tensors.items() if isinstance(value, torch.Tensor)}
-    raise ValueError("it must be a .npy, .npz, .safetensors, .pt or .pth file")
+def split_address(text: str) -> tuple[Path | None, str]:
+    """Split what names an array, ``NAME``, ``FILE:NAME`` or ``FILE``, into the file, if there is one, and the name."""
+    found = _ADDRESS.fullmatch(text)
+    return (None, text) if found is None else (Path(found["file"]), found["name"] or "")
 
 
-class _SafetensorsArray:
-    def __init__(self, tensor: Any, name: str) -> None:
-        self._tensor, self._name, self.shape = tensor, name, tuple(tensor.get_shape())
+class StoredArrays:
+    """The arrays of some files, in their order.
+
+    Parameters
+    ----------
+    stored : sequence of StoredArray
+    addressed : sequence of Path, optional
+        As for `open_arrays`.
+    """
+
+    def __init__(self, stored: Sequence[StoredArray], addressed: Sequence[Path] = ()) -> None:
+        self._stored, self._addressed = stored, addressed
+
+    def __contains__(self, name: str) -> bool:
+        return bool(self.named(name))
+
+    def __getitem__(self, name: str) -> Rows:
+        return stacked(self.find(name))
+
+    def named(self, name: str, file: Path | None = None) -> list[StoredArray]:
+        """Return the arrays of exactly this name, in one file or all but those to be addressed."""
+        return [array for array in self._among(file) if array.name == name]
+
+    def _among(self, file: Path | None) -> list[StoredArray]:
+        if file is None:
+            return [array for array in self._stored if array.file not in self._addressed]
+        return [array for array in self._stored if realpath(array.file) == realpath(file)]
+
+    def find(self, address: str, usual: str = "") -> list[StoredArray]:
+        """Find the arrays that an address means, in the order of the files.
+
+        Parameters
+        ----------
+        address : str
+            As for `split_address`. The name stands for arrays of this name; or, where there is none, for those that
+            it is the end of, from a dot or a slash on, if these share one name; or for all that it matches as a
+            pattern with ``*``, ``?`` or ``[...]``.
+        usual : str, optional
+            The name to look for in a file without one that has several arrays.
+
+        Raises
+        ------
+        ValueError
+            If there is none, or more than one name can be meant. Lists what is there.
+        """
+        file, name = split_address(address)
+        there = self._among(file)
+        if not name and len(there) == 1:
+            return there
+        name = name or usual
+        found = [array for array in there if array.name == name]
+        if not found:
+            found = [array for array in there if array.name.endswith((f".{name}", f"/{name}"))]
+            names = dict.fromkeys(array.name for array in found)
+            if len(names) > 1:
+                raise ValueError(f"{name} can mean {', '.join(names)}: which one?")
+        found = found or [array for array in there if fnmatchcase(array.name, name)]
+        if not found:
+            where = "the files" if file is None else str(file)
+            raise ValueError(f"there is no array {name} in {where}, but {_listing(there) or 'none at all'}")
+        return found
+
+
+def _listing(arrays: Sequence[StoredArray]) -> str:
+    shown = dict.fromkeys(f"{array.name} {array.shape}" for array in arrays)
+    words = list(shown)
+    if len(words) > _LISTED:
+        half = _LISTED // 2
+        words = [*words[:half], f"... ({len(words) - _LISTED} more)", *words[-half:]]
+    return ", ".join(words)
+
+
+class StackedArray:
+    """Arrays on top of each other, read a slice of rows at a time.
+
+    Parameters
+    ----------
+    parts : sequence of StoredArray or ColumnArray
+
+    Raises
+    ------
+    ValueError
+        If their shapes do not fit together.
+    """
+
+    def __init__(self, parts: Sequence[StoredArray | ColumnArray]) -> None:
+        first = parts[0]
+        for part in parts:
+            if not part.shape or part.shape[1:] != first.shape[1:]:
+                raise ValueError(f"{first} has shape {first.shape}, and {part} of shape {part.shape} cannot follow it")
+        self.parts = parts
+        self._starts = [0, *accumulate(part.shape[0] for part in parts)]
+        self.shape = (self._starts[-1], *first.shape[1:])
+        self.dtype = np.result_type(*(part.dtype for part in parts))
+
+    def __str__(self) -> str:
+        return f"{self.parts[0]} and {len(self.parts) - 1} more"
 
     def __len__(self) -> int:
-        return int(self.shape[0])
+        return self.shape[0]
 
     def __getitem__(self, rows: slice) -> NDArray[Any]:
-        try:
-            array: NDArray[Any] = self._tensor[rows]
-        except (TypeError, AttributeError):
-            dtype = self._tensor.get_dtype()
-            raise TypeError(f"{self._name} must be of a type that NumPy has, such as F32, not {dtype}") from None
-        return array
+        first, last, _ = rows.indices(len(self))
+        found = [
+            part[max(first - start, 0) : max(last - start, 0)]
+            for part, (start, end) in zip(self.parts, pairwise(self._starts), strict=True)
+            if start <= last and first <= end
+        ]
+        return joined(found)
 
 
-def _numpy_view(tensor: Any) -> NDArray[Any]:
-    """Return a tensor's own memory as an array; bfloat16, which NumPy lacks, is converted to float32."""
-    tensor = tensor.detach()
-    array: NDArray[Any] = (tensor.float() if str(tensor.dtype) == "torch.bfloat16" else tensor).numpy()
-    return array
+class ColumnArray:
+    """Columns of a table beside each other, read a slice of rows at a time.
+
+    Parameters
+    ----------
+    columns : sequence of StoredArray, shape (N,) each
+    """
+
+    def __init__(self, columns: Sequence[StoredArray]) -> None:
+        first = columns[0]
+        for column in columns:
+            if column.shape != first.shape:
+                raise ValueError(f"{first} has shape {first.shape}, and {column} of shape {column.shape} is beside it")
+        self._columns = columns
+        self.shape = (*first.shape, len(columns))
+        self.dtype = np.result_type(*(column.dtype for column in columns))
+
+    def __str__(self) -> str:
+        return f"{self._columns[0].name} to {self._columns[-1]}"
+
+    def __getitem__(self, rows: slice) -> NDArray[Any]:
+        return np.stack([column[rows] for column in self._columns], axis=1)
+
+
+Rows = StoredArray | StackedArray | ColumnArray
+
+
+def stacked(parts: Sequence[StoredArray | ColumnArray]) -> Rows:
+    """Put arrays on top of each other, unless there is but one."""
+    return parts[0] if len(parts) == 1 else StackedArray(parts)
+
+
+def stacked_features(parts: Sequence[StoredArray]) -> Rows:
+    """Put arrays on top of each other; those with but one number in a row are columns of the table in their file."""
+    if len(parts) == 1 or any(len(part.shape) != 1 for part in parts):
+        return stacked(parts)
+    tables: dict[Path, list[StoredArray]] = {}
+    for part in parts:
+        tables.setdefault(part.file, []).append(part)
+    return stacked([ColumnArray(columns) for columns in tables.values()])
+
+
+def check_same_rows(H: Rows, labels: Rows) -> None:
+    """Refuse features and labels in as many parts each, but not of as many rows: they do not belong together.
+
+    Raises
+    ------
+    ValueError
+        Names the first parts that differ.
+    """
+    if isinstance(H, StackedArray) and isinstance(labels, StackedArray) and len(H.parts) == len(labels.parts):
+        for features, own in zip(H.parts, labels.parts, strict=True):
+            if features.shape[0] != own.shape[0]:
+                raise ValueError(f"{features} has {features.shape[0]} rows, but {own} has {own.shape[0]}")
+
+
+def agreed(parts: Sequence[StoredArray]) -> NDArray[Any]:
+    """Read an array that may be in several files if it is the same in all.
+
+    Raises
+    ------
+    ValueError
+        If two differ; names them.
+    """
+    whole = parts[0][:]
+    for part in parts[1:]:
+        other = part[:]
+        if (other.shape, other.dtype, other.tobytes()) != (whole.shape, whole.dtype, whole.tobytes()):
+            raise ValueError(f"{parts[0]} and {part} must be the same, or FILE:NAME must say which is meant")
+    return whole

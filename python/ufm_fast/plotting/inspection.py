@@ -2,42 +2,49 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from matplotlib import colormaps
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
     from .._networks.inspection import Inspection
+    from .._networks.nc_metrics import NCMetrics
 
-_W, _MEANS, _GUIDE = "#0072b2", "#d55e00", "0.55"
+_W, _MEANS, _GUIDE, _ABSENT = "#0072b2", "#d55e00", "0.55", "0.8"
 
 
-def plot_inspection(W: NDArray[Any], found: Inspection) -> Figure:
+def plot_inspection(W: NDArray[Any] | None, found: Inspection | NCMetrics) -> Figure:
     """Draw Gram matrices, spectra and cosines of a classifier and class means.
 
     Parameters
     ----------
-    W : ndarray, shape (K, d)
-    found : Inspection
+    W : ndarray, shape (K, d), or None
+    found : Inspection or NCMetrics
 
     Returns
     -------
     matplotlib.figure.Figure
-        Cosines between rows of W and between centred class means, as matrices; eigenvalues of S_B and S_W; histogram of
-        the cosines between different classes, -1/(K-1) marked.
+        Cosines between rows of W and between centred class means, as matrices, grey where a class has no samples;
+        eigenvalues of S_B and S_W; histogram of the cosines between different classes, -1/(K-1) marked.
     """
-    m = found.metrics
+    m: Any = getattr(found, "metrics", None) or found
     figure = Figure(figsize=(13, 3.4), dpi=150, layout="constrained")
     axes = figure.subplots(1, 4, width_ratios=(1, 1, 1.1, 1.1))
-    cosines = []
-    for ax, rows, title in ((axes[0], np.asarray(W, dtype=float), "W"), (axes[1], m.class_means - m.global_mean, "M")):
+    classifier = np.full((m.K, m.d), np.nan) if W is None else np.asarray(W, dtype=float)
+    colors, cosines = colormaps["RdBu_r"].with_extremes(bad=_ABSENT), []
+    for ax, rows, name in ((axes[0], classifier, "W"), (axes[1], m.class_means - m.global_mean, "class means")):
         norms = np.linalg.norm(rows, axis=1)
         gram = rows @ rows.T / np.maximum(np.outer(norms, norms), np.finfo(float).tiny)
-        image = ax.imshow(gram, vmin=-1, vmax=1, cmap="RdBu_r", interpolation="nearest")
-        ax.set_title(f"cosines of {'W' if title == 'W' else 'class means'}")
-        cosines.append(gram[~np.eye(len(rows), dtype=bool)])
+        image = ax.imshow(gram, vmin=-1, vmax=1, cmap=colors, interpolation="nearest")
+        ax.set_title(f"cosines of {name}" if np.isfinite(gram).any() else f"no {name}")
+        between = gram[~np.eye(len(rows), dtype=bool)]
+        cosines.append(between[np.isfinite(between)])
     figure.colorbar(image, ax=axes[:2].tolist(), fraction=0.03)
     for values, color, name in ((m.spectrum_between, _MEANS, "S_B"), (m.spectrum_within, _W, "S_W")):
         shown = values[values > values.max() * 1e-16] if values.max() > 0 else values[:0]
@@ -46,10 +53,19 @@ def plot_inspection(W: NDArray[Any], found: Inspection) -> Figure:
         )
     axes[2].set(title="between and within classes", xlabel="index", ylabel="eigenvalue")
     axes[2].legend()
-    bins = np.linspace(min(c.min() for c in cosines), max(c.max() for c in cosines) + 1e-9, 41)
-    for values, color, name in zip(cosines, (_W, _MEANS), ("W", "class means"), strict=True):
-        axes[3].hist(values, bins=bins.tolist(), color=color, alpha=0.6, label=name)
-    axes[3].axvline(-1 / (m.K - 1), color=_GUIDE, linestyle="--", label="-1/(K-1)")
-    axes[3].set(title="cosines between classes", xlabel="cosine", ylabel="pairs")
-    axes[3].legend()
+    _draw_cosines(axes[3], cosines, m.K - len(m.missing))
     return figure
+
+
+def _draw_cosines(axes: Axes, cosines: Sequence[NDArray[Any]], present: int) -> None:
+    every = np.concatenate(cosines)
+    if len(every):
+        bins = np.linspace(every.min(), every.max() + 1e-9, 41)
+        for values, color, name in zip(cosines, (_W, _MEANS), ("W", "class means"), strict=True):
+            if len(values):
+                axes.hist(values, bins=bins.tolist(), color=color, alpha=0.6, label=name)
+    if present > 1:
+        axes.axvline(-1 / (present - 1), color=_GUIDE, linestyle="--", label=f"-1/{present - 1}")
+        axes.legend()
+    axes.locator_params(axis="x", nbins=4)
+    axes.set(title="cosines between classes", xlabel="cosine", ylabel="pairs")
