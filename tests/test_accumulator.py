@@ -1,6 +1,9 @@
 """Neural-collapse metrics of batches: merged, shared between threads, interrupted, refused."""
 
+import copy
+import pickle
 import signal
+import sys
 import threading
 
 import numpy as np
@@ -10,6 +13,7 @@ from hypothesis import strategies as st
 
 import ufm_fast as uf
 from nc_definitions import by_definition, example
+from ufm_fast._runtime import memory
 
 
 @given(seed=st.integers(0, 10**6), cuts=st.lists(st.integers(0, 600), max_size=5), parts=st.integers(1, 3))
@@ -42,21 +46,25 @@ def test_threads_change_no_more_than_rounding():
     assert one.nc1 == pytest.approx(three.nc1, rel=1e-12)
 
 
+@pytest.mark.parametrize("statistics", ["full", "traces"])
 @pytest.mark.parametrize("threads", [1, 2, 5])
 @pytest.mark.parametrize(("K", "d"), [(1, 40), (3, 530), (400, 65)])
-def test_classes_and_products_cut_between_threads(K, d, threads):
+def test_classes_and_products_cut_between_threads(K, d, threads, statistics):
     """Classes of a few rows and of more than a worker's; one block of columns and several; more than one tile."""
     rng = np.random.default_rng(6)
     labels = np.minimum(rng.geometric(3 / K, 5000) - 1, K - 1) if K > 3 else np.sort(rng.integers(0, K, 5000))
     labels[:K] = np.arange(K)
     H = rng.standard_normal((K, d))[labels] + rng.standard_normal((5000, d))
-    accumulator = uf.NCAccumulator(K, d, threads=threads).update(H, labels)
+    accumulator = uf.NCAccumulator(K, d, statistics=statistics, threads=threads).update(H, labels)
     means, _, squares, scatter = accumulator._statistics.read(threads)
     for k in range(K):
         np.testing.assert_allclose(means[k], H[labels == k].mean(axis=0), rtol=0, atol=1e-13)
     deviations = H - means[labels]
     np.testing.assert_allclose(squares, np.bincount(labels, (deviations**2).sum(axis=1)), rtol=1e-11, atol=1e-10)
-    np.testing.assert_allclose(scatter, deviations.T @ deviations, rtol=0, atol=1e-9)
+    if statistics == "full":
+        np.testing.assert_allclose(scatter, deviations.T @ deviations, rtol=0, atol=1e-9)
+    else:
+        assert scatter is None
 
 
 @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="timers are POSIX")
@@ -71,8 +79,15 @@ def test_interrupt():
             accumulator.update(H, np.zeros(len(H), dtype=int))
     finally:
         signal.signal(signal.SIGALRM, previous)
-    with pytest.raises(ValueError, match="were interrupted: start new ones"):
-        accumulator.update(H[:5], [0] * 5)
+    for use in (
+        lambda: accumulator.update(H[:5], [0] * 5),
+        accumulator.state,
+        lambda: copy.copy(accumulator),
+        lambda: copy.deepcopy(accumulator),
+        lambda: pickle.dumps(accumulator),
+    ):
+        with pytest.raises(ValueError, match="were interrupted: start new ones"):
+            use()
 
 
 def test_one_accumulator_from_several_threads():
@@ -136,7 +151,77 @@ def test_merge_refuses_what_does_not_fit():
         accumulator.merge(uf.NCAccumulator(3, 4, classes=[3, 4, 5]))
     with pytest.raises(ValueError, match="same K and d"):
         accumulator.merge(uf.NCAccumulator(3, 5))
+    for one, other in (("full", "traces"), ("traces", "full")):
+        with pytest.raises(ValueError, match=f"other must have statistics='{one}', as this has, not '{other}'"):
+            uf.NCAccumulator(3, 4, statistics=one).merge(uf.NCAccumulator(3, 4, statistics=other))
     with pytest.raises(ValueError, match="another"):
         accumulator.merge(accumulator)
     with pytest.raises(ValueError, match="no samples yet"):
         accumulator.result(np.zeros((3, 4)))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("means", [0, 1e6])
+def test_traces_are_all_but_nc1(means, dtype, recwarn):
+    """Batches that move references, two accumulators merged; against the definitions and, to rounding, "full"."""
+    W, H, labels, b = example("imbalanced")
+    H = (H + means).astype(dtype)
+    found = {}
+    for statistics in ("full", "traces"):
+        first, second = (uf.NCAccumulator(*W.shape, statistics=statistics) for _ in range(2))
+        for rows in np.array_split(np.arange(len(H)), 7):
+            (first if rows[0] % 2 else second).update(H[rows], labels[rows])
+        found[statistics] = first.merge(second).result(W, b, batches=[H])
+    assert [warning for warning in recwarn if "NC1" in str(warning.message)] == []
+    traces, expected = found["traces"], by_definition(W, H, labels, b)
+    for name, value in vars(found["full"]).items():
+        other = getattr(traces, name)
+        if name in ("nc1", "spectrum_within"):
+            assert np.isnan(other).all(), name
+            assert np.shape(other) == np.shape(value)
+        elif isinstance(value, str) or value is None:
+            assert other == value
+        else:
+            np.testing.assert_allclose(other, value, rtol=1e-12, atol=1e-12, err_msg=name)
+    for name in ("nc1_trace_ratio", "cdnv", "norm_ratio", "nc2_means", "nc3_product", "nc4_agreement"):
+        assert getattr(traces, name) == pytest.approx(expected[name], rel=1e-9 if means == 0 else 1e-5), name
+    assert uf.nc_metrics(W, H, labels, b, statistics="traces").cdnv == pytest.approx(traces.cdnv, rel=1e-12)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_traces_of_features_with_very_many_dimensions(run_python):
+    """Ten classes of 65 536 dimensions: 5.2 MB a K x d array, where S_W alone would be 34 GB."""
+    script = """
+import numpy as np, ufm_fast as uf
+def status(key):
+    return next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith(key))
+rng = np.random.default_rng(0)
+labels, d = np.arange(40) % 10, 65536
+W, H = rng.standard_normal((10, d)), rng.standard_normal((40, d)).astype(np.float32)
+uf.NCAccumulator(2, 3, threads=2).update(np.eye(3)[:2], [0, 1]).result(np.eye(3)[:2])
+before = status("VmRSS")
+accumulator = uf.NCAccumulator(10, d, statistics="traces", threads=2)
+for first in range(0, 40, 8):
+    accumulator.update(H[first : first + 8], labels[first : first + 8])
+updating = status("VmHWM") - before
+found = accumulator.result(W)
+means = np.array([H[labels == k].astype(float).mean(axis=0) for k in range(10)])
+within = ((H - means[labels]) ** 2).sum() / 40
+between = ((means - H.mean(axis=0, dtype=float)) ** 2).sum() / 10
+print(updating, status("VmHWM") - before, found.nc1_trace_ratio * between / within - 1)
+"""
+    updating, whole, error = map(float, run_python(script, OPENBLAS_NUM_THREADS="1").split())
+    assert abs(error) < 1e-11
+    assert updating < 25_000  # KiB: references and sums, and four shifted rows for each thread
+    assert whole < 200_000
+
+
+def test_a_scatter_that_no_memory_holds_is_refused_before_it_is_made(monkeypatch):
+    monkeypatch.setattr(memory, "machine_memory", lambda: 2.0**30)
+    with pytest.raises(
+        MemoryError, match=r'NCAccumulator needs about 96.* GiB .* K = 10, d = 65536; .* has 1: statistics="traces"'
+    ):
+        uf.NCAccumulator(10, 65536)
+    with pytest.raises(MemoryError, match=r"K = 5000, d = 65536; this machine has 1$"):
+        uf.NCAccumulator(5000, 65536, statistics="traces")
+    assert uf.NCAccumulator(10, 65536, statistics="traces").counts.sum() == 0

@@ -1,7 +1,9 @@
 #include "bind_statistics.hpp"
 
+#include <algorithm>
 #include <cmath>
 #include <ufm_fast/statistics/class_statistics.hpp>
+#include <vector>
 
 #include "arrays.hpp"
 #include "bind_problem.hpp"
@@ -14,7 +16,7 @@ namespace {
 /// short, it is of no use any more and says so. The caller sees to it that no two threads use one at the same time.
 class StatisticsBinding {
  public:
-  StatisticsBinding(Index K, Index d) : statistics_(classes(K, d), d) {}
+  StatisticsBinding(Index K, Index d, bool scatter) : statistics_(classes(K, d, scatter), d, scatter) {}
 
   void update(const py::array& H, py::handle labels, int threads) {
     check();
@@ -33,6 +35,9 @@ class StatisticsBinding {
     if (other.statistics_.K() != statistics_.K() || other.statistics_.d() != statistics_.d()) {
       throw py::value_error("other must have the same K and d");
     }
+    if (other.statistics_.has_scatter() != statistics_.has_scatter()) {
+      throw py::value_error("other must have a scatter matrix where this has one");
+    }
     usable_ = other.usable_ = false;
     DoubleBinding::run_released(threads,
                                 [&](const Execution& execution) { statistics_.merge(other.statistics_, execution); });
@@ -44,16 +49,37 @@ class StatisticsBinding {
   py::tuple read(int threads) {
     check();
     const Index K = statistics_.K(), d = statistics_.d();
-    auto means = new_array<double>({K, d}), scatter = new_array<double>({d, d});
+    const Index size = statistics_.has_scatter() ? d : 0;
+    auto means = new_array<double>({K, d});
+    py::array_t<double> scatter({size, size});  // not of the memory kept for the next call: there seldom is one
     auto roundings = new_array<double>({K}), squares = new_array<double>({K});
-    const MatrixView<double> means_out(means.mutable_data(), K, d), scatter_out(scatter.mutable_data(), d, d);
+    const MatrixView<double> means_out(means.mutable_data(), K, d), scatter_out(scatter.mutable_data(), size, size);
     double *roundings_out = roundings.mutable_data(), *squares_out = squares.mutable_data();
     usable_ = false;
     DoubleBinding::run_released(threads, [&](const Execution& execution) {
       statistics_.read(means_out, roundings_out, squares_out, scatter_out, execution);
     });
     usable_ = true;
-    return py::make_tuple(std::move(means), std::move(roundings), std::move(squares), std::move(scatter));
+    const py::object both_halves = statistics_.has_scatter() ? py::object(std::move(scatter)) : py::none();
+    return py::make_tuple(std::move(means), std::move(roundings), std::move(squares), both_halves);
+  }
+
+  py::dict state() {
+    check();
+    py::dict parts;
+    statistics_.for_each_part([&](const char* name, auto& numbers, std::initializer_list<Index> shape) {
+      using Number = typename std::decay_t<decltype(numbers)>::value_type;
+      parts[name] = py::array_t<Number>(std::vector<py::ssize_t>(shape.begin(), shape.end()), numbers.data());
+    });
+    return parts;
+  }
+
+  /// The arrays of another's state() become those of this one; the caller has looked at their values.
+  void set_state(const py::dict& parts) {
+    statistics_.for_each_part([&](const char* name, auto& numbers, std::initializer_list<Index> shape) {
+      using Number = typename std::decay_t<decltype(numbers)>::value_type;
+      std::copy_n(array_argument<Number>(parts[name], name, shape), numbers.size(), numbers.data());
+    });
   }
 
  private:
@@ -66,9 +92,9 @@ class StatisticsBinding {
     }
   }
 
-  static Index classes(Index K, Index d) {
+  static Index classes(Index K, Index d, bool scatter) {
     array_size<double>({positive(K, "K"), positive(d, "d")});
-    array_size<double>({d, d});
+    if (scatter) array_size<double>({d, d});
     return K;
   }
 
@@ -104,11 +130,13 @@ class StatisticsBinding {
 void bind_statistics(py::module_& module) {
   using py::arg;
   py::class_<StatisticsBinding>(module, "ClassStatistics", py::module_local())
-      .def(py::init<Index, Index>(), arg("K"), arg("d"))
+      .def(py::init<Index, Index, bool>(), arg("K"), arg("d"), arg("scatter") = true)
       .def("update", &StatisticsBinding::update, arg("H"), arg("labels"), arg("threads"))
       .def("merge", &StatisticsBinding::merge, arg("other"), arg("threads"))
       .def("counts", &StatisticsBinding::counts)
-      .def("read", &StatisticsBinding::read, arg("threads"));
+      .def("read", &StatisticsBinding::read, arg("threads"))
+      .def("state", &StatisticsBinding::state)
+      .def("set_state", &StatisticsBinding::set_state, arg("parts"));
 }
 
 }  // namespace ufm_fast::bindings

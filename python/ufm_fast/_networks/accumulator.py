@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable
-from typing import Any, Literal
+from collections.abc import Iterable, Mapping
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .._runtime import core
 from .._runtime.arguments import addressable, choice, whole_number
+from .._runtime.arrays import Array
 from .._runtime.blas import single_threaded_blas
+from .._runtime.memory import require_memory
 from .._runtime.threads import checked_threads, get_num_threads
 from .._runtime.warnings import warn
+from .accumulator_state import FORMAT, STATISTICS, checked, parts_of
 from .agreement import Seen
 from .arrays import precision_of
 from .collapse import Classifier, measured
@@ -23,6 +26,17 @@ from .moments import Moments
 from .nc_metrics import NCMetrics
 
 CENTRES = ("samples", "classes")  # what the global mean is taken over
+
+
+class Sums(NamedTuple):
+    """What `Moments.of` begins with."""
+
+    counts: NDArray[np.int64]
+    means: Array
+    roundings: Array
+    squares: Array
+    scatter: Array | None
+    precision: float
 
 
 class NCAccumulator:
@@ -41,6 +55,10 @@ class NCAccumulator:
         The label of each class, different from each other: row k of W belongs to ``classes[k]``. By default k.
     ignore_index : int or several, optional
         Samples with these labels are left out, as are those whose label is masked or missing.
+    statistics : {"full", "traces"}, optional
+        "traces" keeps no d x d matrix, so that features may have very many dimensions, such as all the activations of a
+        convolutional layer; ``nc1`` and ``spectrum_within``, which need that matrix, are then NaN. All other metrics
+        are those of "full", the variances of classes being summed besides.
     threads : int, optional
         None follows `set_num_threads`.
 
@@ -53,12 +71,18 @@ class NCAccumulator:
     ------
     TypeError, ValueError
         If an argument is not as above.
+    MemoryError
+        If the statistics and `result` need more memory than the machine has.
 
     Notes
     -----
     Memory: ``d^2 + 2 K d`` float64 numbers and, while updating, ``4096 d + d^2`` of the batch's type, or 512^2 for each
-    thread where ``d^2`` is less, however many samples. Cost: that of the product ``H.T @ H`` and a pass over H. One
-    accumulator may be used by several threads: they take turns.
+    thread where ``d^2`` is less, however many samples; `result` needs ``2 d^2`` and about ``16 K d`` float64 numbers
+    more. With "traces" there is no ``d^2`` in these. Cost: that of the product ``H.T @ H`` and a pass over H; with
+    "traces", of the pass. One accumulator may be used by several threads: they take turns.
+
+    Accumulators can be pickled, copied and sent to other processes, and those of parts of the data merged. Copies share
+    nothing.
     """
 
     def __init__(
@@ -68,16 +92,18 @@ class NCAccumulator:
         *,
         classes: ArrayLike | None = None,
         ignore_index: ArrayLike | None = None,
+        statistics: Literal["full", "traces"] = "full",
         threads: int | None = None,
     ) -> None:
         self.K, self.d = whole_number(K, "K", 1), whole_number(d, "d", 1)
-        addressable((self.K + self.d) * self.d, np.float64, f"K = {self.K} and d = {self.d}")
+        self.statistics = choice(statistics, "statistics", STATISTICS)
+        _check_size(self.K, self.d, self.statistics == "full")
         self.threads = None if threads is None else checked_threads(threads, "threads")
         ignored = as_ignored(ignore_index)
         self._rule = LabelRule(np.arange(self.K) if classes is None else as_classes(classes, self.K, ignored), ignored)
         self.classes = self._rule.classes
         self.left_out = 0
-        self._statistics = core.ClassStatistics(self.K, self.d)
+        self._statistics = core.ClassStatistics(self.K, self.d, self.statistics == "full")
         self._precision = 0.0  # relative, of the products in S_W
         self._lock = threading.Lock()
 
@@ -125,9 +151,62 @@ class NCAccumulator:
             self._precision = max(self._precision, float(np.finfo(features.dtype).eps))
         return self
 
+    def state(self) -> dict[str, Any]:
+        """Return all that has been gathered, as arrays and numbers that `from_state` takes back without a bit lost.
+
+        ``numpy.savez(file, **accumulator.state())`` writes them, and ``NCAccumulator.from_state(numpy.load(file))``
+        reads them, without pickles. They are copies; what the entries mean may change between versions of the library.
+
+        Raises
+        ------
+        ValueError
+            If an update was interrupted or refused, after which there is nothing to go on with.
+        """
+        with self._lock:
+            return {
+                "format": FORMAT,
+                "statistics": self.statistics,
+                "classes": self.classes.copy(),
+                "ignored": self._rule.ignored.copy(),
+                "left_out": self.left_out,
+                "precision": self._precision,
+                **self._statistics.state(),
+            }
+
+    @classmethod
+    def from_state(cls, state: Mapping[str, Any], threads: int | None = None) -> NCAccumulator:
+        """Make an accumulator that goes on where another was when its `state` was taken.
+
+        Parameters
+        ----------
+        state : mapping
+            What `state` has returned, or a file of `numpy.savez` with it.
+        threads : int, optional
+            None follows `set_num_threads`.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If an entry is missing, strange, not of its type and shape, or contradicts another; the error names it.
+        MemoryError
+            As for a new accumulator.
+        """
+        found = checked(state)
+        accumulator = cls(
+            *found["references"].shape, classes=found["classes"], ignore_index=found["ignored"],
+            statistics=found["statistics"], threads=threads,
+        )  # fmt: skip
+        accumulator._statistics.set_state(parts_of(found))
+        accumulator.left_out, accumulator._precision = int(found["left_out"]), float(found["precision"])
+        return accumulator
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle and copy by way of the state."""
+        return type(self).from_state, (self.state(), self.threads)
+
     @single_threaded_blas()
     def merge(self, other: NCAccumulator) -> NCAccumulator:
-        """Add what another accumulator of the same K, d and classes has seen, and return itself.
+        """Add what another accumulator of the same K, d, classes and statistics has seen, and return itself.
 
         Raises
         ------
@@ -138,6 +217,8 @@ class NCAccumulator:
             raise TypeError(f"other must be an NCAccumulator, not {type(other).__name__}")
         if not np.array_equal(self.classes, other.classes):
             raise ValueError("other must have the same classes")
+        if self.statistics != other.statistics:
+            raise ValueError(f"other must have statistics={self.statistics!r}, as this has, not {other.statistics!r}")
         first, second = sorted((self, other), key=id)
         if first is second:
             raise ValueError("other must be another accumulator")
@@ -190,8 +271,8 @@ class NCAccumulator:
 
         Notes
         -----
-        Cost: a singular value decomposition of K x d, eigenvalues of d x d, six products K x d x K (tile by tile), and
-        two products K x d x N for NC4.
+        Cost: a singular value decomposition of K x d, eigenvalues of d x d unless statistics="traces", six products
+        K x d x K (tile by tile), and two products K x d x N for NC4.
         """
         choice(centre, "centre", CENTRES)
         if batches is not None and not isinstance(batches, Iterable):
@@ -199,8 +280,9 @@ class NCAccumulator:
         if W is None and b is not None:
             raise ValueError("b must be None where W is")
         classifier = None if W is None else Classifier(*as_classifier(W, b, self.K, self.d), precision_of(W))
+        threads = self.threads or get_num_threads()
         found, messages = measured(
-            self._moments(centre), classifier, self.classes,
+            Moments.of(*self._sums(), centre=centre, threads=threads), classifier, self.classes,
             batches=None if batches is None else map(self._seen, batches),
             left_out=self.left_out,
         )  # fmt: skip
@@ -215,9 +297,17 @@ class NCAccumulator:
         kept, rows = self._rule.rows(batch[1], len(features))
         return Seen(features if kept is None else features[kept], rows)
 
-    def _moments(self, centre: Literal["samples", "classes"]) -> Moments:
+    def _sums(self) -> Sums:
+        """Return what metrics are computed from."""
         with self._lock:
-            counts, precision = self._statistics.counts(), self._precision
-            means, roundings, squares, scatter = self._statistics.read(self.threads or get_num_threads())
-        threads = self.threads or get_num_threads()
-        return Moments.of(counts, means, roundings, squares, scatter, precision, centre, threads)
+            read = self._statistics.read(self.threads or get_num_threads())
+            return Sums(self._statistics.counts(), *read, self._precision)
+
+
+def _check_size(K: int, d: int, full: bool) -> None:
+    """Refuse sizes whose arrays cannot be, or that the statistics and the metrics from them have no memory for."""
+    addressable((K + d * full) * d, np.float64, f"K = {K} and d = {d}")
+    require_memory(
+        "NCAccumulator", 18 * K * d + 3 * d * d * full, K=K, d=d,
+        advice='statistics="traces" keeps no d x d matrix' if full else "",
+    )  # fmt: skip

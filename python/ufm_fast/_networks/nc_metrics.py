@@ -43,7 +43,7 @@ class NCMetrics:
     nc1 : float
         ``trace(S_W S_B^+) / K`` (Papyan, Han & Donoho 2020, arXiv:2008.08186; Zhu et al. 2021, arXiv:2105.02375), not
         negative. S_B^+ keeps the `rank_means` directions in which class means differ by more than rounding. NaN if no
-        class has two samples or all class means coincide.
+        class has two samples, all class means coincide or, with statistics="traces", S_W was not summed.
     nc1_trace_ratio : float
         ``trace(S_W) / trace(S_B)``; needs no pseudo-inverse. The quotient form of NC1 (Tirer, Huang & Niles-Weed 2023,
         arXiv:2210.16658).

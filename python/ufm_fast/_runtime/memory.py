@@ -24,7 +24,7 @@ def machine_memory() -> float:
     return min(size for size in known if size > 0)
 
 
-def require_memory(function: str, numbers: float, **sizes: int) -> None:
+def require_memory(function: str, numbers: float, *, advice: str = "", **sizes: int) -> None:
     """Raise MemoryError if work on so many numbers of double precision needs more than the machine has.
 
     Parameters
@@ -33,6 +33,8 @@ def require_memory(function: str, numbers: float, **sizes: int) -> None:
         Name of the public function.
     numbers : float
         As many as it holds at its peak.
+    advice : str, optional
+        How less memory would do, for the message.
     **sizes : int
         The sizes that make them so many, for the message.
     """
@@ -41,4 +43,5 @@ def require_memory(function: str, numbers: float, **sizes: int) -> None:
         named = ", ".join(f"{name} = {size}" for name, size in sizes.items())
         raise MemoryError(
             f"{function} needs about {needed / _GIB:.3g} GiB of memory for {named}; this machine has {has / _GIB:.3g}"
+            + (f": {advice}" if advice else "")
         )

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <limits>
 #include <numeric>
+#include <optional>
 #include <vector>
 
 #include "ufm_fast/statistics/rows_by_class.hpp"
@@ -25,12 +26,13 @@ namespace ufm_fast {
 /// times their size. The reference itself may be any number. The counts below use 2 u, which covers products of u.
 ///
 /// Memory: 2 K d doubles and a ScatterSum and, while updating, tile_rows x d numbers of T and what ScatterSum takes;
-/// for d <= ScatterSum::block no more than (sub_tile_rows + d) x d a thread, unless squares leave the range of T. The
-/// same number of threads gives the same bits. Batches and class counts merge by the formula of Chan, Golub and LeVeque
-/// (1983) for parallel variances.
+/// for d <= ScatterSum::block no more than (sub_tile_rows + d) x d a thread, unless squares leave the range of T. On
+/// request there is no scatter matrix: then 2 K d doubles and sub_tile_rows x ScatterSum::block numbers of T a thread,
+/// or rows_together x d where that is more. The same number of threads gives the same bits. Batches and class counts
+/// merge by the formula of Chan, Golub and LeVeque (1983) for parallel variances.
 class ClassStatistics {
  public:
-  ClassStatistics(Index K, Index d)
+  ClassStatistics(Index K, Index d, bool with_scatter)
       : K_(K),
         d_(d),
         counts_(K, 0),
@@ -39,20 +41,37 @@ class ClassStatistics {
         errors_(K, 0.0),
         reference_(K * d, 0.0),
         sums_(K * d, 0.0),
-        scatter_(d),
-        places_(K, 0) {}
+        places_(K, 0) {
+    if (with_scatter) scatter_.emplace(d);
+  }
 
   Index K() const { return K_; }
   Index d() const { return d_; }
+  bool has_scatter() const { return scatter_.has_value(); }
   const std::vector<Index>& counts() const { return counts_; }
 
+  /// Calls each(name, numbers, shape), the last a std::initializer_list<Index>, for every array of the state: copies of
+  /// them, written into statistics of the same K and d, with a scatter or without as these are, make them the same to
+  /// the last bit.
+  template <class Each>
+  void for_each_part(Each&& each) {
+    each("counts", counts_, {K_});
+    each("settled_counts", settled_counts_, {K_});
+    each("squares", squares_, {K_});
+    each("errors", errors_, {K_});
+    each("references", reference_, {K_, d_});
+    each("sums", sums_, {K_, d_});
+    if (scatter_) each("scatter", scatter_->numbers(), {d_, d_});
+  }
+
   /// Adds the rows of H, of classes `labels` in [0, K); false if an entry is not finite, or so large that squares
-  /// overflow. That, or an exception, leaves the statistics useless. Cost: d (d + block) / 2 multiplications a row.
+  /// overflow. That, or an exception, leaves the statistics useless. Cost: d (d + block) / 2 multiplications a row, or
+  /// 2 d without the scatter.
   template <class T>
   bool update(MatrixView<const T> H, const Index* labels, const Execution& execution) {
     Interruption interruption(execution.poll);
     const Index tallest = std::min(H.rows, tile_rows);
-    const Workspace<T> shifted((in_one_piece() ? shift_workers(tallest, execution) * sub_tile_rows : tallest) * d_);
+    const Workspace<T> shifted((keeps_tile() ? tallest : shift_workers(tallest, execution) * sub_tile_height()) * d_);
     for (Index first = 0; first < H.rows; first += tile_rows) {
       interruption.check(0);
       const Index rows = std::min(tile_rows, H.rows - first);
@@ -61,7 +80,7 @@ class ClassStatistics {
     return true;
   }
 
-  /// Adds what `other`, of the same K and d, has seen; `other` is only centred.
+  /// Adds what `other`, of the same K and d and with a scatter or not as this, has seen; `other` is only centred.
   void merge(ClassStatistics& other, const Execution& execution) {
     centre(execution);
     other.centre(execution);
@@ -75,7 +94,7 @@ class ClassStatistics {
         squares_[k] += difference.square().sum();
       }
     });
-    scatter_.add(other.scatter_);
+    if (scatter_) scatter_->add(*other.scatter_);
     for (Index k = 0; k < K_; ++k) {
       if (other.counts_[k] == 0) continue;
       if (counts_[k] == 0) reference(k) = other.reference(k);
@@ -91,7 +110,7 @@ class ClassStatistics {
 
   /// Class means (K, d), zero for classes without samples; how far each can be from the mean of the features as they
   /// are (K,); sums of squared distances to the means (K,); and the scatter matrix, the sum of (h - mean)(h - mean)^T
-  /// over all samples (d, d).
+  /// over all samples (d, d), where there is one.
   void read(MatrixView<double> means, double* roundings, double* squares, MatrixView<double> scatter,
             const Execution& execution) {
     centre(execution);
@@ -100,12 +119,12 @@ class ClassStatistics {
     }
     std::copy(reference_.begin(), reference_.end(), means.data);
     std::copy(squares_.begin(), squares_.end(), squares);
-    scatter_.read(scatter);
+    if (scatter_) scatter_->read(scatter);
   }
 
  private:
   static constexpr Index tile_rows = 4096;
-  static constexpr Index sub_tile_rows = 320;  // shifted and multiplied while they are in a core's cache
+  static constexpr Index sub_tile_rows = 320;  // at most, shifted and multiplied while they are in a core's cache
   static constexpr Index strip = 32;           // columns whose sums stay in registers ...
   static constexpr Index rows_together = 4;    // ... over so many rows
   static constexpr double epsilon = std::numeric_limits<double>::epsilon();
@@ -116,7 +135,7 @@ class ClassStatistics {
   std::vector<double> squares_;           // sum of |h - reference|^2, by class
   std::vector<double> errors_;            // bounds on |sums - what they stand for|, by class
   std::vector<double> reference_, sums_;  // (K, d); sums of h - reference
-  ScatterSum scatter_;                    // of h - reference
+  std::optional<ScatterSum> scatter_;     // of h - reference
   std::vector<Index> places_;             // (K,), zeros: scratch of RowsByClass
 
   /// What a worker found in its share of the rows of a tile.
@@ -142,7 +161,15 @@ class ClassStatistics {
   }
 
   /// Whether a thread that has shifted some rows also multiplies them at once, while they are in its cache.
-  bool in_one_piece() const { return d_ <= ScatterSum::block; }
+  bool in_one_piece() const { return scatter_ && d_ <= ScatterSum::block; }
+
+  /// Whether shifted rows are kept until all of a tile are there, to be multiplied together.
+  bool keeps_tile() const { return scatter_ && d_ > ScatterSum::block; }
+
+  /// Rows that a worker shifts at a time: as many numbers as sub_tile_rows of the longest that are multiplied at once.
+  Index sub_tile_height() const {
+    return std::clamp(sub_tile_rows * ScatterSum::block / d_, rows_together, sub_tile_rows);
+  }
 
   int shift_workers(Index rows, const Execution& execution) const {
     return rows * d_ <= small_product ? 1 : worker_count(rows / ScatterSum::least_rows_of_slice, execution.threads);
@@ -160,14 +187,14 @@ class ClassStatistics {
         });
     if (!(squares <= (sizeof(T) == sizeof(float) ? 1e75 : 1e300))) return false;
     const std::vector<Index> off_centre = count_rows(groups, workers);
-    if (!in_one_piece()) {
-      scatter_.add_scaled(MatrixView<T>(shifted, H.rows, d_), squares, execution);
-    } else if (ScatterSum::in_range<T>(squares)) {
-      scatter_.add_products(products.data(), workers, 1.0, workers, execution);
-    } else {
+    if (keeps_tile()) {
+      scatter_->add_scaled(MatrixView<T>(shifted, H.rows, d_), squares, execution);
+    } else if (in_one_piece() && ScatterSum::in_range<T>(squares)) {
+      scatter_->add_products(products.data(), workers, 1.0, workers, execution);
+    } else if (in_one_piece()) {
       const Workspace<T> tile(H.rows * d_);
       shift_again(groups, MatrixView<T>(tile.data(), H.rows, d_));
-      scatter_.add_scaled(MatrixView<T>(tile.data(), H.rows, d_), squares, execution);
+      scatter_->add_scaled(MatrixView<T>(tile.data(), H.rows, d_), squares, execution);
     }
     centre(off_centre, execution);
     return true;
@@ -239,9 +266,9 @@ class ClassStatistics {
   }
 
   /// Rows minus the reference of their class; the sums of that and of its square grow, in double. They are written to
-  /// `shifted`, in one piece to the worker's `sub_tile_rows` rows, otherwise each to its own row; then(worker, rows,
-  /// more) is called for every few of them, `more` saying whether the worker has had others. Returns the sum of
-  /// squares.
+  /// `shifted`, each to its own row if the tile is kept, otherwise to the worker's `sub_tile_height()` rows;
+  /// then(worker, rows, more) is called for every few of them, `more` saying whether the worker has had others. Returns
+  /// the sum of squares.
   template <class T, class Then>
   double shift(const RowsByClass<T>& groups, T* shifted, int workers, const Execution& execution, Then&& then) {
     add_references(groups, workers, execution);
@@ -250,10 +277,11 @@ class ClassStatistics {
                     [&](int worker, Index first, Index last, Interruption& stop) {
                       std::size_t run = groups.run_of(first);
                       parts[worker].label = groups.runs[run].label;
-                      for (Index top = first; top < last; top += sub_tile_rows) {
+                      const Index height = sub_tile_height();
+                      for (Index top = first; top < last; top += height) {
                         stop.check(worker);
-                        T* const space = shifted + (in_one_piece() ? worker * sub_tile_rows : top) * d_;
-                        const MatrixView<T> tile(space, std::min(sub_tile_rows, last - top), d_);
+                        T* const space = shifted + (keeps_tile() ? top : worker * height) * d_;
+                        const MatrixView<T> tile(space, std::min(height, last - top), d_);
                         run = shift_tile(groups, run, first, top, parts[worker], tile);
                         then(worker, tile, top > first);
                       }
@@ -314,15 +342,15 @@ class ClassStatistics {
     }
   }
 
-  /// scatter += factor X^T X where fill(k, row) writes the row of X that belongs to each of `labels`.
+  /// scatter, if there is one, += factor X^T X where fill(k, row) writes the row of X that belongs to each of `labels`.
   template <class Fill>
   void add_in_tiles(const std::vector<Index>& labels, double factor, const Execution& execution, Fill&& fill) {
-    const Index size = static_cast<Index>(labels.size()), height = tile_rows / 4;
+    const Index size = static_cast<Index>(labels.size()), height = scatter_ ? tile_rows / 4 : 1;
     const Workspace<double> tile(std::min(size, height) * d_);
     for (Index first = 0; first < size; first += height) {
       const MatrixView<double> X(tile.data(), std::min(height, size - first), d_);
       for (Index i = 0; i < X.rows; ++i) fill(labels[first + i], X.row(i));
-      scatter_.add<double>(X, factor, execution);
+      if (scatter_) scatter_->add<double>(X, factor, execution);
     }
   }
 

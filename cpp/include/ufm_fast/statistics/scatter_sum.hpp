@@ -76,6 +76,9 @@ class ScatterSum {
     Vector<double>(sum_.data(), d_ * d_) += ConstVector<double>(other.sum_.data(), d_ * d_);
   }
 
+  /// The sum (d, d), whose lower half is zero.
+  std::vector<double>& numbers() { return sum_; }
+
   /// out (d, d) = the sum, both its halves.
   void read(MatrixView<double> out) const {
     for (Index i = 0; i < d_; ++i) {
