@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from .arrays import as_real, as_single
 from .labels import LabelRule, as_classes, as_ignored, default_classes, read_labels
 
-_BATCH_ROWS = 4096
+_BATCH_ROWS = 2048
 _BATCH_NUMBERS = 2**24  # fewer rows where these are more
 
 

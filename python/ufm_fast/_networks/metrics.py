@@ -8,8 +8,14 @@ from numpy.typing import ArrayLike
 
 from .._runtime.arguments import choice
 from .._runtime.blas import single_threaded_blas
-from .accumulator import CENTRES, NCAccumulator
+from .._runtime.threads import get_num_threads
+from .._runtime.warnings import warn
+from .accumulator import CENTRES, NCAccumulator, Sums
+from .agreement import Seen
+from .arrays import precision_of
+from .collapse import Classifier, measured
 from .features import Samples, as_classifier
+from .moments import Moments
 from .nc_metrics import NCMetrics
 
 
@@ -23,6 +29,7 @@ def nc_metrics(
     classes: ArrayLike | None = None,
     ignore_index: ArrayLike | None = None,
     centre: Literal["samples", "classes"] = "samples",
+    statistics: Literal["full", "traces"] = "full",
     threads: int | None = None,
 ) -> NCMetrics:
     """Compute neural-collapse metrics of a classifier and features.
@@ -34,7 +41,7 @@ def nc_metrics(
         the classes are ``classes`` or, by default, the labels that occur.
     H : array of float32 or float64, shape (N, d)
         Features, a row a sample; a memory-mapped array, or anything with a shape that gives arrays when sliced, is read
-        twice in batches of at most 4096 rows.
+        twice in batches of at most 2048 rows.
     labels : ints, shape (N,)
         In [0, K), row k of W belonging to label k; or exactly the numbers 1 to K, row k of W belonging to label k + 1,
         which is said in a warning; or anything with ``classes``. A masked array, or nullable integers of pandas, where
@@ -47,6 +54,8 @@ def nc_metrics(
         Samples with these labels are left out everywhere, as are those whose label is masked or missing.
     centre : {"samples", "classes"}, optional
         As in `NCAccumulator.result`.
+    statistics : {"full", "traces"}, optional
+        As in `NCAccumulator`: "traces" is for features of so many dimensions d that no d x d matrix can be kept.
     threads : int, optional
         None follows `set_num_threads`.
 
@@ -58,6 +67,8 @@ def nc_metrics(
     ------
     TypeError, ValueError
         If shapes or types do not fit, a label belongs to no class, or an entry is not finite.
+    MemoryError
+        If sums over the features need more memory than the machine has.
 
     Warns
     -----
@@ -72,11 +83,25 @@ def nc_metrics(
     choice(centre, "centre", CENTRES)
     if W is None and b is not None:
         raise ValueError("b must be None where W is")
-    K, d = (None, None) if W is None else as_classifier(W, b)[0].shape
+    classifier = None if W is None else Classifier(*as_classifier(W, b), precision_of(W))
+    K, d = (None, None) if classifier is None else classifier.W.shape
     samples = Samples(H, labels, K, d, classes=classes, ignore_index=ignore_index)
-    accumulator = NCAccumulator(len(samples.classes), samples.d, classes=samples.classes, threads=threads)
+    found, messages = measured(
+        Moments.of(*_sums(samples, statistics, threads), centre=centre, threads=threads or get_num_threads()),
+        classifier, samples.classes,
+        batches=None if W is None else (Seen(batch.counted, batch.rows) for batch in samples.batches()),
+        left_out=samples.N - len(samples.rows),
+    )  # fmt: skip
+    for message in messages:
+        warn(message, RuntimeWarning)
+    return found
+
+
+def _sums(samples: Samples, statistics: Literal["full", "traces"], threads: int | None) -> Sums:
+    """Go through the samples once. Only what it returns is in memory when metrics are computed."""
+    accumulator = NCAccumulator(
+        len(samples.classes), samples.d, classes=samples.classes, statistics=statistics, threads=threads
+    )
     for batch in samples.batches():
         accumulator.update(batch.features, batch.labels)
-    del batch  # the last one, before the second pass
-    second = None if W is None else ((batch.features, batch.labels) for batch in samples.batches())
-    return accumulator.result(W, b, batches=second, centre=centre)
+    return accumulator._sums()

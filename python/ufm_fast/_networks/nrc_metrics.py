@@ -101,7 +101,7 @@ def nrc_metrics(W: ArrayLike, H: Any, Y: ArrayLike, *, bias: bool = True) -> NRC
         Last layer, a row a target; n = 1 for univariate regression.
     H : array of float32 or float64, shape (N, d)
         Features, its inputs, a row a sample; a memory-mapped array, or anything with a shape that gives arrays when
-        sliced, is read three times in batches of at most 4096 rows. This and other arrays may be those of other
+        sliced, is read three times in batches of at most 2048 rows. This and other arrays may be those of other
         libraries, as for `nc_metrics`.
     Y : array of real numbers, shape (N, n), or (N,) if n = 1
         Targets.

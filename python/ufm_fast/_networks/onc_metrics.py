@@ -91,7 +91,7 @@ def onc_metrics(
         The classifier.
     H : array of float32 or float64, shape (N, d)
         Features, a row a sample; a memory-mapped array, or anything with a shape that gives arrays when sliced, is read
-        three times in batches of at most 4096 rows. This and other arrays may be those of other libraries, as for
+        three times in batches of at most 2048 rows. This and other arrays may be those of other libraries, as for
         `nc_metrics`.
     labels : ints, shape (N,)
         Levels, from 0 to K - 1, the highest among them.
