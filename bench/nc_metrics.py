@@ -4,6 +4,7 @@
     python bench/nc_metrics.py memory          peak memory of the same stream at N and 4 N
     python bench/nc_metrics.py peer            side by side with neural_collapse (github.com/rhubarbwu/neural-collapse)
     python bench/nc_metrics.py file            ufm-fast inspect on a file of 2 GB
+    python bench/nc_metrics.py file16          100 000 x 2048 in float16, mapped, K = 1000, against NumPy
 
 Each prints one JSON object with the machine. The answer is checked before anything is timed.
 """
@@ -17,6 +18,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from pathlib import Path
 
@@ -164,21 +166,112 @@ def measure_file() -> dict:
         }
 
 
+def write_file16(folder: Path, rows: int) -> None:
+    """Features around class means, and a classifier that is close to them."""
+    rng = np.random.default_rng(0)
+    d = 2048
+    centres = rng.standard_normal((K, d), dtype=np.float32)
+    np.save(folder / "W.npy", centres - centres.mean(axis=0) + 0.1 * rng.standard_normal((K, d), dtype=np.float32))
+    labels = rng.integers(0, K, rows)
+    np.save(folder / "labels.npy", labels)
+    H = np.lib.format.open_memmap(folder / "H.npy", mode="w+", dtype=np.float16, shape=(rows, d))
+    for first in range(0, rows, BATCH):
+        few = labels[first : first + BATCH]
+        H[first : first + BATCH] = centres[few] + 0.5 * rng.standard_normal((len(few), d), dtype=np.float32)
+    H.flush()
+
+
+def read_twice_and_multiply(H: np.ndarray) -> np.ndarray:
+    product = np.zeros((H.shape[1], H.shape[1]), dtype=np.float32)
+    for reading in range(2):
+        for first in range(0, len(H), BATCH):
+            rows = H[first : first + BATCH].astype(np.float32)
+            if reading == 0:
+                product += rows.T @ rows
+    return product
+
+
+def anonymous_mib() -> float:
+    """Memory of this process, without the pages of mapped files."""
+    with open("/proc/self/status") as status:
+        return next(int(line.split()[1]) for line in status if line.startswith("RssAnon")) / 1024
+
+
+def measure_file16(folder: Path, threads: int, repeats: int) -> dict:
+    """One run of each after the other, in this process, which must have done nothing large before."""
+    W, labels, H = (np.load(folder / f"{name}.npy", mmap_mode="r") for name in ("W", "labels", "H"))
+    uf.nc_metrics(np.eye(2), np.eye(2), np.arange(2), threads=threads)  # BLAS is loaded
+    before, samples, done = anonymous_mib(), [0.0], threading.Event()
+
+    def watch() -> None:
+        while not done.wait(0.005):
+            samples.append(anonymous_mib())
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    found = uf.nc_metrics(W, H, labels, threads=threads)
+    done.set()
+    watcher.join()
+    pairs = []
+    for _ in range(repeats):
+        with threadpool_limits(threads):
+            least = clocks(lambda: read_twice_and_multiply(H))
+        pairs.append((least, clocks(lambda: uf.nc_metrics(W, H, labels, threads=threads))))
+    return {
+        "threads": threads,
+        "N": len(H),
+        "nc1": found.nc1,
+        "nc4_agreement": found.nc4_agreement,
+        "peak_extra_mib_without_mapped_pages": max(samples) - before,
+        **{
+            f"{name}_{what}": statistics.median(pair[which][clock] for pair in pairs)
+            for clock, name in enumerate(("wall", "processor"))
+            for which, what in enumerate(("read_twice_and_multiply", "nc_metrics"))
+        },
+        **{
+            f"ratios_{name}": sorted(round(pair[1][clock] / pair[0][clock], 3) for pair in pairs)
+            for clock, name in enumerate(("wall", "processor"))
+        },
+    }
+
+
+def clocks(work) -> tuple[float, float]:
+    """Seconds on the wall, and of processors."""
+    start = time.perf_counter(), time.process_time()
+    work()
+    return time.perf_counter() - start[0], time.process_time() - start[1]
+
+
+def compare_file16(threads: int, repeats: int, rows: int) -> dict:
+    with tempfile.TemporaryDirectory() as folder:
+        write_file16(Path(folder), rows)
+        options = ["--folder", folder, "--threads", str(threads), "--repeats", str(repeats)]
+        done = subprocess.run(
+            [sys.executable, __file__, "mapped", *options], capture_output=True, text=True, check=True
+        )
+    return json.loads(done.stdout)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("what", choices=["time", "memory", "peer", "file", "stream"])
+    parser.add_argument("what", choices=["time", "memory", "peer", "file", "file16", "stream", "mapped"])
     parser.add_argument("--threads", type=int, default=uf.get_num_threads())
     parser.add_argument("--repeats", type=int, default=9)
-    parser.add_argument("--rows", type=int, default=N)
+    parser.add_argument("--rows", type=int, help=f"{N}, or 100 000 for file16")
+    parser.add_argument("--folder", type=Path)
     options = parser.parse_args()
     if options.what == "stream":
-        print(json.dumps(stream(options.rows)))
+        print(json.dumps(stream(options.rows or N)))
+        return
+    if options.what == "mapped":
+        print(json.dumps(measure_file16(options.folder, options.threads, options.repeats)))
         return
     result = {
         "time": lambda: measure_time(options.threads, options.repeats),
         "memory": measure_memory,
         "peer": compare_with_peer,
         "file": measure_file,
+        "file16": lambda: compare_file16(options.threads, options.repeats, options.rows or 100_000),
     }[options.what]()
     print(json.dumps({**result, "config": uf.show_config("dicts"), "load": os.getloadavg()[0]}, indent=1))
 
