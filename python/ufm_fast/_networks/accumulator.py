@@ -142,13 +142,13 @@ class NCAccumulator:
             first = int(self._statistics.counts().sum()) + self.left_out
             kept, rows = self._rule.rows(labels, len(features), first)
             counted = features if kept is None else features[kept]
+            self.left_out += len(features) - len(rows)  # before a signal can come between the two
+            self._precision = max(self._precision, float(np.finfo(features.dtype).eps))
             try:
                 self._statistics.update(counted, rows, self.threads or get_num_threads())
             except ValueError:
                 refuse_infinite(counted, first + np.arange(len(features))[slice(None) if kept is None else kept])
                 raise
-            self.left_out += len(features) - len(rows)
-            self._precision = max(self._precision, float(np.finfo(features.dtype).eps))
         return self
 
     def state(self) -> dict[str, Any]:

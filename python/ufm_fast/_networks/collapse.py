@@ -163,7 +163,7 @@ def _gaps_of_means(found: dict[str, Any], moments: Moments, names: NDArray[np.in
         how = f"differ {rounding}" if dropped else "coincide"
         yield f"class means {how}: metrics of their differences are undefined"
         return
-    if dropped:
+    if dropped and moments.whitened is not None:
         yield f"NC1 leaves out {dropped} of {kept + dropped} directions, in which class means differ {rounding}"
     yield from _gaps_of_nc1(moments)
     middle = ~moments.centred.any(axis=1)
