@@ -40,6 +40,18 @@ class _Problem(Generic[_Scalar]):
     def loss_and_grad(
         self, W: NDArray[_Scalar], H: NDArray[_Scalar], b: NDArray[_Scalar], threads: int
     ) -> tuple[float, NDArray[_Scalar], NDArray[_Scalar], NDArray[_Scalar]]: ...
+    def loss_and_grad_into(
+        self,
+        W: NDArray[_Scalar],
+        H: NDArray[_Scalar],
+        b: NDArray[_Scalar],
+        grad_W: NDArray[_Scalar],
+        grad_H: NDArray[_Scalar],
+        grad_b: NDArray[_Scalar],
+        losses: NDArray[_Scalar] | None,
+        logsumexps: NDArray[_Scalar] | None,
+        threads: int,
+    ) -> float: ...
     def flat_loss_and_grad(self, x: NDArray[_Scalar], threads: int) -> tuple[float, NDArray[_Scalar]]: ...
     def hvp(
         self,
