@@ -11,7 +11,9 @@ WITHOUT = {  # public functions that call neither
     "counts", "losses", "simplex_etf", "save_point", "load_point", "show_config", "set_num_threads", "get_num_threads",
     "get_include", "get_cmake_dir",
 }  # fmt: skip
-NO_ARITHMETIC = {"set_dgemm", "set_sgemm", "set_dsyrk", "set_ssyrk", "find_spec", "import_module"}
+NO_ARITHMETIC = {
+    "set_dgemm", "set_sgemm", "set_dsyrk", "set_ssyrk", "find_spec", "import_module", "empty64", "empty32",
+}  # fmt: skip
 LAPACK = ("svd", "eigh", "eigvalsh", "qr", "cholesky", "solve", "inv")
 
 

@@ -189,10 +189,18 @@ Array targets_of(const DoubleBinding& binding) {
   return out;
 }
 
+/// An array whose memory is kept for the next like it, so that its pages need not be made anew.
+template <class T>
+py::array_t<T> empty_matrix(Index rows, Index columns) {
+  return new_array<T>({rows, columns});
+}
+
 }  // namespace
 
 void bind_passes(py::module_& module) {
   using py::arg;
+  module.def("empty64", &empty_matrix<double>, arg("rows"), arg("columns"));
+  module.def("empty32", &empty_matrix<float>, arg("rows"), arg("columns"));
   module.def("inner_products", &inner_products_of, arg("X"), arg("Y"), arg("threads"));
   module.def("matrix_product", &matrix_product, arg("X"), arg("Y"), arg("threads"), arg("out") = py::none());
   module.def("gram", &gram_of, arg("X"), arg("threads"));

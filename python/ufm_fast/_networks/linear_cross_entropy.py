@@ -314,7 +314,8 @@ def _checked_weights(weights: ArrayLike, N: int) -> NDArray[np.float64]:
 def _new_like(
     W: NDArray[Any], H: NDArray[Any], b: NDArray[Any] | None
 ) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
-    return np.empty(W.shape, W.dtype), np.empty(H.shape, W.dtype), np.empty(len(W), W.dtype)
+    empty = core.empty64 if W.dtype == np.float64 else core.empty32
+    return empty(*W.shape), empty(*H.shape), np.empty(len(W), W.dtype)
 
 
 def _checked_out(
