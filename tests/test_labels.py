@@ -207,7 +207,7 @@ def test_a_strange_label_is_named_with_its_sample(more):
     if more:
         labels[50:5000:7] = -5
     labels[[4999, 5500]] = 99, -7
-    message = "but sample 4999 and 1 other have -7, 99: classes= gives the label"
+    message = r"but sample 4999 and 1 other have -7, 99: ignore_index=\[-7, 99\] leaves them out, and classes= gives"
     with pytest.raises(ValueError, match=message):
         uf.nc_metrics(arrays["W"], H, labels, **more)
     accumulator = uf.NCAccumulator(K, D, **more).update(H[:4500], labels[:4500])

@@ -146,7 +146,8 @@ class LabelRule:
         shown = ", ".join(map(str, values[:5])) + (", ..." if len(values) > 5 else "")
         allowed = f"lie in [0, {K})" if np.array_equal(self.classes, np.arange(K)) else f"be among the {K} classes"
         others = {1: " has", 2: " and 1 other have"}.get(len(strange), f" and {len(strange) - 1} others have")
-        mark = f"ignore_index={values[0]} leaves them out, and " if len(values) == 1 else ""
+        marks = values[0] if len(values) == 1 else values.tolist()
+        mark = f"ignore_index={marks} leaves them out, and " if len(values) <= 5 else ""
         return (
             f"labels must {allowed}, but sample {first}{others} {shown}: {mark}classes= gives the label that belongs "
             "to each row of W"
