@@ -92,5 +92,5 @@ def test_the_axes_are_orthonormal_where_rows_depend_on_each_other():
     assert narrow.d == 10
     assert not p.W.any()
     q = embedded(models()[0].random_point(0), many.d)
-    back = widened(narrowed(many, q)[1], narrowed(many, q)[2])
+    back = widened(narrowed(many, q)[1], narrowed(many, q)[2], many.dtype)
     np.testing.assert_allclose(back.H, q.H, atol=1e-14)

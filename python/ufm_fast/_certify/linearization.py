@@ -33,10 +33,14 @@ class Linearization(NamedTuple):
 
 def linearized(ufm: UFM, p: Point) -> Linearization:
     """Evaluate a model in float64 at a point of it."""
-    loss, rounding = loss_at(ufm, p)
-    ufm, p, _ = narrowed(ufm, p)
-    problem = CanonicalProblem(ufm)
-    A, B, b = problem.coordinates(p)
+    narrow, q, axes = narrowed(ufm, p)
+    problem = CanonicalProblem(narrow)
+    A, B, b = problem.coordinates(q)
+    if axes is None:
+        loss = ufm.loss(p)
+        rounding = rounding_at(problem, p, A, B, b, loss)
+    else:
+        loss, rounding = loss_at(ufm, p)
     _, G, _ = problem.data_term(product(B, A.T, problem.workers), b)
     norm, right = leading_singular_pair(G, problem.workers)
     return Linearization(problem, A, B, b, loss, rounding, G, norm, right)

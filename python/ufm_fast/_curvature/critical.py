@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple, TypeAlias
+from typing import Literal, NamedTuple, TypeAlias
 
 import numpy as np
 import scipy.linalg
@@ -192,14 +192,10 @@ def classified(ufm: UFM, p: Point, gradient_tol: float, certificate_tol: float) 
         rank=here.rank,
         lowest_eigenvalue=exact,
         lowest_eigenvalue_bounds=(lower, upper),
-        direction=_direction(widened(pair, axes), dtype) if kind == "strict_saddle" else None,
+        direction=widened(pair, axes, dtype) if kind == "strict_saddle" else None,
         certificate=certificate,
     )
     return critical, here.means
-
-
-def _direction(pair: Point, dtype: np.dtype[Any]) -> Point:
-    return Point(*(part.astype(dtype, copy=False) for part in pair))
 
 
 def _search(ufm: UFM, p: Point, margin: float) -> tuple[Kind, float, Point] | None:

@@ -161,16 +161,12 @@ def lowest_eigenpairs(
     spread = ufm.counts is not None and ufm.collapse_classes and bool((ufm.counts > 1).any())
     return Eigenpairs(
         eigenvalues=np.array([pair.value for pair in pairs]),
-        vectors=[_plain(widened(problem.plain(pair.vector), axes), given) for pair in pairs],
+        vectors=[widened(problem.plain(pair.vector), axes, given.dtype) for pair in pairs],
         residuals=residuals,
         products=products + len(pairs),
         deflated=here.rank * (here.rank - 1) // 2 + here.rank * (given.d - here.rank) if here.deflate else 0,
         within_class=ufm.lambda_H if spread else math.inf,
     )
-
-
-def _plain(v: Point, ufm: UFM) -> Point:
-    return Point(*(part.astype(ufm.dtype, copy=False) for part in v))
 
 
 def _residuals(problem: IsometricProblem, here: Split, pairs: list[Pair]) -> Array:

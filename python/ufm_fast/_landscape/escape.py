@@ -11,12 +11,11 @@ from .._model.model import UFM
 from .._model.point import Point, checked_point
 from .._optimize.curvature_escape import escape_by_curvature
 from .._optimize.escape import escape as along_descent_pairs
-from .._optimize.minimize import minimize
+from .._optimize.minimize import minimize, require_descent_memory
 from .._optimize.objective import Objective
 from .._optimize.tolerance import checked_tolerance
 from .._optimize.work import Work
 from .._runtime.blas import single_threaded_blas
-from .._runtime.memory import require_memory
 from .._runtime.warnings import ConvergenceWarning, warn
 
 _EVALUATIONS = 30
@@ -79,7 +78,7 @@ def escape(ufm: UFM, p: Point, *, tol: float = 1e-8) -> Point | None:
     True
     """
     tol, p = checked_tolerance(tol, ufm), checked_point(p, ufm.layout, ufm.dtype)
-    require_memory("escape", 30 * ufm.M * ufm.layout.K + 15 * len(p.W) * ufm.d, K=ufm.K, M=ufm.M, d=ufm.d)
+    require_descent_memory("escape", CanonicalProblem(ufm), near_minimum=False)
     loss, wanted = ufm.loss(p), 0.0
     if has_dual(ufm):
         certificate = certify(ufm, p)

@@ -90,13 +90,22 @@ def counts(name: str | os.PathLike[str], imbalance: float | None = None) -> NDAr
     name = _known(name)
     if name in _LONG_TAILED:
         largest, K = _BALANCED[_LONG_TAILED[name]]
-        ratio = 100.0 if imbalance is None else _imbalance(imbalance, largest)
-        return np.array([int(largest * ratio ** (-k / (K - 1))) for k in range(K)], np.int64)
+        return exponential_counts(K, largest, 100.0 if imbalance is None else _imbalance(imbalance, largest))
     if name in _BALANCED:
         n, K = _BALANCED[name]
         return _fixed(np.full(K, n, np.int64), name, imbalance)
     sizes = _MEASURED[name] if name in _MEASURED else _LISTED[name].split()
     return _fixed(np.array(sizes, np.int64), name, imbalance)
+
+
+def exponential_counts(K: int, largest: int, imbalance: float) -> NDArray[np.int64]:
+    """Let class sizes fall exponentially from the largest to its part 1/imbalance, rounded down."""
+    return np.array([int(largest * imbalance ** (-k / (K - 1))) for k in range(K)], np.int64)
+
+
+def inverse_hint(imbalance: float) -> str:
+    """Return what to add to an error about an imbalance that looks like the inverse of one."""
+    return f": for the inverse ratio, give {1 / imbalance:.10g}" if 0 < imbalance < 1 else ""
 
 
 def _known(name: str) -> str:
@@ -113,8 +122,7 @@ def _imbalance(imbalance: float, largest: int) -> float:
     number = real_number(imbalance, "imbalance", above=0)
     if number < 1:
         raise ValueError(
-            f"imbalance must be at least 1, the largest class over the smallest, not {imbalance}: "
-            f"for the inverse ratio, give {1 / number:.10g}"
+            f"imbalance must be at least 1, the largest class over the smallest, not {imbalance}{inverse_hint(number)}"
         )
     return real_number(imbalance, "imbalance", least=1, most=largest)
 

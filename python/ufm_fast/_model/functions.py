@@ -221,14 +221,8 @@ class Functions:
         FloatingPointError
             If f overflows at x and `overflow` is "raise".
         """
-        vector, inf = self._packed(x, "x"), check.choice(overflow, "overflow", _OVERFLOW) == "inf"
-        try:
-            value: float = self._run(self._problem.flat_loss, vector)
-        except FloatingPointError:
-            if not inf:
-                raise
-            return math.inf
-        return value
+        value: float | None = self._unless_overflow(self._problem.flat_loss, x, overflow)
+        return math.inf if value is None else value
 
     def fun_and_grad(self, x: ArrayLike, *, overflow: Literal["raise", "inf"] = "raise") -> tuple[float, NDArray[Any]]:
         """Evaluate f and its packed gradient at the packed point x: ``scipy.optimize.minimize(..., jac=True)``.
@@ -236,14 +230,18 @@ class Functions:
         Arguments and errors as in `fun`; with an infinite f the gradient is zeros. The gradient has the model's dtype;
         SciPy's SLSQP takes none but float64.
         """
-        vector, inf = self._packed(x, "x"), check.choice(overflow, "overflow", _OVERFLOW) == "inf"
+        found: tuple[float, NDArray[Any]] | None = self._unless_overflow(self._problem.flat_loss_and_grad, x, overflow)
+        return (math.inf, np.zeros(self.size, self.dtype)) if found is None else found
+
+    def _unless_overflow(self, method: Callable[..., Any], x: ArrayLike, overflow: str) -> Any:
+        """Call the compiled problem at a packed point; None where f overflows, if that is to be no error."""
+        vector, allowed = self._packed(x, "x"), check.choice(overflow, "overflow", _OVERFLOW) == "inf"
         try:
-            value, gradient = self._run(self._problem.flat_loss_and_grad, vector)
+            return self._run(method, vector)
         except FloatingPointError:
-            if not inf:
+            if not allowed:
                 raise
-            return math.inf, np.zeros(self.size, self.dtype)
-        return value, gradient
+            return None
 
     def hessp(self, x: ArrayLike, v: ArrayLike) -> NDArray[Any]:
         """Multiply the Hessian of f at the packed point x by the packed v; arguments and errors as in `fun`."""

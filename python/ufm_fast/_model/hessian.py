@@ -25,7 +25,19 @@ def free_memory() -> int:
         return 4 << 30
 
 
-class HessianOperator(LinearOperator):  # type: ignore[misc]  # SciPy is untyped
+class SymmetricOperator(LinearOperator):  # type: ignore[misc]  # SciPy is untyped
+    """A symmetric operator on packed vectors, which may not be masked."""
+
+    def dot(self, x: Any) -> Any:
+        """Multiply by a vector, a block of them or another operator; SciPy's own drops masks."""
+        refuse_masked(x, "v")
+        return super().dot(x)
+
+    def _adjoint(self) -> SymmetricOperator:
+        return self
+
+
+class HessianOperator(SymmetricOperator):
     """The Hessian of a UFM at a fixed point in one of two coordinates; symmetric. Made by `UFM.hessian`.
 
     Vectors of real numbers of any dtype and layout are converted to the model's dtype, in which the products are.
@@ -47,11 +59,6 @@ class HessianOperator(LinearOperator):  # type: ignore[misc]  # SciPy is untyped
         affordable = layout.M * layout.K * dtype.itemsize <= budget
         self._states = run(problem.row_states, *layout.unpack(x)) if affordable else None
 
-    def dot(self, x: Any) -> Any:
-        """Multiply by a vector, a block of them or another operator; SciPy's own drops masks."""
-        refuse_masked(x, "v")
-        return super().dot(x)
-
     def _matvec(self, v: NDArray[Any]) -> NDArray[Any]:
         return self._matmat(v.reshape(-1, 1))[:, 0]
 
@@ -63,6 +70,3 @@ class HessianOperator(LinearOperator):  # type: ignore[misc]  # SciPy is untyped
             V = V.copy()
         products: NDArray[Any] = self._run(self._problem.flat_hvps, self._x, V, self._states)
         return products.T if self._scale is None else products.T * self._scale[:, None]
-
-    def _adjoint(self) -> HessianOperator:
-        return self

@@ -2,12 +2,25 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import scipy.linalg
 
 from .._runtime.arrays import Array
 from .model import UFM, in_double
 from .point import Point
+
+
+def spanning_axes(W: Array, H: Array, spare: int) -> tuple[Array, Array]:
+    """Return orthonormal columns that span the rows of W and H, and as many further ones as are to be spare.
+
+    And the triangle R of the QR decomposition that has them as Q: the transpose of its first columns is W and H along
+    these axes.
+    """
+    columns = np.hstack([W.T, H.T, np.eye(W.shape[1], spare)])
+    axes, triangle = scipy.linalg.qr(columns, mode="economic", overwrite_a=True, check_finite=False)
+    return axes, triangle
 
 
 def narrowed(ufm: UFM, p: Point, spare: int = 0, worth: float = 2.0) -> tuple[UFM, Point, Array | None]:
@@ -43,15 +56,13 @@ def narrowed(ufm: UFM, p: Point, spare: int = 0, worth: float = 2.0) -> tuple[UF
     rows = len(p.W) + len(p.H)
     if ufm.d < worth * (rows + spare):
         return ufm, p, None
-    columns = np.empty((ufm.d, rows + spare))
-    columns[:, : len(p.W)], columns[:, len(p.W) : rows] = p.W.T, p.H.T
-    columns[:, rows:] = np.random.default_rng(0).standard_normal((ufm.d, spare))
-    axes, triangle = scipy.linalg.qr(columns, mode="economic", overwrite_a=True, check_finite=False)
+    axes, triangle = spanning_axes(p.W.astype(float, copy=False), p.H.astype(float, copy=False), spare)
     X = np.ascontiguousarray(triangle[:, :rows].T)
     narrow = in_double(ufm, collapse=ufm.collapse_classes, d=rows + spare)
     return narrow, Point(X[: len(p.W)], X[len(p.W) :], p.b.astype(np.float64)), axes
 
 
-def widened(p: Point, axes: Array | None) -> Point:
-    """Undo `narrowed` for a point or a direction."""
-    return p if axes is None else Point(p.W @ axes.T, p.H @ axes.T, p.b)
+def widened(p: Point, axes: Array | None, dtype: np.dtype[Any]) -> Point:
+    """Undo `narrowed` for a point or a direction, in the dtype of the model that was given."""
+    wide = p if axes is None else Point(p.W @ axes.T, p.H @ axes.T, p.b)
+    return Point(*(part.astype(dtype, copy=False) for part in wide))

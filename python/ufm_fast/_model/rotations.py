@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from scipy.sparse.linalg import LinearOperator
 
-from .._runtime.arguments import real_array, refuse_masked
+from .._runtime.arguments import real_array
+from .hessian import SymmetricOperator
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from .packing import Layout
 
 
-class RotationProjector(LinearOperator):  # type: ignore[misc]  # SciPy is untyped
+class RotationProjector(SymmetricOperator):
     """The orthogonal projector onto the directions (X S, 0), S skew-symmetric, for W on top of H as X.
 
     Made by `UFM.rotations`. With the singular value decomposition X = U diag(s) Q^T of rank r, the nearest X S to V has
@@ -37,11 +37,6 @@ class RotationProjector(LinearOperator):  # type: ignore[misc]  # SciPy is untyp
         self._left, self._values, self._right = U[:, :rank], values[:rank], rows[:rank]
         self.dimension = rank * (X.shape[1] - rank) + rank * (rank - 1) // 2
 
-    def dot(self, x: Any) -> Any:
-        """Multiply by a vector, a block of them or another operator; SciPy's own drops masks."""
-        refuse_masked(x, "v")
-        return super().dot(x)
-
     def _matvec(self, v: NDArray[Any]) -> NDArray[Any]:
         vector = real_array(v, "v", np.float64).reshape(-1)
         V = vector[: self._end].reshape(self._shape)
@@ -54,6 +49,3 @@ class RotationProjector(LinearOperator):  # type: ignore[misc]  # SciPy is untyp
         result = np.zeros(len(vector), self.dtype)
         result[: self._end] = projected.reshape(-1)
         return result
-
-    def _adjoint(self) -> RotationProjector:
-        return self

@@ -18,9 +18,8 @@ from .._runtime.threads import checked_threads, get_num_threads
 from .._runtime.warnings import warn
 from .accumulator_state import FORMAT, STATISTICS, checked, parts_of
 from .agreement import Seen
-from .arrays import precision_of
-from .collapse import Classifier, measured
-from .features import as_classifier, as_features, refuse_infinite
+from .collapse import classifier_of, measured
+from .features import as_features, refuse_infinite
 from .labels import LabelRule, as_classes, as_ignored
 from .moments import Moments
 from .nc_metrics import NCMetrics
@@ -277,9 +276,7 @@ class NCAccumulator:
         choice(centre, "centre", CENTRES)
         if batches is not None and not isinstance(batches, Iterable):
             raise TypeError(f"batches must be an iterable of arrays, not {type(batches).__name__}")
-        if W is None and b is not None:
-            raise ValueError("b must be None where W is")
-        classifier = None if W is None else Classifier(*as_classifier(W, b, self.K, self.d), precision_of(W))
+        classifier = classifier_of(W, b, self.K, self.d)
         threads = self.threads or get_num_threads()
         found, messages = measured(
             Moments.of(*self._sums(), centre=centre, threads=threads), classifier, self.classes,

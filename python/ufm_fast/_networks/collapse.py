@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 from .._numerics import class_geometry
 from .._runtime.arrays import Array
 from .agreement import Seen, agreement
+from .arrays import precision_of
+from .features import as_classifier
 from .moments import Moments, ratio
 from .nc_metrics import SHAPES, NCMetrics
 
@@ -27,6 +29,15 @@ class Classifier(NamedTuple):
     W: Array
     b: Array
     eps: float
+
+
+def classifier_of(W: Any, b: Any, K: int | None = None, d: int | None = None) -> Classifier | None:
+    """Check W, of shape (K, d) if these are known, and b; None if there is no W."""
+    if W is not None:
+        return Classifier(*as_classifier(W, b, K, d), precision_of(W))
+    if b is not None:
+        raise ValueError("b must be None where W is")
+    return None
 
 
 def measured(

@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse import csr_array
 
 from .._runtime.arrays import Array
 from .features import Features, refuse_infinite
@@ -53,6 +55,13 @@ class FeatureBatches(Features):
         """Yield which rows these are, and the features less the centre."""
         for rows, batch in self.read():
             yield rows, batch.astype(np.float64) - centre
+
+    @staticmethod
+    def group_sums(batch: Array, group: NDArray[np.int64], count: int) -> Array:
+        """Add up the features of each of so many groups, (count, d); those of a negative group are left out."""
+        kept = np.flatnonzero(group >= 0)
+        members = csr_array((np.ones(len(kept)), (group[kept], kept)), (count, len(batch)))
+        return np.asarray(members @ batch)
 
     def principal(self, centre: Array) -> tuple[Array, Array]:
         """Return singular values about a centre, descending, and orthonormal directions in rows, (min(N, d), d).

@@ -111,8 +111,7 @@ def linear_cross_entropy(
     of_kept = to_H if batch.kept is None else np.empty_like(batch.H)
     value: Any = batch.evaluate((to_W, of_kept, to_b), losses, logsumexp)
     if batch.kept is not None:
-        to_H[:] = 0
-        to_H[batch.kept] = of_kept
+        to_H[:] = batch.of_all_rows(of_kept, 0)
     if losses is not None:
         value = batch.of_all_rows(losses * batch.weights.astype(W.dtype), 0)
     gradient = to_W, to_H, None if b is None else to_b

@@ -12,9 +12,8 @@ from .._runtime.threads import get_num_threads
 from .._runtime.warnings import warn
 from .accumulator import CENTRES, NCAccumulator, Sums
 from .agreement import Seen
-from .arrays import precision_of
-from .collapse import Classifier, measured
-from .features import Samples, as_classifier
+from .collapse import classifier_of, measured
+from .features import Samples
 from .moments import Moments
 from .nc_metrics import NCMetrics
 
@@ -81,9 +80,7 @@ def nc_metrics(
     gradient too, frames and columns of pandas, datasets of h5py and zarr. Frames must have all their numbers.
     """
     choice(centre, "centre", CENTRES)
-    if W is None and b is not None:
-        raise ValueError("b must be None where W is")
-    classifier = None if W is None else Classifier(*as_classifier(W, b), precision_of(W))
+    classifier = classifier_of(W, b)
     K, d = (None, None) if classifier is None else classifier.W.shape
     samples = Samples(H, labels, K, d, classes=classes, ignore_index=ignore_index)
     found, messages = measured(

@@ -222,7 +222,5 @@ def _label_sets(matrix: sparse.csr_array) -> tuple[list[tuple[int, ...]], NDArra
 def _means(features: FeatureBatches, group: NDArray[np.int64], counts: NDArray[np.int64]) -> Array:
     totals = np.zeros((len(counts), features.d))
     for rows, batch in features.about(np.zeros(features.d)):
-        kept = np.flatnonzero(group[rows] >= 0)
-        members = sparse.csr_array((np.ones(len(kept)), (group[rows][kept], kept)), shape=(len(counts), len(batch)))
-        totals += members @ batch
+        totals += features.group_sums(batch, group[rows], len(counts))
     return np.asarray(totals / counts[:, None])

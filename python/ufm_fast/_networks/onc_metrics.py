@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.sparse import csr_array
 
 from .._runtime.arrays import Array
 from .._runtime.blas import single_threaded_blas
@@ -190,9 +189,7 @@ def _moments(
     sums = np.zeros((len(counts), features.d))
     total = within = 0.0
     for rows, batch in features.about(features.mean):
-        size = len(batch)
-        members = csr_array((np.ones(size), (levels[rows], np.arange(size))), (len(counts), size))
-        sums += members @ batch
+        sums += features.group_sums(batch, levels[rows], len(counts))
         total += float((batch**2).sum())
     means = sums / np.maximum(counts, 1)[:, None]  # about the mean of all
     for rows, batch in features.about(features.mean):

@@ -6,6 +6,7 @@ import numpy as np
 
 from .._model.canonical import CanonicalProblem
 from .._model.facts import covered
+from .._model.narrowed import spanning_axes
 from .._runtime.arrays import Array
 from .._runtime.blas import product
 from .balance import rebalance
@@ -51,7 +52,7 @@ def _narrowed(problem: CanonicalProblem, A: Array, B: Array) -> tuple[Array, Arr
         return A, B, lambda state: (np.pad(state.A, missing), np.pad(state.B, missing), state.b)
     if d <= 2 * K + M:
         return A, B, lambda state: (state.A, state.B, state.b)
-    basis = np.linalg.qr(np.hstack([A.T, B.T, np.eye(d, K)]))[0]
+    basis, _ = spanning_axes(A, B, spare=K)
 
     def times(X: Array, Y: Array) -> Array:
         return product(X, Y, problem.workers)

@@ -173,7 +173,9 @@ def minimize(
     if checkpoint is not None:
         file = Checkpoint(Path(checkpoint), describe_run(ufm, start, tol=tol, seed=seed, restarts=restarts))
     problem = CanonicalProblem(ufm)
-    _require_memory(problem, near_minimum=start is None and ufm.d >= problem.K - 1 and has_start(problem))
+    require_descent_memory(
+        "minimize", problem, near_minimum=start is None and ufm.d >= problem.K - 1 and has_start(problem)
+    )
     run = Run(problem, tol, Work(problem.K, ufm.d, max_evaluations), _adapted(ufm, callback), file)
     stages, status = stages_of(problem, start, seed, restarts), STALLED
     try:
@@ -198,14 +200,14 @@ def minimize(
     return result
 
 
-def _require_memory(problem: CanonicalProblem, near_minimum: bool) -> None:
+def require_descent_memory(function: str, problem: CanonicalProblem, near_minimum: bool) -> None:
     """Raise MemoryError if the machine has less than what was measured at K = d up to 1200, and 5000 near a minimum."""
     ufm, K, M, d = problem.ufm, problem.K, problem.M, problem.d
     numbers = 30 * M * K + 15 * (M + K) * d
     if near_minimum:
         m = len(groups_of(ufm)[0].blocks) if is_grouped(ufm) else K
         numbers = 14 * m * m + 5 * (M + K) * d
-    require_memory("minimize", numbers, K=ufm.K, M=M, d=d)
+    require_memory(function, numbers, K=ufm.K, M=M, d=d)
 
 
 def _adapted(ufm: UFM, callback: Callable[..., Any] | None) -> Callback | None:

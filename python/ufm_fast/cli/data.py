@@ -15,6 +15,7 @@ import ufm_fast as uf
 
 from .._io.files import FileError, read_archive, reading
 from .._landscape.path_families import power_weights
+from .._model.datasets import exponential_counts, inverse_hint
 from .files import read_counts, read_numbers
 from .options import DEFAULT_COUNTS, DEFAULT_K
 
@@ -81,7 +82,7 @@ def class_counts(K: int | None, n: int | None, counts: str | None, imbalance: fl
     if counts is None and K is None and n is None:
         counts = DEFAULT_COUNTS
     if counts is None:
-        return exponential_counts(DEFAULT_K if K is None else K, 1 if n is None else n, imbalance)
+        return counts_of_options(DEFAULT_K if K is None else K, 1 if n is None else n, imbalance)
     if n is not None:
         raise typer.BadParameter("give either --n or --counts, not both", param_hint="--n")
     if not Path(counts).exists() or Path(counts).is_dir():
@@ -101,7 +102,7 @@ def class_counts(K: int | None, n: int | None, counts: str | None, imbalance: fl
     return sizes
 
 
-def exponential_counts(K: int, n: int, imbalance: float | None) -> NDArray[np.int64]:
+def counts_of_options(K: int, n: int, imbalance: float | None) -> NDArray[np.int64]:
     """Let class sizes fall exponentially from `n` to `n` / `imbalance`, rounded down as in long-tailed data sets."""
     if K < 2:
         raise typer.BadParameter(f"at least 2 classes are needed, not {K}", param_hint="--K")
@@ -110,11 +111,9 @@ def exponential_counts(K: int, n: int, imbalance: float | None) -> NDArray[np.in
     if imbalance is None:
         return np.full(K, n)
     if not 1 <= imbalance <= n:
-        hint = f": for the inverse ratio, give {1 / imbalance:.10g}" if 0 < imbalance < 1 else ""
-        raise typer.BadParameter(
-            f"it must lie between 1 and n = {n}, not {imbalance:g}{hint}", param_hint="--imbalance"
-        )
-    return np.array([int(n * imbalance ** (-k / (K - 1))) for k in range(K)])
+        message = f"it must lie between 1 and n = {n}, not {imbalance:g}{inverse_hint(imbalance)}"
+        raise typer.BadParameter(message, param_hint="--imbalance")
+    return exponential_counts(K, n, imbalance)
 
 
 def class_weights(words: str, sizes: NDArray[np.int64]) -> NDArray[np.float64]:
