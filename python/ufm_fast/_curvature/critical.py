@@ -66,6 +66,15 @@ class CriticalPoint:
     certificate : Certificate
         That of `certify`, or where |G|_2 is so far above tau that p cannot be within certificate_tol of the global
         minimum, only the cheapest of its bounds.
+
+    Examples
+    --------
+    >>> import ufm_fast as uf
+    >>> ufm = uf.UFM(K=5, d=5, n=10, lambda_W=1e-3, lambda_H=1e-4, lambda_b=1e-2)
+    >>> found = uf.classify(ufm, uf.saddle(ufm, rank=2))
+    >>> lower, upper = found.lowest_eigenvalue_bounds
+    >>> lower <= found.lowest_eigenvalue <= upper < 0
+    True
     """
 
     kind: Kind
@@ -140,6 +149,15 @@ def classify(
     and a Hessian product where there is no null direction. Where d is far above K + M, a QR decomposition of
     d x (K + M) comes first, and nothing is d x d. No M x K array is formed where H has a row a sample.
     `lowest_eigenpairs` takes up to thousands of Hessian products.
+
+    Examples
+    --------
+    >>> import ufm_fast as uf
+    >>> ufm = uf.UFM(K=5, d=5, n=10, lambda_W=1e-3, lambda_H=1e-4, lambda_b=1e-2)
+    >>> import numpy as np
+    >>> found = uf.classify(ufm, ufm.unpack(np.zeros(ufm.size)))
+    >>> found.kind, found.rank, found.lowest_eigenvalue < 0
+    ('strict_saddle', 0, True)
     """
     K, M, d = ufm.layout.K, ufm.M if ufm.collapse_classes else ufm.K, ufm.d
     require_memory("classify", 25 * M * K + 7 * (M + K) * d, K=ufm.K, M=M, d=d)

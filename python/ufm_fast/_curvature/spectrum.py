@@ -34,6 +34,15 @@ class Spectrum:
         Number of eigenvalues: (K + N) d + K, or (K + N) d without a bias.
     exact : tuple of two ndarrays, or None
         Eigenvalues and multiplicities in closed form, at a global minimum where `closed_form_spectrum` knows them.
+
+    Examples
+    --------
+    >>> import ufm_fast as uf
+    >>> ufm = uf.UFM(K=5, d=5, n=10, lambda_W=1e-3, lambda_H=1e-4, lambda_b=1e-2)
+    >>> found = uf.spectrum(ufm, uf.global_minimum(ufm).point)
+    >>> values, multiplicities = found.exact
+    >>> int(multiplicities.sum()) == found.size
+    True
     """
 
     nodes: Array
@@ -90,6 +99,14 @@ def spectrum(ufm: UFM, p: Point, *, steps: int = 80, probes: int = 8, seed: int 
     ------
     TypeError, ValueError
         If p is not a point of the model, a number is not positive, or the seed is negative.
+
+    Examples
+    --------
+    >>> import ufm_fast as uf
+    >>> ufm = uf.UFM(K=5, d=5, n=10, lambda_W=1e-3, lambda_H=1e-4, lambda_b=1e-2)
+    >>> found = uf.spectrum(ufm, ufm.random_point(0))
+    >>> found.size == (5 + 50) * 5 + 5, bool(abs(found.weights.sum() / found.size - 1) < 1e-12)
+    (True, True)
     """
     steps, probes = whole_number(steps, "steps", 1), whole_number(probes, "probes", 1)
     seed = whole_number(seed, "seed", 0)

@@ -46,6 +46,14 @@ class Transition(NamedTuple):
         Middle of the interval between the rows, and its width.
     rank, collapsed : tuple of two int
         Before and after it, in the direction of the path.
+
+    Examples
+    --------
+    >>> import ufm_fast as uf
+    >>> ufm = uf.UFM(K=5, d=5, n=10, lambda_W=1e-3, lambda_H=1e-4, lambda_b=1e-2)
+    >>> change = uf.path(ufm, [1, 100]).transitions[0]
+    >>> change.rank, round(change.width, 6)
+    ((4, 0), 99.0)
     """
 
     value: float
@@ -76,6 +84,14 @@ class Path:
         samples); evaluations; seconds. What is undefined, as where W = 0 or rows are no classes, is NaN.
     points : tuple of Point, or None
         The minima, if they were asked for.
+
+    Examples
+    --------
+    >>> import ufm_fast as uf
+    >>> ufm = uf.UFM(K=5, d=5, n=10, lambda_W=1e-3, lambda_H=1e-4, lambda_b=1e-2)
+    >>> along = uf.path(ufm, [0.01, 1, 100])
+    >>> along.rows["rank"].tolist(), len(along.transitions)
+    ([4, 4, 0], 1)
     """
 
     ufm: UFM
@@ -174,6 +190,14 @@ def path(
     >>> found = path(UFM(10, 10, 5, lambda_W=1e-2, lambda_H=1e-3), [1, 4, 16], over="lambda", locate=1e-4)
     >>> [(round(t.value, 3), t.rank) for t in found.transitions]  # zero if K sqrt(n lambda_W lambda_H) >= 1
     [(14.142, (9, 0))]
+
+    Examples
+    --------
+    >>> import ufm_fast as uf
+    >>> ufm = uf.UFM(K=5, d=5, n=10, lambda_W=1e-3, lambda_H=1e-4, lambda_b=1e-2)
+    >>> along = uf.path(ufm, [1e-4, 1e-3, 1e-2], over="lambda_W")
+    >>> bool(along.rows["certified"].all())
+    True
     """
     if not isinstance(ufm, UFM):
         raise TypeError(f"ufm must be a UFM, not {type(ufm).__name__}")

@@ -259,6 +259,14 @@ class UFM(Functions):
         ------
         TypeError, ValueError
             If an argument is not as above, or an entry overflows the model's dtype.
+
+        Examples
+        --------
+        >>> import ufm_fast as uf
+        >>> ufm = uf.UFM(K=5, d=5, n=10, lambda_W=1e-3, lambda_H=1e-4, lambda_b=1e-2)
+        >>> p = ufm.random_point(seed=0)
+        >>> p.W.shape, p.H.shape, p.b.shape
+        ((5, 5), (5, 5), (5,))
         """
         if not isinstance(seed, np.random.Generator):
             seed = check.whole_number(seed, "seed", 0)
@@ -297,6 +305,14 @@ class UFM(Functions):
         Notes
         -----
         Cost: sorting M numbers, a few passes over the targets.
+
+        Examples
+        --------
+        >>> import ufm_fast as uf
+        >>> ufm = uf.UFM(3, 4, targets=[0, 2, 0, 1, 0], lambda_W=1e-2, lambda_H=1e-2)
+        >>> merged, index = ufm.merged()
+        >>> ufm.M, merged.M, index.tolist()
+        (5, 3, [0, 2, 0, 1, 0])
         """
         rows, index = merged_rows(self.data)
         return rows_model(self.K, self.d, rows, **self._options()), index
@@ -313,6 +329,15 @@ class UFM(Functions):
         -------
         Point
             With K rows in H.
+
+        Examples
+        --------
+        >>> import ufm_fast as uf
+        >>> samples = uf.UFM(3, 4, n=20, lambda_W=1e-2, lambda_H=1e-2, collapse=False)
+        >>> p = samples.random_point(0)
+        >>> means = samples.collapse(p)
+        >>> p.H.shape, means.H.shape
+        ((60, 4), (3, 4))
         """
         self._require_classes("collapse")
         W, H, b = checked_point(p, replace(self.layout, M=self.N), self.dtype)
@@ -321,7 +346,15 @@ class UFM(Functions):
         return Point(W, means.astype(self.dtype), b)
 
     def expand(self, p: Point) -> Point:
-        """Give every sample its class's feature: K rows in H become N, class by class; f does not change."""
+        """Give every sample its class's feature: K rows in H become N, class by class; f does not change.
+
+        Examples
+        --------
+        >>> import ufm_fast as uf
+        >>> ufm = uf.UFM(3, 4, n=20, lambda_W=1e-2, lambda_H=1e-2)
+        >>> ufm.expand(ufm.random_point(0)).H.shape
+        (60, 4)
+        """
         self._require_classes("expand")
         W, H, b = checked_point(p, replace(self.layout, M=self.K), self.dtype)
         return Point(W, np.repeat(H, self.counts, axis=0), b)

@@ -22,6 +22,14 @@ class Point(NamedTuple):
         Features, one a row (the transpose of the papers' H).
     b : ndarray, shape (K,)
         Bias; zeros in a model without bias.
+
+    Examples
+    --------
+    >>> import ufm_fast as uf
+    >>> ufm = uf.UFM(K=5, d=5, n=10, lambda_W=1e-3, lambda_H=1e-4, lambda_b=1e-2)
+    >>> W, H, b = ufm.random_point(0)
+    >>> 0 < ufm.loss(uf.Point(W, H, 0 * b))
+    True
     """
 
     W: NDArray[Any]

@@ -118,6 +118,18 @@ def save_point(path: str | os.PathLike[str], ufm: UFM, p: Point) -> None:
         If p is not a point of the model.
     OSError
         If the file cannot be written.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> import ufm_fast as uf
+    >>> ufm = uf.UFM(K=5, d=5, n=10, lambda_W=1e-3, lambda_H=1e-4, lambda_b=1e-2)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     uf.save_point(Path(folder) / "start.npz", ufm, ufm.random_point(0))
+    ...     model, p = uf.load_point(Path(folder) / "start.npz")
+    >>> model.K, p.W.shape
+    (5, (5, 5))
     """
     arrays = checked_point(p, ufm.layout, ufm.dtype)._asdict()
     if ufm.counts is not None:
@@ -146,6 +158,18 @@ def load_point(path: str | os.PathLike[str], *, threads: int | None = None) -> t
         If the file is no such archive, is damaged (its checksums are verified), or holds no point of the model.
     OSError
         If it cannot be opened.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> import ufm_fast as uf
+    >>> ufm = uf.UFM(K=5, d=5, n=10, lambda_W=1e-3, lambda_H=1e-4, lambda_b=1e-2)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     uf.save_point(Path(folder) / "start.npz", ufm, ufm.random_point(0))
+    ...     model, p = uf.load_point(Path(folder) / "start.npz")
+    >>> bool(model.loss(p) == ufm.loss(ufm.random_point(0)))
+    True
     """
     path = Path(path)
     threads = None if threads is None else checked_threads(threads, "threads")

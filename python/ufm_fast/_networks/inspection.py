@@ -73,6 +73,18 @@ class Inspection:
         if |G|_2 > tau, and attained where W and H leave a direction of feature space unused.
     critical : CriticalPoint or None
         `classify` at the class means: kind, bounds on the lowest eigenvalue, the direction out of a saddle.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import ufm_fast as uf
+    >>> rng = np.random.default_rng(0)
+    >>> labels = np.arange(300) % 3
+    >>> W = rng.standard_normal((3, 8))
+    >>> H = W[labels] + 0.1 * rng.standard_normal((300, 8))
+    >>> found = uf.inspect(W, H, labels, lambda_W=1e-2)
+    >>> found.lower_bound <= found.loss, found.near_critical
+    (True, False)
     """
 
     metrics: NCMetrics

@@ -12,7 +12,19 @@ _PACKAGE = str(Path(__file__).parent.parent) + os.sep
 
 
 class ConvergenceWarning(UserWarning):
-    """A solver stopped before its result was certified to, or had, the tolerance."""
+    """A solver stopped before its result was certified to, or had, the tolerance.
+
+    Examples
+    --------
+    >>> import warnings
+    >>> import ufm_fast as uf
+    >>> ufm = uf.UFM(K=8, d=2, n=5, lambda_W=1e-3, lambda_H=1e-3)
+    >>> with warnings.catch_warnings(record=True) as caught:
+    ...     warnings.simplefilter("always")
+    ...     result = uf.minimize(ufm)
+    >>> result.success, caught[0].category is uf.ConvergenceWarning
+    (False, True)
+    """
 
 
 def warn(message: str, category: type[Warning] = ConvergenceWarning) -> None:
