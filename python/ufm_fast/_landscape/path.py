@@ -190,14 +190,6 @@ def path(
     >>> found = path(UFM(10, 10, 5, lambda_W=1e-2, lambda_H=1e-3), [1, 4, 16], over="lambda", locate=1e-4)
     >>> [(round(t.value, 3), t.rank) for t in found.transitions]  # zero if K sqrt(n lambda_W lambda_H) >= 1
     [(14.142, (9, 0))]
-
-    Examples
-    --------
-    >>> import ufm_fast as uf
-    >>> ufm = uf.UFM(K=5, d=5, n=10, lambda_W=1e-3, lambda_H=1e-4, lambda_b=1e-2)
-    >>> along = uf.path(ufm, [1e-4, 1e-3, 1e-2], over="lambda_W")
-    >>> bool(along.rows["certified"].all())
-    True
     """
     if not isinstance(ufm, UFM):
         raise TypeError(f"ufm must be a UFM, not {type(ufm).__name__}")

@@ -26,12 +26,12 @@ if TYPE_CHECKING:
 class UFM(Functions):
     """An unconstrained feature model (Gu & Shen 2024, arXiv 2407.10702; Zhu et al. 2021, arXiv 2105.02375).
 
-    With N samples in K classes, features h_i of dimension d and logits ``z_i = W h_i + b``,
+    With N samples in K classes, features h_i of dimension d and logits ``z_i = W h_i + b``::
 
         f(W, H, b) = (1/N) sum_i weight_i loss(z_i, k_i) + lambda_W/2 |W|^2 + lambda_H/2 sum_i |h_i|^2
                      + lambda_b/2 |b|^2.
 
-    Or, with targets, of M rows that stand for n_i samples each, N = sum_i n_i,
+    Or, with targets, of M rows that stand for n_i samples each, N = sum_i n_i::
 
         f(W, H, b) = sum_i (n_i/N) weight_i loss(z_i, target_i) + lambda_W/2 |W|^2 + lambda_H/2 sum_i ridge_i |h_i|^2
                      + lambda_b/2 |b|^2.
