@@ -8,6 +8,7 @@ from functools import partial
 
 import numpy as np
 
+from .._model.facts import checked_model
 from .._model.model import UFM, in_double
 from .._model.point import Point, checked_point
 from .._runtime.blas import product, single_threaded_blas
@@ -119,7 +120,7 @@ def certify(ufm: UFM, p: Point) -> Certificate:
     >>> certificate.lower_bound <= uf.global_minimum(ufm).value <= certificate.loss
     True
     """
-    ufm, p = certifiable(ufm, p)
+    ufm, p = certifiable(checked_model(ufm), p)
     K, M, d = ufm.layout.K, ufm.M if ufm.collapse_classes else ufm.K, ufm.d
     require_memory("certify", 22 * M * K + 4 * (M + K) * d, K=ufm.K, M=M, d=d)
     return certificate_at(linearized(ufm, p))

@@ -13,7 +13,7 @@ import scipy.linalg
 from .._certify.certificate import Certificate, certifiable, certificate_at, quick_certificate_at
 from .._certify.linearization import Linearization, linearized, loss_at, rounding_at
 from .._model.canonical import CanonicalProblem
-from .._model.facts import branches_of, covered, curvature_unit, lower_branch
+from .._model.facts import branches_of, checked_model, covered, curvature_unit, lower_branch
 from .._model.functions import gradient_gram, gradient_product
 from .._model.model import UFM
 from .._model.narrowed import narrowed, widened
@@ -159,6 +159,7 @@ def classify(
     >>> found.kind, found.rank, found.lowest_eigenvalue < 0
     ('strict_saddle', 0, True)
     """
+    ufm = checked_model(ufm)
     K, M, d = ufm.layout.K, ufm.M if ufm.collapse_classes else ufm.K, ufm.d
     require_memory("classify", 25 * M * K + 7 * (M + K) * d, K=ufm.K, M=M, d=d)
     gradient_tol = real_number(gradient_tol, "gradient_tol", above=0)
@@ -188,6 +189,7 @@ def classified(ufm: UFM, p: Point, gradient_tol: float, certificate_tol: float) 
     if upper - lower > agreement:
         _, plane, _ = leading_pairs(here.gram, min(2, ufm.d), _PLANE_TOLERANCE, threads)
         upper = min(upper, _rotation_curvature(ufm, here, plane.T))
+    lower, upper = min(lower, upper), max(lower, upper)  # equal, but for rounding, where they cross
     certificate = _certificate(here.means, certificate_tol)
 
     exact = lower if upper - lower <= agreement else math.nan

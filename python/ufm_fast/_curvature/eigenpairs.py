@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .._model.facts import branches_of
+from .._model.facts import branches_of, checked_model
 from .._model.isometric import HessianAt, IsometricProblem
 from .._model.model import UFM
 from .._model.narrowed import narrowed, widened
@@ -150,6 +150,7 @@ def lowest_eigenpairs(
     >>> bool((found.eigenvalues < 0).all())
     True
     """
+    ufm = checked_model(ufm)
     k, tol = whole_number(k, "k", 1), real_number(tol, "tol", above=0, below=1)
     max_products, seed = whole_number(max_products, "max_products", 1), whole_number(seed, "seed", 0)
     deflate = None if deflate is None else flag(deflate, "deflate")

@@ -10,7 +10,7 @@ from scipy.linalg import eigh_tridiagonal
 
 from .._exact.closed_form import closed_form
 from .._exact.closed_spectrum import closed_form_spectrum
-from .._model.facts import is_balanced
+from .._model.facts import checked_model, is_balanced
 from .._model.isometric import IsometricProblem
 from .._model.model import UFM
 from .._model.point import Point, checked_point
@@ -110,7 +110,7 @@ def spectrum(ufm: UFM, p: Point, *, steps: int = 80, probes: int = 8, seed: int 
     """
     steps, probes = whole_number(steps, "steps", 1), whole_number(probes, "probes", 1)
     seed = whole_number(seed, "seed", 0)
-    problem = IsometricProblem(ufm)
+    problem = IsometricProblem(checked_model(ufm))
     p = checked_point(p, ufm.layout, ufm.dtype)
     point, compiled, n = problem.coordinates(p), problem.compiled(ufm.d), problem.layout(ufm.d).size
     variance = np.ones(n)

@@ -7,6 +7,7 @@ import warnings
 from .._certify.certificate import certify
 from .._certify.duals import has_dual
 from .._model.canonical import CanonicalProblem
+from .._model.facts import checked_model
 from .._model.model import UFM
 from .._model.point import Point, checked_point
 from .._optimize.curvature_escape import escape_by_curvature
@@ -77,7 +78,8 @@ def escape(ufm: UFM, p: Point, *, tol: float = 1e-8) -> Point | None:
     >>> uf.certify(ufm, ufm.unpack(x)).is_global(1e-8)
     True
     """
-    tol, p = checked_tolerance(tol, ufm), checked_point(p, ufm.layout, ufm.dtype)
+    tol = checked_tolerance(tol, checked_model(ufm))
+    p = checked_point(p, ufm.layout, ufm.dtype)
     require_descent_memory("escape", CanonicalProblem(ufm), near_minimum=False)
     loss, wanted = ufm.loss(p), 0.0
     if has_dual(ufm):

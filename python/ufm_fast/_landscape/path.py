@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 from functools import partial
 from importlib.metadata import version
 from itertools import pairwise
-from pathlib import Path as FilePath
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -20,6 +19,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from .._certify.duals import require_dual
 from .._model.canonical import CanonicalProblem
+from .._model.facts import checked_model
 from .._model.model import UFM
 from .._model.point import Point
 from .._model.storage import describe_ufm
@@ -27,7 +27,7 @@ from .._optimize.checkpoint import Checkpoint
 from .._optimize.minimize import minimize
 from .._optimize.stages import starts_near_minimum
 from .._optimize.tolerance import checked_tolerance
-from .._runtime.arguments import choice, flag, real_array, real_number, whole_number
+from .._runtime.arguments import choice, file_path, flag, function, real_array, real_number, whole_number
 from .._runtime.blas import single_threaded_blas
 from .._runtime.warnings import ConvergenceWarning, warn
 from .path_families import FAMILIES, Family
@@ -191,10 +191,10 @@ def path(
     >>> [(round(t.value, 3), t.rank) for t in found.transitions]  # zero if K sqrt(n lambda_W lambda_H) >= 1
     [(14.142, (9, 0))]
     """
-    if not isinstance(ufm, UFM):
-        raise TypeError(f"ufm must be a UFM, not {type(ufm).__name__}")
-    if ufm.dtype != np.float64:
+    if checked_model(ufm).dtype != np.float64:
         raise ValueError(f"the model must be float64 to be certified, not {ufm.dtype}")
+    if callback is not None:
+        function(callback, "callback")
     name, family = _family_of(over)
     asked = _checked_values(values)
     settings = {
@@ -206,7 +206,11 @@ def path(
     if flag(keep_points, "keep_points") and checkpoint is not None:
         raise ValueError("keep_points must be False with a checkpoint, which holds rows and no points")
     models = [_model(family, ufm, value) for value in asked]
-    file = None if checkpoint is None else Checkpoint(FilePath(checkpoint), _header(name, asked, models, settings))
+    file = (
+        None
+        if checkpoint is None
+        else Checkpoint(file_path(checkpoint, "checkpoint"), _header(name, asked, models, settings))
+    )
     walk = _Walk(partial(_model, family, ufm), asked, settings, file, keep_points, callback)
     walk.report()
     walk.at(asked[0])

@@ -12,7 +12,7 @@ from .._runtime import arguments as check
 from .._runtime.blas import single_threaded_blas
 from .._runtime.threads import get_num_threads
 from .packing import Layout
-from .point import Point, checked_point
+from .point import Point, checked_point, parts_of
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -66,7 +66,7 @@ class Functions:
         -----
         Cost: one K x d x M product. No K x M array exists; logits live a tile at a time.
         """
-        W, H, b = p
+        W, H, b = parts_of(p)
         value: float = self._run(self._problem.loss, W, H, b)
         return value
 
@@ -83,7 +83,7 @@ class Functions:
         -----
         Cost: three K x d x M products.
         """
-        W, H, b = p
+        W, H, b = parts_of(p)
         value, grad_W, grad_H, grad_b = self._run(self._problem.loss_and_grad, W, H, b)
         return value, Point(grad_W, grad_H, grad_b)
 
@@ -94,7 +94,7 @@ class Functions:
         -----
         Cost: seven K x d x M products. `hessian` gives an operator for repeated products at one point.
         """
-        return Point(*self._run(self._problem.hvp, *p, *v))
+        return Point(*self._run(self._problem.hvp, *parts_of(p), *parts_of(v, "v")))
 
     @property
     def metric(self) -> NDArray[Any]:

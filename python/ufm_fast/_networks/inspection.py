@@ -21,7 +21,7 @@ from .._model.losses import as_loss
 from .._model.model import UFM, in_double
 from .._model.point import Point
 from .._optimize.global_minimum import global_minimum
-from .._runtime.arguments import choice, flag, positive_numbers, real_number
+from .._runtime.arguments import choice, flag, function, positive_numbers, real_number
 from .._runtime.arrays import Array
 from .._runtime.blas import single_threaded_blas
 from .._runtime.memory import require_memory
@@ -205,8 +205,8 @@ def inspect(
     """
     loss_function, solve = _checked_loss(loss), flag(solve, "solve")
     choice(centre, "centre", CENTRES)
-    if progress is not None and not callable(progress):
-        raise TypeError(f"progress must be callable, not {progress!r}")
+    if progress is not None:
+        function(progress, "progress")
     given = _given_decays(lambda_W, lambda_H, lambda_b)
     classifier, bias = as_classifier(W, b)
     K, d = classifier.shape

@@ -218,7 +218,8 @@ def _unit(rows: Array) -> Array:
 def _as_targets(targets: Any) -> sparse.csr_array:
     if not sparse.issparse(targets):
         array = as_array(targets, "targets")
-        targets = array.astype(np.int8) if array.dtype == bool else as_real(array, "targets")
+        numbers = array.astype(np.int8) if array.dtype == bool else as_real(array, "targets")
+        targets = numbers.astype(numbers.dtype.newbyteorder("="), copy=False)
     if targets.ndim != 2:
         raise ValueError(f"targets must have shape (N, K), a row a sample, not {targets.shape}")
     matrix = sparse.csr_array(targets, copy=True)

@@ -14,7 +14,7 @@ from .._exact.groups import is_grouped
 from .._exact.interpolated_point import InterpolatedPoint
 from .._exact.symmetry import SymmetricPoint
 from .._model.canonical import CanonicalProblem
-from .._model.facts import is_balanced
+from .._model.facts import checked_model, is_balanced
 from .._model.model import UFM
 from .._model.point import Point
 from .._runtime.arguments import real_number
@@ -119,7 +119,7 @@ def global_minimum(ufm: UFM, *, tol: float = 1e-10) -> Solution:
     >>> solution.method, solution.certificate.is_global(1e-10)
     ('closed_form', True)
     """
-    require_dual(ufm)
+    require_dual(checked_model(ufm))
     tol = real_number(tol, "tol", least=0, below=1)
     few = ufm.counts is None or len(np.unique(ufm.counts)) <= FEW
     interpolated = None if few else interpolated_minimum(ufm)
