@@ -7,9 +7,13 @@ from pathlib import Path
 import numpy as np
 from drawn import fuzz, models
 from hypothesis import strategies as st
-from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, rule
+from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 import ufm_fast as uf
+
+
+def has_certificate(ufm):
+    return not isinstance(ufm.loss_function, uf.Focal)
 
 
 def learns_thresholds(ufm):
@@ -68,15 +72,16 @@ class Walk(RuleBasedStateMachine):
 
     @rule()
     def global_minimum(self):
-        if self.ufm.d >= self.ufm.K and not isinstance(self.ufm.loss_function, uf.Focal):
+        if self.ufm.d >= self.ufm.K and has_certificate(self.ufm):
             found = uf.global_minimum(self.ufm)
             self.see(found.point, found.certificate)
 
     @rule(p=points)
     def certify(self, p):
-        if not isinstance(self.ufm.loss_function, uf.Focal):
+        if has_certificate(self.ufm):
             self.see(p, uf.certify(self.ufm, p))
 
+    @precondition(lambda self: has_certificate(self.ufm))
     @rule(p=points)
     def classify(self, p):
         found = uf.classify(self.ufm, p)
