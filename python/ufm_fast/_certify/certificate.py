@@ -122,7 +122,7 @@ def certify(ufm: UFM, p: Point) -> Certificate:
     """
     ufm, p = certifiable(checked_model(ufm), p)
     K, M, d = ufm.layout.K, ufm.M if ufm.collapse_classes else ufm.K, ufm.d
-    require_memory("certify", 33 * M * K + 4 * (M + K) * d, K=ufm.K, M=M, d=d)
+    require_memory("certify", 37 * M * K + 4 * (M + K) * d, K=ufm.K, M=M, d=d)
     return certificate_at(linearized(ufm, p))
 
 
