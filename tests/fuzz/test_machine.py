@@ -68,6 +68,7 @@ class Walk(RuleBasedStateMachine):
 
     @rule(target=points, p=points, q=points, t=st.floats(-1, 2))
     def line(self, p, q, t):
+        t = min(max(t, 0), 1) if learns_thresholds(self.ufm) else t  # between points thresholds ascend
         return self.ufm.unpack((1 - t) * self.ufm.pack(p) + t * self.ufm.pack(q))
 
     @rule()
