@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
-
 from .._certify.certificate import certify
 from .._certify.duals import has_dual
 from .._model.canonical import CanonicalProblem
@@ -16,7 +14,7 @@ from .._optimize.objective import Objective
 from .._optimize.tolerance import checked_tolerance
 from .._optimize.work import Work
 from .._runtime.blas import single_threaded_blas
-from .._runtime.warnings import ConvergenceWarning, warn
+from .._runtime.warnings import held_convergence_warnings, warn
 
 _EVALUATIONS = 30
 _SUFFICIENT = 0.5  # part of the certified gap that a step should gain: near a minimum no step off a saddle does
@@ -106,7 +104,6 @@ def _step(ufm: UFM, p: Point) -> Point | None:
 
 
 def _descent(ufm: UFM, p: Point, tol: float) -> Point:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)
+    with held_convergence_warnings():
         end: Point = minimize(ufm, p, tol=tol, max_evaluations=_EVALUATIONS).point
     return end
