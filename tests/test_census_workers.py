@@ -1,8 +1,6 @@
 """The census does not depend on who does its runs: threads, processes, joblib's backends, Dask, Ray, MPI."""
 
-import os
 import pickle
-import shutil
 import subprocess
 import sys
 import threading
@@ -15,6 +13,7 @@ import numpy as np
 import pytest
 
 import ufm_fast as uf
+from ranks import need_mpi, on_ranks
 
 DECAYS = {"lambda_W": 1e-3, "lambda_H": 2e-4, "lambda_b": 1e-2}
 MODELS = [
@@ -128,22 +127,12 @@ if __name__ == "__main__":
     with MPIPoolExecutor() as pool:
         print(uf.census(ufm, 4, workers=pool.map).records == uf.census(ufm, 4).records)
 """
-ANYWHERE = {  # Open MPI asks before it starts more processes than there are processors, or any as root
-    "OMPI_ALLOW_RUN_AS_ROOT": "1",
-    "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1",
-    "OMPI_MCA_rmaps_base_oversubscribe": "1",
-    "PRTE_MCA_rmaps_default_mapping_policy": ":oversubscribe",
-}
 
 
-@pytest.mark.skipif(shutil.which("mpiexec") is None, reason="needs mpiexec")
 def test_mpi(tmp_path):
-    pytest.importorskip("mpi4py")
+    need_mpi()
     (tmp_path / "script.py").write_text(MPI)
-    command = ["mpiexec", "-n", "3", sys.executable, "-m", "mpi4py.futures", str(tmp_path / "script.py")]
-    environment = ANYWHERE | dict(os.environ)
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False, env=environment)
-    assert done.stdout.split() == ["True"], done.stderr
+    assert on_ranks(3, "-m", "mpi4py.futures", tmp_path / "script.py") == ["True"]
 
 
 def test_a_task_is_small_and_asks_for_one_thread(serial):
