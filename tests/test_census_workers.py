@@ -171,6 +171,7 @@ def test_what_is_done_is_not_asked_for_again(serial, tmp_path):
 
     assert census(workers=workers, path=path).records == serial
     assert asked == [(model, run) for run in range(1, RUNS) for model in range(len(MODELS))]
+    assert census(workers=lambda function, tasks: pytest.fail("nothing is left to do"), path=path).records == serial
 
 
 @pytest.mark.parametrize("of_joblib", [False, True])

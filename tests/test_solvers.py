@@ -58,3 +58,18 @@ def test_generalised_form_of_lobpcg():
     assert np.sort(lobpcg(ufm.hessian(p, coordinates="samples"), start, **options)[0]) == pytest.approx(
         lowest, rel=1e-7
     )
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_tables(capsys, monkeypatch):
+    """Of as few as are always there."""
+    monkeypatch.setattr("sys.argv", ["foreign_solvers.py"])
+    few = {name: solve for name, solve in example.minimisers().items() if name in ("SciPy CG", "SciPy trust-exact")}
+    monkeypatch.setattr(example, "minimisers", lambda: few)
+    monkeypatch.setattr(example, "find_spec", lambda name: None)
+    example.main()
+    minimisers, eigen_solvers = capsys.readouterr().out.split("\n\n")
+    assert [line.split()[:2] for line in minimisers.splitlines()[1:]] == [
+        ["SciPy", name] for name in ("CG", "CG", "trust-exact", "trust-exact")
+    ]
+    assert len(eigen_solvers.splitlines()) == 7

@@ -36,6 +36,8 @@ def spread(function: Callable[[Any], Any], tasks: Sequence[Any], workers: Worker
 
     Function and tasks are pickled where workers are processes. Close the generator to cancel what has not begun.
     """
+    if not tasks:
+        return
     if callable(workers):
         given = workers(function, tasks)
         if not isinstance(given, Iterable):
@@ -62,7 +64,7 @@ def _by_joblib(function: Callable[[Any], Any], tasks: Sequence[Any], workers: in
     from joblib import Parallel, delayed, effective_n_jobs
 
     if workers is not None:
-        workers = min(effective_n_jobs(workers), max(1, len(tasks)))
+        workers = min(effective_n_jobs(workers), len(tasks))
     calls = [delayed(function)(task) for task in tasks]
     try:
         # Workers without work for 10 s leave (within a minute): their parent may have been killed.
