@@ -48,7 +48,7 @@ WHOLE = [
     (with_model(uf.spectrum, POINT), "probes", 2, 0),
     (with_model(uf.spectrum, POINT), "seed", 3, -1),
     (with_model(uf.census), "runs", 1, 0),
-    (lambda jobs: uf.census(MODEL, 1, jobs=jobs), "jobs", 1, 0),
+    (lambda workers: uf.census(MODEL, 1, workers=workers), "workers", 1, 0),
     (lambda seed: uf.census(MODEL, 2, seed=seed), "seed", 3, -1),
     (lambda max_evaluations: uf.census(MODEL, 1, max_evaluations=max_evaluations), "max_evaluations", 3, 0),
     (lambda K: uf.NCAccumulator(K, 3), "K", 2, 0),

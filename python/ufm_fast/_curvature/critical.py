@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import warnings
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, TypeAlias
 
@@ -24,7 +23,7 @@ from .._runtime.arrays import Array
 from .._runtime.blas import fitting_threads, product, single_threaded_blas
 from .._runtime.memory import require_memory
 from .._runtime.threads import concurrently
-from .._runtime.warnings import ConvergenceWarning
+from .._runtime.warnings import held_convergence_warnings
 from .eigenpairs import lowest_eigenpairs
 
 Kind: TypeAlias = Literal["global_minimum", "strict_saddle", "local_minimum", "not_critical", "undecided"]
@@ -221,8 +220,7 @@ def classified(ufm: UFM, p: Point, gradient_tol: float, certificate_tol: float) 
 def _search(ufm: UFM, p: Point, margin: float) -> tuple[Kind, float, Point] | None:
     """Ask the eigen-solver for kind, lowest eigenvalue and its vector at a critical point; None if it stops short."""
     free_shift = ufm.bias and ufm.lambda_b == 0 and ufm.loss_function.invariant_direction(ufm.K) is not None
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always", ConvergenceWarning)
+    with held_convergence_warnings() as caught:
         across = lowest_eigenpairs(ufm, p, 2 if free_shift else 1, deflate=True)
         saddle = across.eigenvalues[0] < -margin
         # Rotations curve only by what is left of the gradient, but that may be lower than all else.

@@ -6,7 +6,6 @@ import hashlib
 import json
 import math
 import os
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
@@ -29,7 +28,7 @@ from .._optimize.stages import starts_near_minimum
 from .._optimize.tolerance import checked_tolerance
 from .._runtime.arguments import choice, file_path, flag, function, real_array, real_number, whole_number
 from .._runtime.blas import single_threaded_blas
-from .._runtime.warnings import ConvergenceWarning, warn
+from .._runtime.warnings import held_convergence_warnings, warn
 from .path_families import FAMILIES, Family
 from .path_rows import FIELDS, row_of
 
@@ -249,8 +248,7 @@ class _Walk:
         if value not in self.rows:
             ufm = self.model(value)
             own = starts_near_minimum(CanonicalProblem(ufm))
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", ConvergenceWarning)
+            with held_convergence_warnings():
                 result = minimize(ufm, None if own else self.last, **self.options)
             self.last = None if own else result.point
             self.rows[value] = row_of(ufm, value, result)

@@ -125,6 +125,13 @@ class NCAccumulator:
         with self._lock:
             return self._statistics.counts()
 
+    @property
+    def class_means(self) -> Array:
+        """Mean of the features of each class, (K, d); NaN where it has no samples yet."""
+        counts, means, *_ = self._sums()
+        means[counts == 0] = np.nan
+        return means
+
     @single_threaded_blas()
     def update(self, H: ArrayLike, labels: ArrayLike) -> NCAccumulator:
         """Add a batch.

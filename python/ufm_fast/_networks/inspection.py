@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
@@ -26,7 +25,7 @@ from .._runtime.arrays import Array
 from .._runtime.blas import single_threaded_blas
 from .._runtime.memory import require_memory
 from .._runtime.threads import get_num_threads
-from .._runtime.warnings import ConvergenceWarning, warn
+from .._runtime.warnings import held_convergence_warnings, warn
 from .accumulator import CENTRES, NCAccumulator
 from .data_term import DataTerm, Decays, check_size, usable
 from .features import Batch, Samples, as_classifier
@@ -334,8 +333,7 @@ def _lower_bound(ufm: UFM, here: Linearization, solve: bool) -> float:
     if solve:
         wide = in_double(ufm, collapse=True, d=max(ufm.d, largest_rank(ufm)))
         try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", ConvergenceWarning)  # its bound is valid all the same
+            with held_convergence_warnings():  # its bound is valid all the same
                 return max(bound, global_minimum(wide).certificate.lower_bound)
         except MemoryError as error:
             warn(f"the lower bound is that of the class means: {error}", RuntimeWarning)
