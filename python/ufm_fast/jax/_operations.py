@@ -11,6 +11,7 @@ Each is linear in w, v and u, and the transpose of each in one of them is anothe
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -46,7 +47,7 @@ class Operation:
         self.primitive.multiple_results = True
         self.primitive.def_impl(self.at_once)
         self.primitive.def_abstract_eval(self.shapes)
-        mlir.register_lowering(self.primitive, mlir.lower_fun(self.when_run, multiple_results=True))
+        mlir.register_lowering(self.primitive, self.when_run)
         ad.primitive_jvps[self.primitive] = self.jvp
         ad.primitive_transposes[self.primitive] = self.transpose
         batching.primitive_batchers[self.primitive] = self.one_by_one
@@ -65,8 +66,8 @@ class Operation:
         )
 
     def shapes(self, *operands: Any, function: Function) -> list[Any]:
-        if any(getattr(operand, "vma", None) for operand in operands):
-            raise NotImplementedError("ufm_fast.jax needs check_vma=False in jax.shard_map")
+        if any(map(_varying, operands)):
+            raise NotImplementedError("ufm_fast.jax needs check_vma=False where it is called in jax.shard_map")
         x = operands[: function.parameters]
         shaped = {"1": [()], "N": [x[1].shape[:1]], "x": [part.shape for part in x]}
         return [jax.core.ShapedArray(shape, x[0].dtype) for letter in self.results for shape in shaped[letter]]
@@ -79,12 +80,16 @@ class Operation:
     def at_once(self, *operands: Any, function: Function) -> list[Any]:
         return [jax.numpy.asarray(result) for result in self.evaluate(function, operands)]
 
-    def when_run(self, *operands: Any, function: Function) -> Any:
+    def when_run(self, context: Any, *operands: Any, function: Function) -> Any:
+        """Have a compiled program call back with NumPy arrays that are views of its memory."""
+
         def call(*arrays: Any) -> list[Any]:
             return self.evaluate(function, arrays)
 
-        shapes = [jax.ShapeDtypeStruct(x.shape, x.dtype) for x in self.shapes(*operands, function=function)]
-        return jax.pure_callback(call, shapes, *operands)
+        return mlir.emit_python_callback(
+            context, call, None, operands, context.avals_in, context.avals_out, has_side_effect=False,
+            returns_token=False,
+        )[0]  # fmt: skip
 
     def jvp(self, primals: Operands, tangents: Operands, *, function: Function) -> tuple[list[Any], list[Any]]:
         x, constants, *groups = self.split(primals, function)
@@ -124,6 +129,11 @@ class Operation:
 
         found = jax.lax.map(one, [x for x, axis in zip(moved, axes, strict=True) if axis is not None])
         return found, [0] * len(found)
+
+
+def _varying(operand: Any) -> Any:
+    """Return the axes along which `jax.shard_map` knows that shards differ: it would take results for equal."""
+    return getattr(operand.mat, "varying", None) if hasattr(operand, "mat") else getattr(operand, "vma", None)
 
 
 def _is_zero(tangent: Any) -> bool:
