@@ -76,7 +76,7 @@ def loss(ufm: UFM, W: Any, H: Any, b: Any = None) -> jax.Array:
     if jax.dtypes.canonicalize_dtype(ufm.dtype) != ufm.dtype:
         raise ValueError(f"ufm must be of float32, not {ufm.dtype}, while jax_enable_x64 is off")
     K, d = ufm.layout.K, ufm.d
-    parts = {"W": (W, (K, d)), "H": (H, (ufm.M, d))}
+    parts: dict[str, tuple[Any, tuple[int, ...]]] = {"W": (W, (K, d)), "H": (H, (ufm.M, d))}
     if ufm.bias:
         parts["b"] = b, (ufm.layout.biases,)
     elif b is not None:
@@ -162,7 +162,7 @@ def linear_cross_entropy(
     """
     _check_batch(H, W, labels, bias, weights)
     function, ignored = as_loss(loss), tuple(as_ignored(ignore_index).tolist())
-    reduction = choice(reduction, "reduction", _REDUCTIONS)
+    choice(reduction, "reduction", _REDUCTIONS)
     _check_options(W.shape[0], labels.ndim, function, ignored, threads)
     x = (W, H) if bias is None else (W, H, bias)
     batch = BatchLoss(function, ignored, "sum" if reduction == "none" else reduction, threads, bias is not None)

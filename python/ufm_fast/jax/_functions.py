@@ -111,7 +111,9 @@ class BatchLoss:
     def _along(self, of_wide: NDArray[Any], x: Group, v: Group) -> NDArray[Any]:
         """Add up the products of the three blocks of columns with the rows of V_H, of H and with one."""
         d = x[1].shape[1]
-        return _row_products(of_wide[:, :d], v[1]) + _row_products(of_wide[:, d : 2 * d], x[1]) + of_wide[:, 2 * d]
+        found: NDArray[Any] = _row_products(of_wide[:, :d], v[1]) + _row_products(of_wide[:, d : 2 * d], x[1])
+        found += of_wide[:, 2 * d]
+        return found
 
     def _wide(self, x: Group, v: Group) -> Group:
         column = v[2][:, None] if self.bias else np.zeros((len(x[0]), 1), x[0].dtype)
@@ -125,7 +127,7 @@ class BatchLoss:
 
     def _multiply(self, x: Group, constants: Group, weights: Any, v: Group) -> list[Any]:
         W, H, *b = x
-        direction = v if self.bias else (*v, None)
+        direction: Any = v if self.bias else (*v, None)
         product = multiply(W, H, constants[0], direction, *b, reduction=self.reduction, **self._options(weights))
         return list(product[: self.parameters])
 

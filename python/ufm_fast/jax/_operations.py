@@ -61,9 +61,7 @@ class Operation:
         """Return x, constants and the groups."""
         sizes = {"w": function.weights, "v": function.parameters, "u": function.parameters}
         ends = np.cumsum([function.parameters, function.constants, *(sizes[letter] for letter in self.groups)])
-        return tuple(
-            tuple(operands[end - size : end]) for end, size in zip(ends, np.diff(ends, prepend=0), strict=True)
-        )
+        return tuple(tuple(operands[start:end]) for start, end in itertools.pairwise([0, *ends]))
 
     def shapes(self, *operands: Any, function: Function) -> list[Any]:
         if any(map(_varying, operands)):
@@ -118,16 +116,22 @@ class Operation:
         return [result for group in results for result in group]
 
     def one_by_one(self, operands: Operands, axes: Sequence[int | None], *, function: Function) -> Any:
-        """Call it for one element of a batch after the other."""
-        moved = [x if axis is None else jax.numpy.moveaxis(x, axis, 0) for x, axis in zip(operands, axes, strict=True)]
+        """Call it for one element of a batch after the other: at once if operands are known, else in a loop of JAX."""
+        batched = [i for i, axis in enumerate(axes) if axis is not None]
+        known = not any(isinstance(operand, jax.core.Tracer) for operand in operands)
+        numpy: Any = np if known else jax.numpy
+        moved = [numpy.moveaxis(numpy.asarray(operands[i]), axes[i], 0) for i in batched]
 
-        def one(batched: Operands) -> Any:
-            parts = iter(batched)
-            return self.primitive.bind(
-                *(x if axis is None else next(parts) for x, axis in zip(moved, axes, strict=True)), function=function
-            )
+        def one(element: Operands) -> Any:
+            all_operands = list(operands)
+            for i, part in zip(batched, element, strict=True):
+                all_operands[i] = part
+            return self.primitive.bind(*all_operands, function=function)
 
-        found = jax.lax.map(one, [x for x, axis in zip(moved, axes, strict=True) if axis is not None])
+        if known and len(moved[0]):
+            found = [jax.numpy.stack(parts) for parts in zip(*map(one, zip(*moved, strict=True)), strict=True)]
+        else:
+            found = jax.lax.map(one, [jax.numpy.asarray(x) for x in moved])
         return found, [0] * len(found)
 
 
@@ -162,14 +166,14 @@ def _refused(*_: Any) -> list[Any]:
     raise NotImplementedError("ufm_fast.jax has first and second derivatives, but no third ones")
 
 
-loss = Operation("loss", "w", "1", lambda out, f, x, c, groups, t: [_inner(out[1:], t)])
-loss_and_grad = Operation(
+loss: Operation = Operation("loss", "w", "1", lambda out, f, x, c, groups, t: [_inner(out[1:], t)])
+loss_and_grad: Operation = Operation(
     "loss_and_grad", "w", "1x", lambda out, f, x, c, groups, t: [_inner(out[1:], t), *hvp(f, x, c, *groups, t)]
 )
-hvp = Operation("hvp", "wv", "x", _refused)
-rows = Operation("rows", "w", "N", lambda out, f, x, c, groups, t: row_jvp(f, x, c, *groups, t))
-row_jvp = Operation("row_jvp", "wv", "N", lambda out, f, x, c, groups, t: row_hvp(f, x, c, *groups, t))
-row_hvp = Operation("row_hvp", "wvu", "N", _refused)
+hvp: Operation = Operation("hvp", "wv", "x", _refused)
+rows: Operation = Operation("rows", "w", "N", lambda out, f, x, c, groups, t: row_jvp(f, x, c, *groups, t))
+row_jvp: Operation = Operation("row_jvp", "wv", "N", lambda out, f, x, c, groups, t: row_hvp(f, x, c, *groups, t))
+row_hvp: Operation = Operation("row_hvp", "wvu", "N", _refused)
 
 loss.transposes["w"] = lambda ct, f, x, c: rows(f, x, c, _all_rows(ct[0], x))
 loss_and_grad.transposes["w"] = lambda ct, f, x, c: [
