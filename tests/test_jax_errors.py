@@ -1,5 +1,6 @@
 """ufm_fast.jax: what is refused, when, and that no error in a compiled program is lost."""
 
+import doctest
 from functools import partial
 
 import numpy as np
@@ -133,3 +134,10 @@ def test_no_derivative_in_labels():
     with pytest.raises(NotImplementedError, match="no derivative with respect to labels"):
         jax.grad(uf_jax.linear_cross_entropy, argnums=2)(H, W, SOFT)
     assert uf_jax.linear_cross_entropy(H, W, jax.lax.stop_gradient(SOFT)) > 0
+
+
+@pytest.mark.parametrize("name", uf_jax.__all__)
+def test_examples_in_docstrings(name):
+    (example,) = doctest.DocTestFinder(recurse=False).find(getattr(uf_jax, name), name, globs={"uf": uf})
+    assert example.examples
+    assert doctest.DocTestRunner().run(example).failed == 0

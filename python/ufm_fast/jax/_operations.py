@@ -79,10 +79,17 @@ class Operation:
         return [jax.numpy.asarray(result) for result in self.evaluate(function, operands)]
 
     def when_run(self, context: Any, *operands: Any, function: Function) -> Any:
-        """Have a compiled program call back with NumPy arrays that are views of its memory."""
+        """Have a compiled program call back, with NumPy arrays that are copies of its own.
+
+        `jax.pure_callback` would turn them into JAX's arrays first, on a thread of the pool that this call occupies: on
+        a machine with one core both would wait for each other.
+        """
 
         def call(*arrays: Any) -> list[Any]:
-            return self.evaluate(function, arrays)
+            found = self.evaluate(function, arrays)
+            if jax.dtypes.canonicalize_dtype(found[0].dtype) != found[0].dtype:
+                raise RuntimeError("jax_enable_x64 must be on in all threads, by jax.config.update, not in a context")
+            return found
 
         return mlir.emit_python_callback(
             context, call, None, operands, context.avals_in, context.avals_out, has_side_effect=False,
