@@ -67,6 +67,8 @@ REFUSED_BATCHES = [
     ({"labels": LABELS + 2**40}, TypeError, "labels must have 32 bits a number, not int64"),
     ({"labels": LABELS > 1}, TypeError, "labels must be ints, or targets of float32 or float64"),
     ({"labels": LABELS.astype("float32")}, TypeError, "labels must be ints, or targets of float32 or float64"),
+    ({"labels": jax.random.split(jax.random.key(0), N)}, TypeError, "labels must be ints, or targets of float32"),
+    ({"H": H[:, :0], "W": W[:, :0]}, ValueError, "W must have a row for each class and a column for each"),
     ({"labels": SOFT[:, 1:]}, ValueError, r"labels must have shape \(7, 4\), not \(7, 3\)"),
     ({"labels": SOFT, "ignore_index": 1}, ValueError, "ignore_index must be None where labels are targets"),
     ({"loss": "hinge"}, ValueError, "loss must be"),

@@ -196,12 +196,15 @@ def _check_batch(H: Any, W: Any, labels: Any, bias: Any, weights: Any) -> None:
     for name in ("H", "W"):
         if arrays[name].ndim != 2:
             raise ValueError(f"{name} must have two dimensions, not shape {arrays[name].shape}")
+    if 0 in W.shape:
+        raise ValueError(f"W must have a row for each class and a column for each feature, not shape {W.shape}")
     (N, d), K = H.shape, W.shape[0]
     wanted = {"W": (K, d), "labels": (N, K) if labels.ndim == 2 else (N,), "bias": (K,), "weights": (N,)}
     for name, shape in wanted.items():
         if arrays[name] is not None and arrays[name].shape != shape:
             raise ValueError(f"{name} must have shape {shape}, not {arrays[name].shape}: H has shape {H.shape}")
-    if labels.dtype.kind not in "iu" and not (labels.ndim == 2 and labels.dtype in (np.float32, np.float64)):
+    soft = labels.ndim == 2 and labels.dtype in (np.float32, np.float64)
+    if not soft and not jax.numpy.issubdtype(labels.dtype, np.integer):
         raise TypeError(f"labels must be ints, or targets of float32 or float64 and shape {(N, K)}, not {labels.dtype}")
 
 

@@ -92,9 +92,8 @@ class Operation:
             return found
 
         return mlir.emit_python_callback(
-            context, call, None, operands, context.avals_in, context.avals_out, has_side_effect=False,
-            returns_token=False,
-        )[0]  # fmt: skip
+            context, call, None, operands, context.avals_in, context.avals_out, has_side_effect=False
+        )[0]
 
     def jvp(self, primals: Operands, tangents: Operands, *, function: Function) -> tuple[list[Any], list[Any]]:
         x, constants, *groups = self.split(primals, function)
