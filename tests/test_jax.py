@@ -1,9 +1,11 @@
 """ufm_fast.jax: derivatives against differences, JAX's own losses and the model's; in every kind of program."""
 
+import os
 import signal
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from importlib import import_module
 
 import numpy as np
 import pytest
@@ -14,8 +16,8 @@ from comparison import affine_cross_entropy
 
 jax = pytest.importorskip("jax", reason="the adapter for JAX needs JAX")
 jnp = jax.numpy
-uf_jax = pytest.importorskip("ufm_fast.jax")
-check_grads = pytest.importorskip("jax.test_util").check_grads
+uf_jax = import_module("ufm_fast.jax")
+check_grads = import_module("jax.test_util").check_grads
 
 K, D, N = 4, 2, 7
 RNG = np.random.default_rng(0)
@@ -151,6 +153,11 @@ def test_programs_give_what_jax_gives(name):
         np.testing.assert_allclose(c, a, rtol=1e-10, atol=1e-13)
 
 
+def test_batches_of_constants_are_a_loop_in_programs():
+    program = jax.make_jaxpr(lambda: jax.vmap(of_W)(np.stack([W] * 50)))()
+    assert [equation.primitive.name for equation in program.eqns].count("scan") == 1
+
+
 def test_step_by_step_and_looking_for_nans():
     with jax.disable_jit():
         step_by_step = jax.jit(jax.grad(of_W))(jnp.asarray(W))
@@ -250,6 +257,7 @@ print(np.isfinite(x[0]).all())
 """
 
 
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system gives a process all cores")
 def test_one_processor_core_is_enough(run_python):
     """Nothing waits for a thread of the program that called: arrays of megabytes, computed and constant ones."""
     assert run_python(SINGLE_CORE).split() == ["True"]

@@ -2,6 +2,7 @@
 
 import doctest
 from functools import partial
+from importlib import import_module
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ import ufm_fast as uf
 
 jax = pytest.importorskip("jax", reason="the adapter for JAX needs JAX")
 jnp = jax.numpy
-uf_jax = pytest.importorskip("ufm_fast.jax")
+uf_jax = import_module("ufm_fast.jax")
 
 K, D, N = 4, 2, 7
 RNG = np.random.default_rng(0)

@@ -124,7 +124,8 @@ class Operation:
     def one_by_one(self, operands: Operands, axes: Sequence[int | None], *, function: Function) -> Any:
         """Call it for one element of a batch after the other: at once if operands are known, else in a loop of JAX."""
         batched = [i for i, axis in enumerate(axes) if axis is not None]
-        known = not any(isinstance(operand, jax.core.Tracer) for operand in operands)
+        here = jax.numpy.zeros(())  # in a function that is being traced it is traced, too
+        known = not any(isinstance(operand, jax.core.Tracer) for operand in (here, *operands))
         numpy: Any = np if known else jax.numpy
         moved = [numpy.moveaxis(numpy.asarray(operands[i]), axes[i], 0) for i in batched]
 
