@@ -12,21 +12,21 @@ from typing import Any, Literal
 import jax
 import numpy as np
 
-from .. import UFM
 from .. import linear_cross_entropy as evaluate
+from .._model.functions import Functions
 from .._model.loss import Loss
 from .._model.losses import as_loss
 from .._networks.labels import as_ignored
 from .._runtime.arguments import choice, refuse_masked
-from . import _operations as operations
-from ._functions import BatchLoss, ModelLoss
+from . import operations
+from .functions import BatchLoss, ModelLoss
 
 __all__ = ["linear_cross_entropy", "loss"]
 
 _REDUCTIONS = ("mean", "sum", "none")
 
 
-def loss(ufm: UFM, W: Any, H: Any, b: Any = None) -> jax.Array:
+def loss(ufm: Functions, W: Any, H: Any, b: Any = None) -> jax.Array:
     """Evaluate the loss of a model as a function that JAX differentiates and compiles.
 
     Parameters
@@ -71,14 +71,15 @@ def loss(ufm: UFM, W: Any, H: Any, b: Any = None) -> jax.Array:
     >>> bool(abs(value - ufm.loss(p)) < 1e-6)
     True
     """
-    if not isinstance(ufm, UFM):
+    if not isinstance(ufm, Functions):  # rows of a model, too
         raise TypeError(f"ufm must be a UFM, not {type(ufm).__name__}")
     if jax.dtypes.canonicalize_dtype(ufm.dtype) != ufm.dtype:
         raise ValueError(f"ufm must be of float32, not {ufm.dtype}, while jax_enable_x64 is off")
-    K, d = ufm.layout.K, ufm.d
-    parts: dict[str, tuple[Any, tuple[int, ...]]] = {"W": (W, (K, d)), "H": (H, (ufm.M, d))}
-    if ufm.bias:
-        parts["b"] = b, (ufm.layout.biases,)
+    layout = ufm.layout
+    d = layout.columns
+    parts: dict[str, tuple[Any, tuple[int, ...]]] = {"W": (W, (layout.K, d)), "H": (H, (layout.M, d))}
+    if layout.bias:
+        parts["b"] = b, (layout.biases,)
     elif b is not None:
         raise ValueError("b must be None: the model has no bias")
     x = []

@@ -13,9 +13,10 @@ from typing import Any, Literal, Protocol, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from .. import UFM, Point
+from .. import Point
 from .. import linear_cross_entropy as evaluate
 from .. import linear_cross_entropy_hvp as multiply
+from .._model.functions import Functions
 from .._model.loss import Loss
 
 Group: TypeAlias = "tuple[NDArray[Any], ...]"
@@ -36,12 +37,12 @@ class Function(Protocol):
 class ModelLoss:
     """The loss of a model, of W, H and, if it has one, b. Two are equal if they are of the same object."""
 
-    ufm: UFM
+    ufm: Functions
     constants = weights = 0
 
     @property
     def parameters(self) -> int:
-        return 2 + self.ufm.bias
+        return 2 + self.ufm.layout.bias
 
     def loss(self, x: Group, constants: Group, w: Group) -> list[Any]:
         return [self.ufm.loss(self._point(x))]
@@ -54,7 +55,7 @@ class ModelLoss:
         return list(self.ufm.hvp(self._point(x), self._point(v))[: self.parameters])
 
     def _point(self, parts: Group) -> Point:
-        b = parts[2] if self.ufm.bias else np.zeros(self.ufm.layout.biases, self.ufm.dtype)
+        b = parts[2] if self.ufm.layout.bias else np.zeros(self.ufm.layout.biases, self.ufm.dtype)
         return Point(parts[0], parts[1], b)
 
 

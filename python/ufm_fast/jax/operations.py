@@ -20,7 +20,7 @@ import numpy as np
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
-from ._functions import Function
+from .functions import Function
 
 Operands = Sequence[Any]
 
