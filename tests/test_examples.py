@@ -18,6 +18,25 @@ def load(name):
     return example
 
 
+def test_jax_solvers():
+    """Each solver stops at zero, and after one escape at the certified minimum."""
+    for library in ("jax", "optax", "optimistix"):
+        pytest.importorskip(library)
+    import jax
+
+    before = jax.config.jax_enable_x64
+    jax.config.update("jax_enable_x64", True)
+    try:
+        found = load("jax_solvers").main()
+    finally:
+        jax.config.update("jax_enable_x64", before)
+    assert len(found) == 2
+    for at_zero, minimum in found.values():
+        assert not at_zero.W.any()
+        assert not at_zero.H.any()
+        assert np.linalg.matrix_rank(minimum.W, tol=1e-6) == 4
+
+
 def test_ordinal_regression(capsys):
     """The network is above the certified bound, and tells levels better than a constant would."""
     pytest.importorskip("sklearn")
