@@ -19,7 +19,7 @@ DECAYS = {"lambda_W": 1e-3, "lambda_H": 2e-4, "lambda_b": 1e-2}
 MODELS = [
     uf.UFM(5, 5, [9, 7, 5, 3, 1], **DECAYS),
     uf.UFM(6, 2, 5, **DECAYS),  # where `classify` asks the eigen-solver, whose warnings it keeps to itself
-    uf.UFM(3, 3, targets=np.random.default_rng(0).dirichlet(np.ones(3), 20), lambda_W=1e-2, lambda_H=1e-3),
+    uf.UFM(3, 3, targets=np.random.default_rng(0).integers(0, 3, 20), lambda_W=1e-2, lambda_H=1e-3),
 ]
 RUNS, SEED = 4, 2
 census = partial(uf.census, MODELS, RUNS, seed=SEED)
