@@ -1,0 +1,127 @@
+"""A term while PyTorch compiles: operators that it does not look into, which find the term by a number."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from .terms import Data, Parts, Term
+
+_terms: dict[int, Term] = {}  # compiled code may ask for them as long as the process lives
+
+
+@torch.compiler.assume_constant_result
+def number_of(kind: type, *arguments: object) -> int:
+    """Return the number of the term ``kind(*arguments)``, when the call is compiled."""
+    return _number(kind(*arguments))
+
+
+def _number(term: Term) -> int:
+    for number, known in _terms.items():
+        if known == term:
+            return number
+    _terms[len(_terms)] = term
+    return len(_terms) - 1
+
+
+class Opaque(NamedTuple):
+    """The term of this number, by operators."""
+
+    number: int
+
+    @property
+    def of_rows(self) -> bool:
+        return _terms[self.number].of_rows
+
+    def summed(self) -> Opaque:
+        return Opaque(_number(_terms[self.number].summed()))
+
+    def value(self, data: Data, point: Parts) -> Tensor:
+        return _value(self.number, *data, *point)
+
+    def value_and_gradient(self, data: Data, point: Parts) -> Parts:
+        return _unpacked(_value_and_gradient(self.number, *data, *point), 4)
+
+    def product(self, data: Data, point: Parts, v: Parts) -> Parts:
+        return _unpacked(_product(self.number, *data, *point, *v), 3)
+
+    def along(self, labels: Tensor | None, point: Parts, v: Parts) -> Tensor:
+        return _along(self.number, labels, *point, *v)
+
+
+def _unpacked(tensors: Sequence[Tensor], count: int) -> Parts:
+    return (*tensors, None) if len(tensors) < count else tuple(tensors)
+
+
+def _packed(parts: Parts) -> list[Tensor]:
+    return [part for part in parts if part is not None]
+
+
+@torch.library.custom_op("ufm_fast::value", mutates_args=())
+def _value(
+    number: int, labels: Tensor | None, weights: Tensor | None, W: Tensor, H: Tensor, b: Tensor | None
+) -> Tensor:
+    return _terms[number].value((labels, weights), (W, H, b))
+
+
+@_value.register_fake
+def _(number, labels, weights, W, H, b):
+    return W.new_empty(H.shape[:1] if _terms[number].of_rows else ())
+
+
+@torch.library.custom_op("ufm_fast::value_and_gradient", mutates_args=())
+def _value_and_gradient(
+    number: int, labels: Tensor | None, weights: Tensor | None, W: Tensor, H: Tensor, b: Tensor | None
+) -> list[Tensor]:
+    return _packed(_terms[number].value_and_gradient((labels, weights), (W, H, b)))
+
+
+@_value_and_gradient.register_fake
+def _(number, labels, weights, W, H, b):
+    return [W.new_empty(()), *_empty(W, H, b)]
+
+
+@torch.library.custom_op("ufm_fast::product", mutates_args=())
+def _product(
+    number: int,
+    labels: Tensor | None,
+    weights: Tensor | None,
+    W: Tensor,
+    H: Tensor,
+    b: Tensor | None,
+    V_W: Tensor,
+    V_H: Tensor,
+    V_b: Tensor | None,
+) -> list[Tensor]:
+    return _packed(_terms[number].product((labels, weights), (W, H, b), (V_W, V_H, V_b)))
+
+
+@_product.register_fake
+def _(number, labels, weights, W, H, b, V_W, V_H, V_b):
+    return _empty(W, H, b)
+
+
+@torch.library.custom_op("ufm_fast::along", mutates_args=())
+def _along(
+    number: int,
+    labels: Tensor | None,
+    W: Tensor,
+    H: Tensor,
+    b: Tensor | None,
+    V_W: Tensor,
+    V_H: Tensor,
+    V_b: Tensor | None,
+) -> Tensor:
+    return _terms[number].along(labels, (W, H, b), (V_W, V_H, V_b))
+
+
+@_along.register_fake
+def _(number, labels, W, H, b, V_W, V_H, V_b):
+    return H.new_empty(H.shape[:1])
+
+
+def _empty(*parts: Tensor | None) -> list[Tensor]:
+    return [part.new_empty(part.shape) for part in parts if part is not None]
