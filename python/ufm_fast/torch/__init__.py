@@ -5,7 +5,7 @@ The module is imported only when asked for, ``import ufm_fast.torch``, and needs
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -67,7 +67,7 @@ def loss(ufm: uf.UFM, W: Tensor, H: Tensor, b: Tensor | None = None) -> Tensor:
         raise TypeError(f"ufm must be a UFM, not {type(ufm).__name__}")
     if ufm.bias != (b is not None):
         raise ValueError(f"b must be {'given' if ufm.bias else 'None'}: the model has {'a' if ufm.bias else 'no'} bias")
-    check_parts({"W": W, "H": H, "b": b})
+    check_parts(("W", "H", "b"), (W, H, b))
     if torch.compiler.is_compiling():
         return _compiled(number_of(Model, ufm), None, None, W, H, b)
     return _applied(Model(ufm), None, None, W, H, b)
@@ -138,7 +138,7 @@ def linear_cross_entropy(
     >>> bool(torch.isclose(value, torch.nn.functional.cross_entropy(head(H).flatten(0, 1), labels.flatten())))
     True
     """
-    check_parts({"H": H, "W": W, "bias": bias})
+    check_parts(("H", "W", "bias"), (H, W, bias))
     check_head(H, W, bias)
     soft = check_labels(labels, H, W)
     K, d = W.shape
@@ -163,8 +163,9 @@ def _compiled(number: int, *inputs: Tensor | None) -> Tensor:
     return _applied(Opaque(number), *inputs)
 
 
-def _applied(term: Term, *inputs: Tensor | None) -> Tensor:
-    wanted = torch.is_grad_enabled() and any(part is not None and part.requires_grad for part in inputs[2:])
+def _applied(term: Term, *inputs: Any) -> Tensor:
+    *_, W, H, b = inputs
+    wanted = torch.is_grad_enabled() and (W.requires_grad or H.requires_grad or (b is not None and b.requires_grad))
     rule = RowValues if term.of_rows else Value
     value: Tensor = rule.apply(Call(term, wants_gradient=wanted), *inputs)[0]
     return value

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -11,18 +11,23 @@ _INTEGERS = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
 _FLOATS = (torch.float64, torch.float32)
 
 
-def check_parts(parts: Mapping[str, Tensor | None]) -> None:
-    """Refuse what is not on the CPU or not all of float32 or all of float64; only the last may be None."""
-    first = next(iter(parts))
-    for name, tensor in parts.items():
-        if tensor is None and name in ("b", "bias"):
+def check_parts(names: tuple[str, str, str], parts: tuple[Any, Any, Any]) -> None:
+    """Refuse what is not on the CPU, or not of float32 or float64, all of one of them; the last part may be None."""
+    dtype = getattr(parts[0], "dtype", None)
+    for name, part in zip(names, parts, strict=True):
+        if part is None and name == names[2]:
             continue
-        _check_place(tensor, name)
-        dtype, wanted = tensor.dtype, parts[first].dtype
-        if dtype not in _FLOATS:
-            raise TypeError(f"{name} must be float32 or float64, not {dtype}: {name}.float() converts it")
-        if dtype != wanted:
-            raise TypeError(f"{name} must be {wanted}, as {first} is, not {dtype}: {name}.to({wanted}) converts it")
+        if not (isinstance(part, Tensor) and part.dtype in _FLOATS and part.dtype == dtype and part.is_cpu):
+            _refuse_part(name, part, names[0], dtype)
+        if part.layout != torch.strided:
+            raise TypeError(f"{name} must be dense, not {part.layout}: {name}.to_dense() converts it")
+
+
+def _refuse_part(name: str, part: Any, first: str, dtype: Any) -> None:
+    _check_place(part, name)
+    if part.dtype not in _FLOATS:
+        raise TypeError(f"{name} must be float32 or float64, not {part.dtype}: {name}.float() converts it")
+    raise TypeError(f"{name} must be {dtype}, as {first} is, not {part.dtype}: {name}.to({dtype}) converts it")
 
 
 def check_head(H: Tensor, W: Tensor, bias: Tensor | None) -> None:
@@ -64,10 +69,8 @@ def _check_constant(tensor: Tensor, name: str) -> None:
         raise ValueError(f"{name} must not require a gradient, which they have none of: {name}.detach() does not")
 
 
-def _check_place(tensor: Tensor | None, name: str) -> None:
+def _check_place(tensor: Any, name: str) -> None:
     if not isinstance(tensor, Tensor):
         raise TypeError(f"{name} must be a torch.Tensor, not {type(tensor).__name__}")
-    if tensor.device.type != "cpu":
+    if not tensor.is_cpu:
         raise ValueError(f"{name} must be in main memory, not on {tensor.device}: {name}.cpu() copies it there")
-    if tensor.layout != torch.strided:
-        raise TypeError(f"{name} must be dense, not {tensor.layout}: {name}.to_dense() converts it")

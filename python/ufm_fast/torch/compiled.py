@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from .terms import Data, Parts, Term
 
-_terms: dict[int, Term] = {}  # compiled code may ask for them as long as the process lives
+_terms: dict[int, Any] = {}  # compiled code may ask for them as long as the process lives
 
 
-@torch.compiler.assume_constant_result
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]  # mypy does not see torch
 def number_of(kind: type, *arguments: object) -> int:
     """Return the number of the term ``kind(*arguments)``, when the call is compiled."""
     return _number(kind(*arguments))
@@ -34,7 +34,7 @@ class Opaque(NamedTuple):
 
     @property
     def of_rows(self) -> bool:
-        return _terms[self.number].of_rows
+        return bool(_terms[self.number].of_rows)
 
     def summed(self) -> Opaque:
         return Opaque(_number(_terms[self.number].summed()))
@@ -60,31 +60,31 @@ def _packed(parts: Parts) -> list[Tensor]:
     return [part for part in parts if part is not None]
 
 
-@torch.library.custom_op("ufm_fast::value", mutates_args=())
+@torch.library.custom_op("ufm_fast::value", mutates_args=())  # type: ignore[untyped-decorator]
 def _value(
     number: int, labels: Tensor | None, weights: Tensor | None, W: Tensor, H: Tensor, b: Tensor | None
 ) -> Tensor:
     return _terms[number].value((labels, weights), (W, H, b))
 
 
-@_value.register_fake
-def _(number, labels, weights, W, H, b):
+@_value.register_fake  # type: ignore[untyped-decorator]
+def _(number: int, labels: Any, weights: Any, W: Tensor, H: Tensor, b: Any) -> Tensor:
     return W.new_empty(H.shape[:1] if _terms[number].of_rows else ())
 
 
-@torch.library.custom_op("ufm_fast::value_and_gradient", mutates_args=())
+@torch.library.custom_op("ufm_fast::value_and_gradient", mutates_args=())  # type: ignore[untyped-decorator]
 def _value_and_gradient(
     number: int, labels: Tensor | None, weights: Tensor | None, W: Tensor, H: Tensor, b: Tensor | None
 ) -> list[Tensor]:
     return _packed(_terms[number].value_and_gradient((labels, weights), (W, H, b)))
 
 
-@_value_and_gradient.register_fake
-def _(number, labels, weights, W, H, b):
+@_value_and_gradient.register_fake  # type: ignore[untyped-decorator]
+def _(number: int, labels: Any, weights: Any, W: Tensor, H: Tensor, b: Any) -> list[Tensor]:
     return [W.new_empty(()), *_empty(W, H, b)]
 
 
-@torch.library.custom_op("ufm_fast::product", mutates_args=())
+@torch.library.custom_op("ufm_fast::product", mutates_args=())  # type: ignore[untyped-decorator]
 def _product(
     number: int,
     labels: Tensor | None,
@@ -99,12 +99,12 @@ def _product(
     return _packed(_terms[number].product((labels, weights), (W, H, b), (V_W, V_H, V_b)))
 
 
-@_product.register_fake
-def _(number, labels, weights, W, H, b, V_W, V_H, V_b):
+@_product.register_fake  # type: ignore[untyped-decorator]
+def _(number: int, labels: Any, weights: Any, W: Any, H: Any, b: Any, V_W: Any, V_H: Any, V_b: Any) -> list[Tensor]:
     return _empty(W, H, b)
 
 
-@torch.library.custom_op("ufm_fast::along", mutates_args=())
+@torch.library.custom_op("ufm_fast::along", mutates_args=())  # type: ignore[untyped-decorator]
 def _along(
     number: int,
     labels: Tensor | None,
@@ -118,8 +118,8 @@ def _along(
     return _terms[number].along(labels, (W, H, b), (V_W, V_H, V_b))
 
 
-@_along.register_fake
-def _(number, labels, W, H, b, V_W, V_H, V_b):
+@_along.register_fake  # type: ignore[untyped-decorator]
+def _(number: int, labels: Any, W: Any, H: Tensor, b: Any, V_W: Any, V_H: Any, V_b: Any) -> Tensor:
     return H.new_empty(H.shape[:1])
 
 

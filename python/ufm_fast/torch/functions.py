@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.forward_ad import unpack_dual
 
-from .terms import Term
+from .terms import RowTerm, Term
 
 _THIRD = "the loss has a first and a second derivative here, but no third"
 _FORWARD_TWICE = (
@@ -53,7 +53,8 @@ class _AsGiven(inspect.Signature):
 
 class _Arguments:
     def __init__(self, args: tuple[Any, ...]) -> None:
-        self.args, self.kwargs = args, {}
+        self.args = args
+        self.kwargs: dict[str, Any] = {}
 
     def apply_defaults(self) -> None:
         pass
@@ -181,7 +182,8 @@ class RowsAlong(_Rule):
 
     @staticmethod
     def forward(call: Call, *inputs: Any) -> Any:
-        return (call.term.along(inputs[0], inputs[1:4], inputs[4:]),)
+        term: Any = call.term
+        return (term.along(inputs[0], inputs[1:4], inputs[4:]),)
 
     @staticmethod
     def backward(ctx: Any, c: Tensor | None) -> Any:
@@ -259,7 +261,7 @@ def _rows_along(ctx: Any, v: Any) -> Any:
     return _new_along(ctx.call.term, labels, point, v)
 
 
-def _new_along(term: Term, labels: Any, point: Any, v: Any) -> Any:
+def _new_along(term: RowTerm, labels: Any, point: Any, v: Any) -> Any:
     return RowsAlong.apply(Call(term), labels, *point, *_filled(v, point))[0]
 
 

@@ -23,14 +23,11 @@ Parts: TypeAlias = "Sequence[Any]"
 
 
 class Term(Protocol):
-    """A function of W, H and b: a sum over rows, or the list of what is added up."""
+    """A function of W, H and b."""
 
     @property
     def of_rows(self) -> bool:
-        """Whether it is the list."""
-
-    def summed(self) -> Term:
-        """Return the sum of the list."""
+        """Whether it is a list of the losses of rows: a `RowTerm`."""
 
     def value(self, data: Data, point: Parts) -> Tensor:
         """Return the value."""
@@ -41,15 +38,25 @@ class Term(Protocol):
     def product(self, data: Data, point: Parts, v: Parts) -> Parts:
         """Return the three parts of the Hessian's product with v."""
 
+
+class RowTerm(Term, Protocol):
+    """The losses of rows."""
+
+    def summed(self) -> RowTerm:
+        """Return their sum, as a term."""
+
     def along(self, labels: Tensor | None, point: Parts, v: Parts) -> Tensor:
-        """Return the derivative of the list along v, without weights."""
+        """Return their derivatives along v, without weights."""
 
 
 class Model(NamedTuple):
     """The loss of a UFM, whose data are its own."""
 
     ufm: uf.UFM
-    of_rows = False
+
+    @property
+    def of_rows(self) -> bool:
+        return False
 
     def value(self, data: Data, point: Parts) -> Tensor:
         return _like(point, self.ufm.loss(self._point(point)))
@@ -87,7 +94,7 @@ class Head(NamedTuple):
 
     def value(self, data: Data, point: Parts) -> Tensor:
         if not self.of_rows:
-            return self.value_and_gradient(data, point)[0]  # type: ignore[no-any-return]
+            return self.value_and_gradient(data, point)[0]
         W, H, b = map(_array, point)
         labels, weights = map(_array, data)
         losses, _ = uf.linear_cross_entropy(W, H, labels, b, reduction="none", **self._options())
@@ -110,7 +117,7 @@ class Head(NamedTuple):
         direction = tuple(map(_array, v))
         options = {"reduction": self.reduction, **self._options()}
         found = [
-            (sign, uf.linear_cross_entropy_hvp(W, H, labels, direction, b, weights=each, **options))  # type: ignore
+            (sign, uf.linear_cross_entropy_hvp(W, H, labels, direction, b, weights=each, **options))
             for sign, each in _by_sign(weights)
         ]
         return tuple(map(_tensor, _added(found)))
