@@ -45,6 +45,9 @@ class Opaque(NamedTuple):
     def value_and_gradient(self, data: Data, point: Parts) -> Parts:
         return _unpacked(_value_and_gradient(self.number, *data, *point), 4)
 
+    def scaled(self, a: Tensor, point: Parts, gradient: Parts) -> Parts:
+        return _unpacked(_scaled(a, *point, *gradient), 3)
+
     def product(self, data: Data, point: Parts, v: Parts) -> Parts:
         return _unpacked(_product(self.number, *data, *point, *v), 3)
 
@@ -82,6 +85,18 @@ def _value_and_gradient(
 @_value_and_gradient.register_fake  # type: ignore[untyped-decorator]
 def _(number: int, labels: Any, weights: Any, W: Tensor, H: Tensor, b: Any) -> list[Tensor]:
     return [W.new_empty(()), *_empty(W, H, b)]
+
+
+@torch.library.custom_op("ufm_fast::scaled", mutates_args=())  # type: ignore[untyped-decorator]
+def _scaled(
+    a: Tensor, W: Tensor, H: Tensor, b: Tensor | None, to_W: Tensor, to_H: Tensor, to_b: Tensor | None
+) -> list[Tensor]:
+    return [a * part for part in _packed((to_W, to_H, to_b))]
+
+
+@_scaled.register_fake  # type: ignore[untyped-decorator]
+def _(a: Any, W: Tensor, H: Tensor, b: Any, to_W: Any, to_H: Any, to_b: Any) -> list[Tensor]:
+    return _empty(W, H, b)
 
 
 @torch.library.custom_op("ufm_fast::product", mutates_args=())  # type: ignore[untyped-decorator]

@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.forward_ad import unpack_dual
 
+from .compiled import Opaque
 from .terms import RowTerm, Term
 
 _THIRD = "the loss has a first and a second derivative here, but no third"
@@ -116,7 +117,9 @@ class Gradient(_Rule):
     @staticmethod
     def forward(call: Call, *inputs: Any) -> Any:
         data, point, gradient, a = inputs[:2], inputs[2:5], inputs[5:8], inputs[8]
-        return _times(a, call.term.value_and_gradient(data, point)[1:] if gradient[0] is None else gradient)
+        if gradient[0] is None:
+            gradient = call.term.value_and_gradient(data, point)[1:]
+        return _scaled(call.term, a, point, gradient)
 
     @staticmethod
     def backward(ctx: Any, *u: Any) -> Any:
@@ -238,7 +241,7 @@ def _gradient(ctx: Any, a: Tensor) -> Any:
     inputs = ctx.saved_tensors[:8]
     known = inputs[5] is not None
     if known and not torch.is_grad_enabled() and not any(map(_is_dual, inputs[2:5])):
-        return _times(a, inputs[5:])  # nothing differentiates it
+        return _scaled(ctx.call.term, a, inputs[2:5], inputs[5:])  # nothing differentiates it
     return Gradient.apply(Call(ctx.call.term), *inputs, a)
 
 
@@ -288,6 +291,14 @@ def _is_dual(tensor: Tensor | None) -> bool:
 
 def _both(c: Tensor, weights: Tensor | None) -> Tensor:
     return c if weights is None else c * weights
+
+
+def _scaled(term: Term, a: Tensor, point: Any, gradient: Any) -> Any:
+    """Return the gradient at a point times a number, in compiled code by an operator that has the point.
+
+    By that PyTorch knows that the compiled gradient depends on it, and refuses the second derivative: it would be zero.
+    """
+    return term.scaled(a, point, gradient) if isinstance(term, Opaque) else _times(a, gradient)
 
 
 def _times(a: Tensor, parts: Any) -> Any:
