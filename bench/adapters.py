@@ -4,9 +4,9 @@
     python bench/adapters.py --write    record it in bench/README.md
 
 Calls come one by one, in a random order in each turn, in one thread: the core alone; `ufm_fast.torch.loss`, forward and
-backward; the least that PyTorch allows, a function of its own that only calls the core and scales the gradient, right to
-first order; and PyTorch's own operations. Medians of the processor's time. As every call follows others, it finds the
-caches as in a training loop, not as in a loop of its own.
+backward; a bare function for PyTorch that only calls the core and scales the gradient, and is right to first order;
+and PyTorch's own operations. Medians of the processor's time. As every call follows others, it finds the caches as in
+a training loop, not as in a loop of its own.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ MOST = 50e-6  # seconds that the adapter may add at K = d = 100
 TURNS = 2000
 
 
-class Least(torch.autograd.Function):
+class Bare(torch.autograd.Function):
     """The core's loss with what an adapter cannot do without."""
 
     @staticmethod
@@ -63,7 +63,7 @@ def calls(ufm: uf.UFM) -> dict[str, Callable[[], list[np.ndarray]]]:
     return {
         "core": lambda: list(ufm.loss_and_grad(p)[1]),
         "adapter": with_backward(ufm_fast.torch.loss),
-        "least": with_backward(Least.apply),
+        "bare": with_backward(Bare.apply),
         "PyTorch": with_backward(plain),
     }
 
@@ -91,7 +91,7 @@ def row(K: int, dtype: str) -> list[str]:
     verdict = f" (<= {MOST * 1e6:.0f}: {'yes' if added <= MOST else '**NO**'})" if K == 100 else ""
     return [
         f"K = d = M = {K}, {dtype}",
-        *(f"{found[name] * 1e6:.0f}" for name in ("core", "adapter", "least", "PyTorch")),
+        *(f"{found[name] * 1e6:.0f}" for name in ("core", "adapter", "bare", "PyTorch")),
         f"{added * 1e6:.0f}{verdict}",
         f"{found['adapter'] / found['core']:.2f}x",
         f"{found['PyTorch'] / found['adapter']:.2f}x",
@@ -104,7 +104,7 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     rows = [row(K, dtype) for K in (10, 100, 300) for dtype in ("float64", "float32")]
-    header = ["model", "core, µs", "adapter", "least", "PyTorch", "added, µs", "adapter / core", "PyTorch / adapter"]
+    header = ["model", "core, µs", "adapter", "bare", "PyTorch", "added, µs", "adapter / core", "PyTorch / adapter"]
     parts = [
         report.table(header, rows),
         report.table(["", ""], [list(item) for item in machine.description().items()]),

@@ -119,6 +119,11 @@ def test_dual_tensors():
         gradient = torch.autograd.grad(value, duals)
         assert forward_ad.unpack_dual(value).tangent is not None
         assert_same([forward_ad.unpack_dual(part).tangent for part in gradient], product(MODEL, x, v))
+        scale = forward_ad.make_dual(torch.ones((), dtype=torch.float64), torch.full((), 3, dtype=torch.float64))
+        value = loss(MODEL, *x)
+        gradient = torch.autograd.grad(value, x, scale)
+        tangents = [forward_ad.unpack_dual(part).tangent for part in gradient]
+        assert_same(tangents, [3 * forward_ad.unpack_dual(part).primal for part in gradient])
 
 
 @pytest.mark.parametrize("arranged", ["jvp jvp jvp", "jvp jvp", "jvp of vmap jvp"])
@@ -341,3 +346,37 @@ def test_more_that_is_refused():
     gradient = torch.autograd.grad(loss(MODEL, *x), x, create_graph=True)
     with pytest.raises(ValueError, match="must be finite"):
         torch.autograd.grad(gradient, x, [torch.nan * part for part in x])
+
+
+def test_gradients_given_away_are_not_used_again():
+    """In graphs that are kept: what the caller does with a gradient changes no later one, of any order."""
+    x, v = tensors(MODEL), tensors(MODEL, 1, False)
+    expected, products = torch.autograd.grad(loss(MODEL, *x), x), product(MODEL, x, v)
+    value = loss(MODEL, *x)
+    a = torch.tensor(2.0, dtype=torch.float64, requires_grad=True)
+    doubled = torch.autograd.grad(value, x, a, create_graph=True)
+    for scale in (1.0, 3.0, 1.0):
+        found = torch.autograd.grad(value, x, torch.tensor(scale, dtype=torch.float64), retain_graph=True)
+        assert_same(found, [scale * part for part in expected])
+        for part in found:
+            part.fill_(torch.nan)
+    again = torch.autograd.grad(value, x, create_graph=True)
+    assert_same([part.detach() for part in again], expected)
+    assert_same(torch.autograd.grad(again, x, v, retain_graph=True), products)
+    slope, *seconds = torch.autograd.grad(doubled, (a, *x), v)
+    assert_same([slope], [sum((p * q).sum() for p, q in zip(expected, v, strict=True))])
+    assert_same(seconds, [2 * part for part in products])
+
+
+def test_gradients_are_handed_over_without_a_copy(monkeypatch):
+    ufm, made = uf.UFM(4, 3, COUNTS, **DECAYS), []
+
+    def watched(p):
+        value, gradient = uf.UFM.loss_and_grad(ufm, p)
+        made.extend(part.ctypes.data for part in gradient)
+        return value, gradient
+
+    monkeypatch.setattr(ufm, "loss_and_grad", watched)
+    x = tensors(ufm)
+    (2 * loss(ufm, *x)).backward()
+    assert [part.grad.data_ptr() for part in x] == made

@@ -119,10 +119,14 @@ class Network(torch.nn.Module):
         return linear_cross_entropy(H, self.head.weight, labels, self.head.bias)
 
 
-def test_export():
+def test_export(monkeypatch):
+    """For this process: another one may have other models."""
     network, batch = Network(), (torch.randn(4, D), torch.randint(K, (4,)))
     exported = torch.export.export(network, batch).module()
     torch.testing.assert_close(exported(*batch), F.cross_entropy(network.head(batch[0]), batch[1]))
+    monkeypatch.setattr("ufm_fast.torch.compiled._terms", {})
+    with pytest.raises(RuntimeError, match="exported in another process"):
+        exported(*batch)
 
 
 def test_operators_pass_the_checks_of_torch():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -20,11 +21,19 @@ def number_of(kind: type, *arguments: object) -> int:
 
 
 def _number(term: Term) -> int:
+    """Return the number of a term: a random one, so that code that was compiled in another process finds none."""
     for number, known in _terms.items():
         if known == term:
             return number
-    _terms[len(_terms)] = term
-    return len(_terms) - 1
+    number = secrets.randbits(62)
+    _terms[number] = term
+    return number
+
+
+def _term(number: int) -> Any:
+    if number not in _terms:
+        raise RuntimeError("ufm_fast.torch: this was compiled or exported in another process; do it again in this one")
+    return _terms[number]
 
 
 class Opaque(NamedTuple):
@@ -34,10 +43,10 @@ class Opaque(NamedTuple):
 
     @property
     def of_rows(self) -> bool:
-        return bool(_terms[self.number].of_rows)
+        return bool(_term(self.number).of_rows)
 
     def summed(self) -> Opaque:
-        return Opaque(_number(_terms[self.number].summed()))
+        return Opaque(_number(_term(self.number).summed()))
 
     def value(self, data: Data, point: Parts) -> Tensor:
         return _value(self.number, *data, *point)
@@ -67,19 +76,19 @@ def _packed(parts: Parts) -> list[Tensor]:
 def _value(
     number: int, labels: Tensor | None, weights: Tensor | None, W: Tensor, H: Tensor, b: Tensor | None
 ) -> Tensor:
-    return _terms[number].value((labels, weights), (W, H, b))
+    return _term(number).value((labels, weights), (W, H, b))
 
 
 @_value.register_fake  # type: ignore[untyped-decorator]
 def _(number: int, labels: Any, weights: Any, W: Tensor, H: Tensor, b: Any) -> Tensor:
-    return W.new_empty(H.shape[:1] if _terms[number].of_rows else ())
+    return W.new_empty(H.shape[:1] if _term(number).of_rows else ())
 
 
 @torch.library.custom_op("ufm_fast::value_and_gradient", mutates_args=())  # type: ignore[untyped-decorator]
 def _value_and_gradient(
     number: int, labels: Tensor | None, weights: Tensor | None, W: Tensor, H: Tensor, b: Tensor | None
 ) -> list[Tensor]:
-    return _packed(_terms[number].value_and_gradient((labels, weights), (W, H, b)))
+    return _packed(_term(number).value_and_gradient((labels, weights), (W, H, b)))
 
 
 @_value_and_gradient.register_fake  # type: ignore[untyped-decorator]
@@ -111,7 +120,7 @@ def _product(
     V_H: Tensor,
     V_b: Tensor | None,
 ) -> list[Tensor]:
-    return _packed(_terms[number].product((labels, weights), (W, H, b), (V_W, V_H, V_b)))
+    return _packed(_term(number).product((labels, weights), (W, H, b), (V_W, V_H, V_b)))
 
 
 @_product.register_fake  # type: ignore[untyped-decorator]
@@ -130,7 +139,7 @@ def _along(
     V_H: Tensor,
     V_b: Tensor | None,
 ) -> Tensor:
-    return _terms[number].along(labels, (W, H, b), (V_W, V_H, V_b))
+    return _term(number).along(labels, (W, H, b), (V_W, V_H, V_b))
 
 
 @_along.register_fake  # type: ignore[untyped-decorator]

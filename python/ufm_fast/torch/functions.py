@@ -15,7 +15,7 @@ from torch.autograd import Function
 from torch.autograd.forward_ad import unpack_dual
 
 from .compiled import Opaque
-from .terms import RowTerm, Term
+from .terms import Data, Parts, RowTerm, Term
 
 _THIRD = "the loss has a first and a second derivative here, but no third"
 _FORWARD_TWICE = (
@@ -28,13 +28,36 @@ _ROWS_TWICE = "the second derivative of the losses of rows is not available by f
 
 
 class Call:
-    """One application of a function to a term, and whether a level of forward mode has passed it.
+    """One application of a function to a term: the gradient there, and whether forward mode has passed it.
 
-    Of nested levels the outer one comes first, and PyTorch leaves its part out of what it asks for the inner one.
+    The gradient is no saved tensor, so that the backward pass can give it away without a copy. Of nested levels of
+    forward mode the outer one comes first, and PyTorch leaves its part out of what it asks for the inner one.
     """
 
-    def __init__(self, term: Term, *, wants_gradient: bool = False, batch: Call | None = None) -> None:
+    def __init__(
+        self, term: Term, *, wants_gradient: bool = False, gradient: Parts | None = None, batch: Call | None = None
+    ) -> None:
         self.term, self.wants_gradient, self.batch, self.passed = term, wants_gradient, batch, False
+        self._kept: list[Parts | None] = [gradient]
+
+    def evaluate(self, data: Data, point: Parts) -> Tensor:
+        """Return the value, and keep the gradient, if it will be wanted."""
+        if not self.wants_gradient:
+            return self.term.value(data, point)
+        value, *gradient = self.term.value_and_gradient(data, point)
+        self.keep(gradient)
+        return value
+
+    def keep(self, gradient: Parts | None) -> None:
+        """Keep the gradient."""
+        self._kept.append(gradient)
+
+    def take(self) -> Parts | None:
+        """Return the gradient, if it is there: to one of several threads alone."""
+        try:
+            return self._kept.pop()
+        except IndexError:
+            return None
 
     def pass_forward(self) -> None:
         """Raise an error at the second level of forward mode."""
@@ -85,58 +108,50 @@ class _Rule(Function):  # type: ignore[misc]  # mypy does not see torch
 
 
 class Value(_Rule):
-    """The value, given labels, weights, W, H and b; after it the gradient, if that is wanted, as a constant."""
+    """The value, given labels, weights, W, H and b."""
 
     @staticmethod
     def forward(call: Call, *inputs: Any) -> Any:
-        data, point = inputs[:2], inputs[2:]
-        if call.wants_gradient:
-            return call.term.value_and_gradient(data, point)
-        return call.term.value(data, point), None, None, None
+        return (call.evaluate(inputs[:2], inputs[2:]),)
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
-        gradient = output[1:]
-        ctx.mark_non_differentiable(*(part for part in gradient if part is not None))
-        _keep(ctx, inputs + gradient)
-
-    @staticmethod
-    def backward(ctx: Any, a: Tensor | None, *_: Any) -> Any:
+    def backward(ctx: Any, a: Tensor | None) -> Any:
         return None, None, None, *((None,) * 3 if a is None else _gradient(ctx, a))
 
     @staticmethod
     def jvp(ctx: Any, _: Any, *v: Any) -> Any:
         ctx.call.pass_forward()
         _refuse(v[:2], _CONSTANT)
-        return _along(ctx, v[2:]), None, None, None
+        return (_along(ctx, v[2:]),)
 
 
 class Gradient(_Rule):
-    """The gradient times a number, given that number after what `Value` gets and returns."""
+    """The gradient times a number, which comes after W, H and b."""
 
     @staticmethod
     def forward(call: Call, *inputs: Any) -> Any:
-        data, point, gradient, a = inputs[:2], inputs[2:5], inputs[5:8], inputs[8]
-        if gradient[0] is None:
+        data, point, a = inputs[:2], inputs[2:5], inputs[5]
+        gradient = call.take()
+        if gradient is None:
             gradient = call.term.value_and_gradient(data, point)[1:]
         return _scaled(call.term, a, point, gradient)
 
     @staticmethod
     def backward(ctx: Any, *u: Any) -> Any:
-        a, needed = ctx.saved_tensors[8], ctx.needs_input_grad
+        a, needed = ctx.saved_tensors[5], ctx.needs_input_grad
         to_weights = a * _rows_along(ctx, u) if needed[2] else None
-        to_a = _along(ctx, u) if needed[9] else None
-        return None, None, to_weights, *_times(a, _product(ctx, u)), None, None, None, to_a
+        to_a = _along(ctx, u) if needed[6] else None
+        return None, None, to_weights, *_times(a, _product(ctx, u)), to_a
 
     @staticmethod
     def jvp(ctx: Any, _: Any, *v: Any) -> Any:
         ctx.call.pass_forward()
-        labels, _, *point = ctx.saved_tensors[:5]
-        a = ctx.saved_tensors[8]
+        _refuse(v[:1], _CONSTANT)
+        labels, _, *point, a = ctx.saved_tensors
         moved = _times(a, _product(ctx, v[2:5]))
         if v[1] is not None:
             moved = _sum(moved, _new_gradient(ctx.call.term, labels, v[1], point, a))
-        return moved if v[8] is None else _sum(moved, _gradient(ctx, v[8]))
+        return moved if v[5] is None else _sum(moved, _differentiable(ctx, v[5]))
 
 
 class Product(_Rule):
@@ -237,23 +252,30 @@ def _refuse(tangents: Any, reason: str) -> None:
 
 
 def _gradient(ctx: Any, a: Tensor) -> Any:
-    """Return the gradient times a number at the point of a context of `Value` or `Gradient`."""
-    inputs = ctx.saved_tensors[:8]
-    known = inputs[5] is not None
-    if known and not torch.is_grad_enabled() and not any(map(_is_dual, inputs[2:5])):
-        return _scaled(ctx.call.term, a, inputs[2:5], inputs[5:])  # nothing differentiates it
-    return Gradient.apply(Call(ctx.call.term), *inputs, a)
+    """Return the gradient times a number at the point of a context of `Value`."""
+    point = ctx.saved_tensors[2:5]
+    if torch.is_grad_enabled() or any(map(_is_dual, (*point, a))):
+        return _differentiable(ctx, a)
+    gradient = ctx.call.take()  # which another backward pass has to compute again
+    return _differentiable(ctx, a) if gradient is None else _scaled(ctx.call.term, a, point, gradient, in_place=True)
+
+
+def _differentiable(ctx: Any, a: Tensor) -> Any:
+    gradient = ctx.call.take()
+    found = Gradient.apply(Call(ctx.call.term, gradient=gradient), *ctx.saved_tensors[:5], a)
+    ctx.call.keep(gradient)
+    return found
 
 
 def _new_gradient(term: Term, labels: Any, weights: Tensor, point: Any, a: Tensor | None = None) -> Any:
     """Return the gradient of the sum of the rows' losses times weights, computed now."""
     one = point[0].new_ones(()) if a is None else a
-    return Gradient.apply(Call(term), labels, weights, *point, None, None, None, one)
+    return Gradient.apply(Call(term), labels, weights, *point, one)
 
 
 def _along(ctx: Any, v: Any) -> Tensor | None:
     """Return the derivative of the value along a direction there, None along none."""
-    gradient = _gradient(ctx, ctx.saved_tensors[2].new_ones(()))
+    gradient = _differentiable(ctx, ctx.saved_tensors[2].new_ones(()))
     products = [(part * direction).sum() for part, direction in zip(gradient, v, strict=True) if direction is not None]
     return torch.stack(products).sum() if products else None
 
@@ -293,12 +315,20 @@ def _both(c: Tensor, weights: Tensor | None) -> Tensor:
     return c if weights is None else c * weights
 
 
-def _scaled(term: Term, a: Tensor, point: Any, gradient: Any) -> Any:
+def _scaled(term: Term, a: Tensor, point: Any, gradient: Any, *, in_place: bool = False) -> Any:
     """Return the gradient at a point times a number, in compiled code by an operator that has the point.
 
     By that PyTorch knows that the compiled gradient depends on it, and refuses the second derivative: it would be zero.
     """
-    return term.scaled(a, point, gradient) if isinstance(term, Opaque) else _times(a, gradient)
+    if isinstance(term, Opaque):
+        return term.scaled(a, point, gradient)
+    if not in_place:
+        return _times(a, gradient)
+    if a.item() != 1:
+        for part in gradient:
+            if part is not None:
+                part.mul_(a)
+    return tuple(gradient)
 
 
 def _times(a: Tensor, parts: Any) -> Any:
