@@ -1,6 +1,7 @@
 """The loss of a model as a function of tensors: derivatives of both modes against the core's, and what is refused."""
 
 import copy
+import doctest
 import pickle
 from concurrent.futures import ThreadPoolExecutor
 
@@ -380,3 +381,22 @@ def test_gradients_are_handed_over_without_a_copy(monkeypatch):
     x = tensors(ufm)
     (2 * loss(ufm, *x)).backward()
     assert [part.grad.data_ptr() for part in x] == made
+
+
+def test_defaults_of_torch_do_not_matter():
+    x = tensors(MODEL)
+    expected = torch.autograd.grad(loss(MODEL, *x), x)
+    torch.set_default_device("meta")
+    torch.set_default_dtype(torch.float16)
+    try:
+        found = torch.autograd.grad(loss(MODEL, *x), x)
+    finally:
+        torch.set_default_device(None)
+        torch.set_default_dtype(torch.float32)
+    assert_same(found, expected, rtol=0, atol=0)
+
+
+def test_examples_of_docstrings():
+    found = doctest.testmod(uf.torch)
+    assert found.attempted >= 10
+    assert found.failed == 0

@@ -6,7 +6,8 @@ import ufm_fast as uf
 
 torch = pytest.importorskip("torch")
 import torch.nn.functional as F  # noqa: E402
-from torch.func import grad, jvp  # noqa: E402
+from torch.func import grad, jvp, linearize  # noqa: E402
+from torch.fx.experimental.proxy_tensor import make_fx  # noqa: E402
 
 from ufm_fast.torch import linear_cross_entropy, loss  # noqa: E402
 
@@ -102,6 +103,28 @@ def test_second_derivatives_from_outside():
         else:
             with pytest.raises(RuntimeError, match=r"create_graph|double backward"):
                 torch.autograd.grad(torch.autograd.grad(value, x, create_graph=True), x, v)
+
+
+def test_sizes_that_are_symbols(backend):
+    compiled = torch.compile(
+        lambda H, W, y: linear_cross_entropy(H, W, y), backend=backend, fullgraph=True, dynamic=True
+    )
+    W = torch.randn(K, D)
+    for count in (1, 3):
+        H, y = torch.randn(count, D), torch.randint(K, (count,))
+        torch.testing.assert_close(compiled(H, W, y), F.cross_entropy(H @ W.T, y))
+
+
+@pytest.mark.filterwarnings("ignore:Attempted to insert a get_attr Node")  # linearize's own
+def test_tracing_makes_no_constants():
+    """`make_fx`, and `linearize`, which is made of it, record operators and not what NumPy computed."""
+    x, u = (tuple(part.detach() for part in tensors(seed=seed)) for seed in range(2))
+    f = lambda *x: loss(MODELS[0], *x)  # noqa: E731
+    gradient = grad(f, (0, 1, 2))
+    for function in (f, gradient, lambda *x: jvp(gradient, x, x)[1]):
+        torch.testing.assert_close(make_fx(function)(*x)(*u), function(*u), rtol=1e-14, atol=1e-15)
+    for function in (f, gradient):
+        torch.testing.assert_close(linearize(function, *x)[1](*u), jvp(function, x, u)[1], rtol=1e-13, atol=1e-14)
 
 
 def test_errors_name_arguments(backend):

@@ -150,7 +150,8 @@ def linear_cross_entropy(
         weights = _weights_of_rows(weight, targets, ignored)
         if reduction == "mean":
             weights, reduction = weights / weights.sum(), "sum"
-    options = loss, label_smoothing, ignored, reduction, threads
+    smoothing = label_smoothing if label_smoothing else 0  # while it compiles, a float can be a symbol
+    options = loss, smoothing, ignored, reduction, threads
     if torch.compiler.is_compiling():
         value = _compiled(number_of(Head, *options), targets, weights, W, rows, bias)
     else:

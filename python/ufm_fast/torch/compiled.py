@@ -1,4 +1,4 @@
-"""A term while PyTorch compiles: operators that it does not look into, which find the term by a number."""
+"""A term while PyTorch compiles or traces: operators that it does not look into, which find the term by a number."""
 
 from __future__ import annotations
 
@@ -28,6 +28,11 @@ def _number(term: Term) -> int:
     number = secrets.randbits(62)
     _terms[number] = term
     return number
+
+
+def opaque(term: Term) -> Opaque:
+    """Return the term by operators."""
+    return term if isinstance(term, Opaque) else Opaque(_number(term))
 
 
 def _term(number: int) -> Any:

@@ -13,8 +13,9 @@ import torch
 from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.forward_ad import unpack_dual
+from torch.utils._python_dispatch import is_in_torch_dispatch_mode
 
-from .compiled import Opaque
+from .compiled import Opaque, opaque
 from .terms import Data, Parts, RowTerm, Term
 
 _THIRD = "the loss has a first and a second derivative here, but no third"
@@ -37,8 +38,13 @@ class Call:
     def __init__(
         self, term: Term, *, wants_gradient: bool = False, gradient: Parts | None = None, batch: Call | None = None
     ) -> None:
-        self.term, self.wants_gradient, self.batch, self.passed = term, wants_gradient, batch, False
+        self._term, self.wants_gradient, self.batch, self.passed = term, wants_gradient, batch, False
         self._kept: list[Parts | None] = [gradient]
+
+    @property
+    def term(self) -> Term:
+        """The term; by operators where tensors may be traced, of which NumPy would make constants."""
+        return opaque(self._term) if is_in_torch_dispatch_mode() else self._term
 
     def evaluate(self, data: Data, point: Parts) -> Tensor:
         """Return the value, and keep the gradient, if it will be wanted."""

@@ -172,4 +172,4 @@ def _tensor(array: Any) -> Tensor | None:
 
 
 def _like(point: Parts, value: Any) -> Tensor:
-    return torch.as_tensor(value, dtype=point[0].dtype)
+    return torch.as_tensor(value, dtype=point[0].dtype, device="cpu")
