@@ -1,7 +1,6 @@
 """The loss of a model as a function of tensors: derivatives of both modes against the core's, and what is refused."""
 
 import copy
-import doctest
 import pickle
 from concurrent.futures import ThreadPoolExecutor
 
@@ -394,9 +393,3 @@ def test_defaults_of_torch_do_not_matter():
         torch.set_default_device(None)
         torch.set_default_dtype(torch.float32)
     assert_same(found, expected, rtol=0, atol=0)
-
-
-def test_examples_of_docstrings():
-    found = doctest.testmod(uf.torch)
-    assert found.attempted >= 10
-    assert found.failed == 0

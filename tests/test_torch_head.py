@@ -1,5 +1,7 @@
 """The loss of a batch as a function of tensors, against torch.nn.functional."""
 
+import doctest
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -12,6 +14,7 @@ import torch.nn.functional as F  # noqa: E402
 from torch.autograd import functional, gradcheck, gradgradcheck  # noqa: E402
 from torch.func import grad, hessian, jvp, vmap  # noqa: E402
 
+import ufm_fast.torch  # noqa: E402
 from ufm_fast.torch import linear_cross_entropy  # noqa: E402
 
 K, D, N = 5, 3, 7
@@ -226,3 +229,9 @@ def test_gradients_that_are_not_finite():
     value = linear_cross_entropy(*parts()[:2], LABELS, reduction="none")
     with pytest.raises(ValueError, match="weights must be finite"):
         value.backward(torch.full((N,), np.nan, dtype=torch.float64))
+
+
+def test_examples_of_docstrings():
+    found = doctest.testmod(ufm_fast.torch)
+    assert found.attempted >= 10
+    assert found.failed == 0
