@@ -1,6 +1,6 @@
 """What the adapter for PyTorch adds to `UFM.loss_and_grad`: time of value and gradients at the same tensors.
 
-    python bench/adapters.py            print the table (seconds)
+    python bench/adapters.py            print the table (half a minute)
     python bench/adapters.py --write    record it in bench/README.md
 
 Calls come one by one, in a random order in each turn, in one thread: the core alone; `ufm_fast.torch.loss`, forward and
@@ -24,7 +24,7 @@ import ufm_fast as uf
 import ufm_fast.torch
 
 MOST = 50e-6  # seconds that the adapter may add at K = d = 100
-TURNS = 2000
+TURNS = 500
 
 
 class Bare(torch.autograd.Function):
