@@ -45,6 +45,21 @@ def test_ordinal_regression(capsys):
     assert "learned thresholds" in capsys.readouterr().out
 
 
+def test_torch_head():
+    """The head is trained by the fused loss: rare digits are recognised, too, and its point is above the bound."""
+    torch = pytest.importorskip("torch")
+    pytest.importorskip("sklearn")
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        accuracy, found = load("torch_head").main(40)
+    finally:
+        torch.set_num_threads(threads)
+    assert accuracy > 0.9
+    assert found.metrics.nc4_agreement > 0.97
+    assert found.lower_bound < found.loss < 5 * found.lower_bound
+
+
 def test_train_and_inspect(tmp_path):
     """On digits, with weight decay: the training data end fitted, and collapse and the UFM gap have progressed."""
     torch = pytest.importorskip("torch")
