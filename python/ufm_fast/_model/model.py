@@ -14,7 +14,6 @@ from .._runtime.threads import checked_threads
 from .functions import Functions
 from .loss import Loss
 from .losses import as_loss
-from .packing import Layout
 from .point import Point, checked_point
 from .rows import Rows, class_rows, given_rows, merged_rows, sample_rows
 

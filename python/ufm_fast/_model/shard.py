@@ -62,7 +62,7 @@ class RowShard(Functions):
         self._compile(rows)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        options = {
+        options: dict[str, Any] = {
             "loss": self.loss_function, "lambda_W": self.lambda_W, "lambda_H": self.lambda_H,
             "lambda_b": self.lambda_b, "bias": self.bias, "dtype": self.dtype.name, "threads": self.threads,
         }  # fmt: skip
