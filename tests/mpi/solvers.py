@@ -55,6 +55,11 @@ def tao_says_where_it_stopped():
 
 
 def refusals_come_on_all_ranks():
+    broken = Shard(UFM).scatter(ZERO, None)
+    Shard(UFM).local(broken).H[...] = np.nan
+    if COMM.size > 1:
+        mixed = broken if COMM.rank else ZERO
+        raises(TypeError, "on all ranks or on none", lambda: tao_solve(UFM, mixed))
     for error, words, call in (
         (TypeError, "method must be a str", lambda: tao_solve(UFM, method=3)),
         (ValueError, "escapes must be at least 0", lambda: tao_solve(UFM, escapes=-1)),
@@ -63,6 +68,7 @@ def refusals_come_on_all_ranks():
         (PETSc.Error, "", lambda: tao_solve(UFM, method="nonsense")),
         (ValueError, "k must be between", lambda: slepc_lowest(UFM, ZERO, 0)),
         (TypeError, "p must be a Point", lambda: slepc_lowest(UFM, None)),
+        (ValueError, "must be finite", lambda: tao_solve(UFM, broken)),
     ):
         raises(error, words, call)
 

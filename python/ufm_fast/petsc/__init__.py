@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .accumulators import merged
+    from .classes import ClassParallel
     from .eigenpairs import LowestPairs, slepc_lowest
     from .shard import Shard
     from .solve import tao_solve
@@ -21,9 +22,10 @@ _HOMES = {
     "slepc_lowest": "eigenpairs",
     "LowestPairs": "eigenpairs",
     "merged": "accumulators",
+    "ClassParallel": "classes",
 }
 
-__all__ = ["LowestPairs", "Shard", "merged", "slepc_lowest", "tao_solve"]
+__all__ = ["ClassParallel", "LowestPairs", "Shard", "merged", "slepc_lowest", "tao_solve"]
 
 
 def __getattr__(name: str) -> Any:

@@ -13,7 +13,7 @@ from .._model.model import UFM
 from .._model.packing import Layout
 from .._model.point import Point, checked_point
 from .._runtime.arguments import whole_number
-from .together import together
+from .together import edges, together
 
 Local = NDArray[Any]
 
@@ -143,10 +143,3 @@ class Distribution:
         x.set(1)
         self.local(x).H[...] = self.ufm.data.ridges[self.rows.start : self.rows.stop, None]
         return x
-
-
-def edges(count: int, size: int) -> NDArray[np.int64]:
-    """Return where the pieces of `count` things begin, and the last ends, that PETSc gives to so many ranks."""
-    least, more = divmod(count, size)
-    ranks = np.arange(size + 1)
-    return ranks * least + np.minimum(ranks, more)

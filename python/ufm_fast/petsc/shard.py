@@ -16,9 +16,9 @@ from .._model.point import Point
 from .._model.shard import RowShard
 from .._runtime.arguments import choice
 from .._runtime.threads import processes_on_this_machine
-from .distribution import Distribution, edges
+from .distribution import Distribution
 from .operators import Shell, shell
-from .together import as_communicator, attempt, raise_first, together
+from .together import as_communicator, attempt, edges, raise_first, together
 
 _COORDINATES = ("packed", "samples")
 _OVERFLOW = ("raise", "inf")

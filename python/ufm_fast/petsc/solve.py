@@ -42,10 +42,13 @@ def as_shard(model: UFM | Shard, comm: Any) -> Shard:
 
 def as_vector(shard: Shard, p: Point | PETSc.Vec | None) -> PETSc.Vec:
     """Return a new vector: a copy, or one with the point of rank 0."""
-    if isinstance(p, PETSc.Vec):
-        together(shard.comm, lambda: shard.local(p, readonly=True))
-        return p.copy()
-    return shard.scatter(p)
+    is_vector = isinstance(p, PETSc.Vec)
+    if len(set(shard.comm.allgather(is_vector))) > 1:
+        raise TypeError("a point must be a PETSc.Vec on all ranks or on none")
+    if not is_vector:
+        return shard.scatter(p)
+    together(shard.comm, lambda: shard.check(p))
+    return p.copy()
 
 
 def tao_solve(

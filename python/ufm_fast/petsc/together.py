@@ -9,6 +9,7 @@ from typing import Any, NoReturn, TypeVar
 
 import numpy as np
 from mpi4py import MPI
+from numpy.typing import NDArray
 
 Result = TypeVar("Result")
 
@@ -75,3 +76,10 @@ def raise_first(comm: MPI.Comm, error: BaseException | None) -> NoReturn:
     except TypeError:  # an exception of more arguments
         copy = RuntimeError(f"on rank {rank}: {name}: {message}")
     raise copy
+
+
+def edges(count: int, size: int) -> NDArray[np.int64]:
+    """Return where the pieces of `count` things begin, and the last ends, that PETSc gives to so many ranks."""
+    least, more = divmod(count, size)
+    ranks = np.arange(size + 1)
+    return ranks * least + np.minimum(ranks, more)
