@@ -42,10 +42,9 @@ def as_shard(model: UFM | Shard, comm: Any) -> Shard:
 
 def as_vector(shard: Shard, p: Point | PETSc.Vec | None) -> PETSc.Vec:
     """Return a new vector: a copy, or one with the point of rank 0."""
-    is_vector = isinstance(p, PETSc.Vec)
-    if len(set(shard.comm.allgather(is_vector))) > 1:
+    if len(set(shard.comm.allgather(isinstance(p, PETSc.Vec)))) > 1:
         raise TypeError("a point must be a PETSc.Vec on all ranks or on none")
-    if not is_vector:
+    if not isinstance(p, PETSc.Vec):
         return shard.scatter(p)
     together(shard.comm, lambda: shard.check(p))
     return p.copy()
