@@ -80,6 +80,18 @@ def conversions():
         close(shard.gather(x, None), p._replace(H=2 * p.H), 0)
 
 
+def ranks_of_a_part_of_the_job():
+    ufm = MODELS["classes"]
+    part = COMM.Split(COMM.rank % 2)
+    for comm in (part, MPI.COMM_SELF):
+        shard = Shard(ufm, comm)
+        value, gradient = shard.fun_and_grad(shard.scatter(ufm.random_point(COMM.rank % 2), None))
+        expected = ufm.loss_and_grad(ufm.random_point(COMM.rank % 2))
+        assert abs(value - expected[0]) <= 1e-12 * expected[0]
+        close(shard.gather(gradient, None), expected[1], 1e-12)
+    part.Free()
+
+
 def errors_are_raised_on_all_ranks():
     ufm, last = MODELS["classes"], COMM.size - 1
     shard, p = Shard(ufm), ufm.random_point(0)
@@ -103,9 +115,13 @@ def errors_are_raised_on_all_ranks():
     raises(TypeError, "must be a PETSc.Vec", lambda: shard.fun(x if COMM.rank else p))
     raises(TypeError, "ufm must be a UFM", lambda: Shard(ufm if COMM.rank else "model"))
     raises(TypeError, "comm must be a communicator", lambda: Shard(ufm, 3))
+    raises(TypeError, "must be a PETSc.Vec", lambda: shard.hessian(p if COMM.rank == last else x))
     other = uf.UFM(7, 4, 3, **DECAYS)
     if COMM.size > 1:
         raises(ValueError, "the same model on every rank", lambda: Shard(ufm if COMM.rank else other))
 
 
-run(derivatives_are_those_of_one_process, full_sample_coordinates, conversions, errors_are_raised_on_all_ranks)
+run(
+    derivatives_are_those_of_one_process, full_sample_coordinates, conversions, ranks_of_a_part_of_the_job,
+    errors_are_raised_on_all_ranks,
+)  # fmt: skip

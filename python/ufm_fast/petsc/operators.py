@@ -9,8 +9,9 @@ from petsc4py import PETSc
 from .distribution import Distribution
 
 # When Python takes down its modules, a shell matrix that still lives would call the module of its context, which may be
-# gone: PETSc ends before.
-atexit.register(vars(PETSc)["_finalize"])
+# gone, and the process would crash: PETSc ends before.
+if "_finalize" in vars(PETSc):
+    atexit.register(vars(PETSc)["_finalize"])
 
 
 def shell(distribution: Distribution, context: Shell) -> PETSc.Mat:

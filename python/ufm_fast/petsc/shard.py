@@ -152,6 +152,10 @@ class Shard(Distribution):
         in_samples = choice(coordinates, "coordinates", _COORDINATES) == "samples"
         return shell(self, HessianShell(self, x, in_samples))
 
+    def require(self, x: Any) -> None:
+        """Raise an error on all ranks if x is no vector of this shard on one."""
+        together(self.comm, lambda: self.check(x))
+
     def product_at(self, x: PETSc.Vec) -> Callable[[PETSc.Vec, PETSc.Vec], None]:
         """Return the function that writes the Hessian at x times its first vector to its second."""
         part, p = self._part, self._with_classifier(x)
@@ -242,19 +246,23 @@ class HessianShell(Shell):
         super().__init__()
         self._shard = shard
         self._scale: Any = None
+        self._product: Callable[[PETSc.Vec, PETSc.Vec], None] | None = None
         if in_samples:
             self._scale = shard.metric()
             self._scale.sqrtabs()
             self._scale.reciprocal()
+        self._shard.require(x)
         self.set_point(x)
 
     def set_point(self, x: PETSc.Vec) -> None:
-        """Move to another vector."""
+        """Move to another vector, at which nothing is computed before the first product."""
         self.reset()
-        self._product = self._shard.product_at(x)
+        self._at, self._product = x.copy(), None
 
     def multiply(self, v: PETSc.Vec, y: PETSc.Vec) -> None:
         """Write the Hessian times v to y."""
+        if self._product is None:
+            self._product = self._shard.product_at(self._at)
         if self._scale is None:
             self._product(v, y)
             return

@@ -46,7 +46,7 @@ def as_vector(shard: Shard, p: Point | PETSc.Vec | None) -> PETSc.Vec:
         raise TypeError("a point must be a PETSc.Vec on all ranks or on none")
     if not isinstance(p, PETSc.Vec):
         return shard.scatter(p)
-    together(shard.comm, lambda: shard.check(p))
+    shard.require(p)
     return p.copy()
 
 
