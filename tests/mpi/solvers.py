@@ -34,6 +34,19 @@ def tao_ends_at_the_certified_optimum():
             np.testing.assert_allclose(UFM.loss(result.point), result.fun, rtol=1e-12)
 
 
+def samples_are_certified_by_their_class_means():
+    ufm = uf.UFM(5, 5, [9, 4, 3, 2, 2], collapse=False, lambda_W=5e-3, lambda_H=2e-3)
+    classes = uf.UFM(5, 5, [9, 4, 3, 2, 2], lambda_W=5e-3, lambda_H=2e-3)
+    best = uf.global_minimum(classes).value
+    for start in (None, ufm.expand(uf.saddle(classes, 1))):
+        result = tao_solve(ufm, start, method="bntr")
+        assert result.success
+        assert abs(result.fun - best) <= 1e-8 * best
+        if COMM.rank == 0:
+            assert abs(ufm.loss(result.point) - result.fun) <= 1e-12 * best
+            assert abs(uf.certify(ufm, result.point).relative_gap) < 1e-8
+
+
 def tao_says_where_it_stopped():
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
@@ -90,6 +103,6 @@ def slepc_finds_the_lowest_pairs():
 
 
 run(
-    tao_ends_at_the_certified_optimum, tao_says_where_it_stopped, refusals_come_on_all_ranks,
-    slepc_finds_the_lowest_pairs,
+    tao_ends_at_the_certified_optimum, samples_are_certified_by_their_class_means, tao_says_where_it_stopped,
+    refusals_come_on_all_ranks, slepc_finds_the_lowest_pairs,
 )  # fmt: skip

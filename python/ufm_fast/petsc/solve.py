@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from mpi4py import MPI
 from petsc4py import PETSc
 from scipy.optimize import OptimizeResult
 
@@ -20,6 +21,7 @@ from .._model.point import Point
 from .._optimize.tolerance import checked_tolerance
 from .._runtime.arguments import whole_number
 from .._runtime.warnings import ConvergenceWarning, warn
+from .merging import MergedRows
 from .operators import shell
 from .shard import HessianShell, Shard
 from .together import on_first_rank, together
@@ -62,8 +64,9 @@ def tao_solve(
 ) -> OptimizeResult:
     """Minimise a model whose rows are spread over ranks with a minimiser of PETSc, and certify the end.
 
-    TAO's methods stop at saddles, W = H = 0 among them, as all do. After each stop rank 0 gathers the point and asks
-    `ufm_fast.certify` and, if it is no certified global minimum, `ufm_fast.escape`, from whose point TAO goes on.
+    TAO's methods stop at saddles, W = H = 0 among them, as all do. After each stop rank 0 gathers the point, with equal
+    rows merged (samples become class means), and asks `ufm_fast.certify` and, if it is no certified global minimum,
+    `ufm_fast.escape`, from whose point TAO goes on.
 
     Parameters
     ----------
@@ -107,8 +110,8 @@ def tao_solve(
     Notes
     -----
     An evaluation is that of `Shard.fun_and_grad`, in the coordinates of `UFM.pack`. Certificates and escapes need whole
-    matrices, K x K or M x K, and stay on rank 0, whose memory and threads they take: see `ufm_fast.escape`. The other
-    ranks sleep meanwhile.
+    matrices, M x K with M counting merged rows, and stay on rank 0, whose memory and threads they take: see
+    `ufm_fast.escape`. The other ranks sleep meanwhile.
 
     Examples
     --------
@@ -121,21 +124,24 @@ def tao_solve(
     """
     shard, begin = as_shard(model, comm), time.perf_counter()
     tol, escapes = together(shard.comm, lambda: _checked(shard.ufm, method, tol, escapes))
+    merged = MergedRows(shard)
     x = as_vector(shard, x0 if shard.comm.bcast(x0 is not None) else _random(shard))
     evaluations, products, iterations, escaped = shard.evaluations, shard.products, 0, 0
     while True:
         with _options(options):
             reason, steps = _run(shard, x, method)
         iterations += steps
-        point = shard.gather(x)
-        verdict, onward = _judged(shard, point, tol, escaped < escapes)
-        if verdict.status != LIMIT or not verdict.goes_on:
+        point = merged.point(x)
+        verdict, onward = _judged(shard.comm, merged.ufm, point, tol, escaped < escapes)
+        if not verdict.goes_on:
             break
-        x, escaped = shard.scatter(onward), escaped + 1
+        x, escaped = merged.vector(onward), escaped + 1
     certificate = verdict.certificate
+    if certificate is not None:
+        x = merged.vector(point)  # what the certificate is of
     result = OptimizeResult(
         x=x,
-        point=point,
+        point=shard.gather(x),
         fun=shard.fun(x) if certificate is None else certificate.loss,
         certificate=certificate,
         success=verdict.status == CERTIFIED,
@@ -222,20 +228,22 @@ class _Verdict:
         return f"not certified: {reason}" + (f"; {gap} > {tol:g}" if gap else "")
 
 
-def _judged(shard: Shard, point: Point | None, tol: float, may_escape: bool) -> tuple[_Verdict, Point | None]:
+def _judged(
+    comm: MPI.Comm, ufm: UFM, point: Point | None, tol: float, may_escape: bool
+) -> tuple[_Verdict, Point | None]:
     """Return what rank 0 says of its point and, on rank 0, the point to go on from."""
     onward: list[Point] = []
 
     def judge() -> _Verdict:
         assert point is not None
         try:
-            verdict, further = _judge(shard.ufm, point, tol, may_escape)
+            verdict, further = _judge(ufm, point, tol, may_escape)
         except MemoryError as error:
             return _Verdict(STALLED, obstacle=str(error))
         onward.extend([] if further is None else [further])
         return verdict
 
-    return on_first_rank(shard.comm, judge), onward[0] if onward else None
+    return on_first_rank(comm, judge), onward[0] if onward else None
 
 
 def _judge(ufm: UFM, p: Point, tol: float, may_escape: bool) -> tuple[_Verdict, Point | None]:
