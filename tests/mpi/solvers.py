@@ -8,7 +8,7 @@ from mpi4py import MPI
 from petsc4py import PETSc
 
 import ufm_fast as uf
-from ufm_fast.petsc import Shard, slepc_lowest, tao_solve
+from ufm_fast.petsc import Shard, slepc_lowest, solve, tao_solve
 
 COMM = MPI.COMM_WORLD
 UFM = uf.UFM(6, 6, [40, 20, 10, 5, 3, 2], lambda_W=5e-3, lambda_H=2e-4, lambda_b=0.1)
@@ -65,6 +65,26 @@ def tao_says_where_it_stopped():
     assert result.success
     assert result.certificate is None
     assert "no certificate" in result.message
+    assert result.status == 2
+
+
+def a_certificate_that_does_not_fit_into_memory_does_not_lose_the_point():
+    def too_large(*_, **__):
+        raise MemoryError("needs about 7 TiB")
+
+    for name in ("certify", "escape"):
+        original = getattr(solve, name)
+        setattr(solve, name, too_large)
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", uf.ConvergenceWarning)
+                result = tao_solve(UFM, ZERO)
+        finally:
+            setattr(solve, name, original)
+        assert (result.success, result.status) == (False, 2)
+        assert "needs about 7 TiB" in result.message
+        assert (result.certificate is None) == (name == "certify")
+        assert np.isfinite(result.fun)
 
 
 def refusals_come_on_all_ranks():
@@ -104,5 +124,6 @@ def slepc_finds_the_lowest_pairs():
 
 run(
     tao_ends_at_the_certified_optimum, samples_are_certified_by_their_class_means, tao_says_where_it_stopped,
-    refusals_come_on_all_ranks, slepc_finds_the_lowest_pairs,
+    a_certificate_that_does_not_fit_into_memory_does_not_lose_the_point, refusals_come_on_all_ranks,
+    slepc_finds_the_lowest_pairs,
 )  # fmt: skip

@@ -125,7 +125,8 @@ def tao_solve(
     shard, begin = as_shard(model, comm), time.perf_counter()
     tol, escapes = together(shard.comm, lambda: _checked(shard.ufm, method, tol, escapes))
     merged = MergedRows(shard)
-    x = as_vector(shard, x0 if shard.comm.bcast(x0 is not None) else _random(shard))
+    given = shard.comm.bcast(x0 is not None)
+    x = as_vector(shard, x0 if given else together(shard.comm, lambda: _random(shard)))
     evaluations, products, iterations, escaped = shard.evaluations, shard.products, 0, 0
     while True:
         with _options(options):
@@ -144,7 +145,7 @@ def tao_solve(
         point=shard.gather(x),
         fun=shard.fun(x) if certificate is None else certificate.loss,
         certificate=certificate,
-        success=verdict.status == CERTIFIED,
+        success=verdict.success,
         status=verdict.status,
         message=verdict.message(shard.ufm, tol),
         reason=reason,
@@ -218,8 +219,13 @@ class _Verdict:
     certificate: Certificate | None = None
     obstacle: str = ""
 
+    @property
+    def success(self) -> bool:
+        """Whether the point is certified or, where the loss allows no certificate, has no way down."""
+        return self.status == CERTIFIED or (self.status == STALLED and self.certificate is None and not self.obstacle)
+
     def message(self, ufm: UFM, tol: float) -> str:
-        if self.status == CERTIFIED and self.certificate is None:
+        if self.success and self.certificate is None:
             return f"stationary, without a way down found; no certificate: {ufm.loss_function.title} is not convex"
         gap = "" if self.certificate is None else f"certified relative gap {self.certificate.relative_gap:.2e}"
         if self.status == CERTIFIED:
@@ -232,29 +238,29 @@ def _judged(
     comm: MPI.Comm, ufm: UFM, point: Point | None, tol: float, may_escape: bool
 ) -> tuple[_Verdict, Point | None]:
     """Return what rank 0 says of its point and, on rank 0, the point to go on from."""
-    onward: list[Point] = []
+    onward: list[Point | None] = [None]
 
     def judge() -> _Verdict:
         assert point is not None
-        try:
-            verdict, further = _judge(ufm, point, tol, may_escape)
-        except MemoryError as error:
-            return _Verdict(STALLED, obstacle=str(error))
-        onward.extend([] if further is None else [further])
+        verdict, onward[0] = _judge(ufm, point, tol, may_escape)
         return verdict
 
-    return on_first_rank(comm, judge), onward[0] if onward else None
+    return on_first_rank(comm, judge), onward[0]
 
 
 def _judge(ufm: UFM, p: Point, tol: float, may_escape: bool) -> tuple[_Verdict, Point | None]:
-    certificate = certify(ufm, p) if has_dual(ufm) else None
-    if certificate is not None and certificate.is_global(tol):
-        return _Verdict(CERTIFIED, certificate=certificate), None
-    if not may_escape:
-        return _Verdict(LIMIT, certificate=certificate), None
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        onward = escape(ufm, p, tol=tol)
+    certificate = None
+    try:
+        certificate = certify(ufm, p) if has_dual(ufm) else None
+        if certificate is not None and certificate.is_global(tol):
+            return _Verdict(CERTIFIED, certificate=certificate), None
+        if not may_escape:
+            return _Verdict(LIMIT, certificate=certificate), None
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            onward = escape(ufm, p, tol=tol)
+    except MemoryError as error:  # the end of a long run is kept
+        return _Verdict(STALLED, certificate=certificate, obstacle=str(error)), None
     if onward is None:
-        return _Verdict(CERTIFIED if certificate is None else STALLED, certificate=certificate), None
+        return _Verdict(STALLED, certificate=certificate), None
     return _Verdict(LIMIT, goes_on=True, certificate=certificate), onward
