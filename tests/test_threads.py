@@ -89,7 +89,9 @@ def eight_processors(monkeypatch):
     for name in ("UFM_FAST_NUM_THREADS", "OMP_NUM_THREADS", *threads._LOCAL_SIZES):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(threads.os, "sched_getaffinity", lambda pid: bound.get(pid, set(range(8))), raising=False)
-    return bound
+    threads.processes_on_this_machine.cache_clear()
+    yield bound
+    threads.processes_on_this_machine.cache_clear()
 
 
 def test_openmp_variable_is_honoured(monkeypatch, eight_processors):
@@ -114,6 +116,7 @@ def test_openmp_variable_is_honoured(monkeypatch, eight_processors):
 def test_processes_of_an_mpi_job_share_the_machine(monkeypatch, eight_processors, name):
     for setting, expected in (("1", 8), ("2", 4), ("3", 2), ("50", 1), ("4(x2),3", 2), ("none", 8)):
         monkeypatch.setenv(name, setting)
+        threads.processes_on_this_machine.cache_clear()
         assert uf.get_num_threads() == expected, setting
 
 

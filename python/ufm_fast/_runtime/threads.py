@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from typing import Any
 
 from . import core
@@ -81,6 +82,7 @@ def _share_of_processors() -> int:
     return processors if local == 1 else min(processors, max(1, _processors(os.getppid()) // local))
 
 
+@cache
 def processes_on_this_machine() -> int:
     """Return how many processes of this process's MPI job run on this machine, as the launcher says; 1 if none does."""
     for name in _LOCAL_SIZES:
