@@ -17,6 +17,7 @@ MODELS = {
     "no bias": uf.UFM(5, 3, 4, bias=False, lambda_W=0.02, lambda_H=0.003),
     "labels": uf.UFM(9, 6, [1, 2.5, 3, 4], targets=[8, 0, 0, 5], ridges=[1, 2, 3, 4], **DECAYS),
     "single precision": uf.UFM(30, 40, 5, loss=SMOOTHED, dtype="float32", collapse=False, **DECAYS),
+    "many features": uf.UFM(300, 300, loss=SMOOTHED, **DECAYS),
     "threads": uf.UFM(200, 60, np.arange(1, 201), threads=2, **DECAYS),
 }
 
