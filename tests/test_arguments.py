@@ -36,6 +36,8 @@ WHOLE = [
     (make, "threads", 2, 0),
     (MODEL.random_point, "seed", 3, -1),
     (lambda memory: MODEL.hessian(POINT, memory=memory) @ X, "memory", 100, -1),
+    (lambda start: MODEL.rows(start, 3).loss(POINT._replace(H=POINT.H[2:])), "start", 2, -1),
+    (lambda stop: MODEL.rows(0, stop).loss(POINT._replace(H=POINT.H[:2])), "stop", 2, 0),
     (with_model(uf.minimize), "max_evaluations", 3, 0),
     (with_model(uf.minimize), "seed", 3, -1),
     (with_model(uf.minimize), "restarts", 1, -1),

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from .._runtime import arguments as check
+from .._runtime import core
 from .._runtime.blas import single_threaded_blas
 from .._runtime.threads import get_num_threads
 from .packing import Layout
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
     from .hessian import HessianOperator
+    from .loss import Loss
     from .rotations import RotationProjector
     from .rows import Rows
 
@@ -26,15 +28,42 @@ _OVERFLOW = ("raise", "inf")
 
 
 class Functions:
-    """Loss, gradient and Hessian products of a model that has a compiled problem."""
+    """Loss, gradient and Hessian products of a model, or of a shard of one, by a compiled problem."""
 
+    K: int
+    d: int
+    M: int
+    loss_function: Loss
+    lambda_W: float
+    lambda_H: float
+    lambda_b: float
+    bias: bool
+    dtype: np.dtype[Any]
+    threads: int | None
     layout: Layout
     data: Rows
-    dtype: np.dtype[Any]
     size: int
-    threads: int | None
     _problem: Any
     _inline: bool
+
+    def _compile(self, rows: Rows) -> None:
+        """Make the layout of points and the compiled problem from rows and the options above."""
+        outputs, biases = self.loss_function.outputs(self.K), self.loss_function.biases(self.K)
+        self.data, self.M = rows, rows.M
+        self.layout = Layout(outputs, self.M, self.d, self.bias, biases)
+        self.size = self.layout.size
+        self._problem = rows.compiled(
+            self.loss_function,
+            self.K,
+            self.d,
+            scales=np.ones(self.M),
+            ridges=rows.ridges * self.lambda_H,
+            lambda_W=self.lambda_W,
+            lambda_b=self.lambda_b,
+            bias=self.bias,
+            dtype=self.dtype,
+        )
+        self._inline = outputs * self.d * self.M <= core.small_product
 
     def _run(self, method: Callable[..., Any], *arguments: Any) -> Any:
         """Call the compiled problem; large problems get threads, and single-threaded BLAS for each of them."""
