@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
@@ -103,10 +104,14 @@ def _processors(process: int) -> int:
 def concurrently(tasks: Sequence[Callable[[], Any]], threads: int) -> list[Any]:
     """Call functions, so many at a time, started in their order; return their results. The caller's thread helps."""
     results: list[Any] = [None] * len(tasks)
-    todo = iter(range(len(tasks)))
+    todo = deque(range(len(tasks)))
 
     def work() -> None:
-        for i in todo:
+        while True:
+            try:
+                i = todo.popleft()  # which threads may share, unlike an iterator
+            except IndexError:
+                return
             results[i] = tasks[i]()
 
     threads = min(threads, len(tasks))
