@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import ufm_fast as uf
-from ranks import need_mpi, on_ranks
+from ranks import Ranks
 
 DECAYS = {"lambda_W": 1e-3, "lambda_H": 2e-4, "lambda_b": 1e-2}
 MODELS = [
@@ -130,9 +130,9 @@ if __name__ == "__main__":
 
 
 def test_mpi(tmp_path):
-    need_mpi()
     (tmp_path / "script.py").write_text(MPI)
-    assert on_ranks(3, "-m", "mpi4py.futures", tmp_path / "script.py") == ["True"]
+    ranks = Ranks(tmp_path, "mpi4py.futures")
+    assert ranks.run(3, tmp_path / "script.py", module="mpi4py.futures").split() == ["True"]
 
 
 def test_a_task_is_small_and_asks_for_one_thread(serial):

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import ufm_fast as uf
-from ranks import need_mpi, on_ranks
+from ranks import Ranks
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 SCRIPT = """
@@ -74,10 +74,9 @@ def test_dask(script, expected):
     check(found(script, "dask"), expected)
 
 
-@pytest.mark.parametrize("ranks", [2, 3])
-def test_mpi(script, expected, ranks):
-    need_mpi()
-    results = on_ranks(ranks, script, "mpi", PYTHONPATH=PATH)
-    assert len(results) == ranks
+@pytest.mark.parametrize("number", [2, 3])
+def test_mpi(script, expected, number, tmp_path):
+    results = Ranks(tmp_path, "mpi4py.MPI").run(number, script, "mpi", folders=[EXAMPLES]).splitlines()
+    assert len(results) == number
     for result in results:
         check(json.loads(result), expected)

@@ -1,58 +1,15 @@
-"""Models over MPI ranks: the programs of tests/mpi under mpiexec, where an interpreter has petsc4py and slepc4py.
+"""Models over MPI ranks: the programs of tests/mpi under mpiexec, where an interpreter has petsc4py and slepc4py."""
 
-That interpreter is the running one, or the one that the environment variable UFM_FAST_PETSC_PYTHON names. It gets this
-package, compiled for the same Python, from where the running one has it.
-"""
-
-import os
 import re
-import shutil
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 
-import ufm_fast
-
-ROOT = Path(__file__).parents[1]
-NAMED = os.environ.get("UFM_FAST_PETSC_PYTHON")
-NEEDED = "import mpi4py.MPI, petsc4py.PETSc, slepc4py.SLEPc, ufm_fast as uf; uf.UFM(2, 2, lambda_W=1, lambda_H=1)"
-
-
-def output_of(command, packages, seconds):
-    """Run a command with one thread a process, and only this package on top of an interpreter's own."""
-    root = {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"}
-    container = {"OMPI_MCA_btl_vader_single_copy_mechanism": "none"}  # needs a permission that containers lack
-    threads = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
-    environment = {**os.environ, **root, **container, **threads, "PYTHONPATH": str(packages)}
-    done = subprocess.run(
-        command, env=environment, capture_output=True, text=True, timeout=seconds, check=False, cwd=ROOT
-    )
-    return done.returncode, done.stdout, done.stderr
+from ranks import ROOT, Ranks
 
 
 @pytest.fixture(scope="module")
 def run_ranks(tmp_path_factory):
-    """Run a program on so many ranks and return its output; skip where that is impossible."""
-    packages, python = tmp_path_factory.mktemp("packages"), NAMED or sys.executable
-    refuse = pytest.fail if NAMED else pytest.skip
-    mpiexec = shutil.which("mpiexec")
-    if mpiexec is None:
-        refuse("mpiexec is not installed")
-    (packages / "ufm_fast").symlink_to(Path(ufm_fast.__file__).parent, target_is_directory=True)
-    code, _, error = output_of([python, "-c", NEEDED], packages, 60)
-    if code:
-        refuse(f"{python} cannot run ufm_fast.petsc: {error.splitlines()[-1] if error else code}")
-    crowded = ["--oversubscribe"] if "Open" in output_of([mpiexec, "--version"], packages, 60)[1] else []
-
-    def run(ranks, *program):
-        command = [mpiexec, *crowded, "-n", str(ranks), python, "-m", "mpi4py", *map(str, program)]
-        code, output, error = output_of(command, packages, 240)
-        assert code == 0, error
-        return output
-
-    return run
+    return Ranks(tmp_path_factory.mktemp("packages"), "mpi4py.MPI, petsc4py.PETSc, slepc4py.SLEPc").run
 
 
 @pytest.mark.parametrize("ranks", [2, 3])
