@@ -7,7 +7,7 @@ import ufm_fast as uf
 UFM = uf.UFM(3, 2, [5, 3, 1], lambda_W=1e-3, lambda_H=2e-4, lambda_b=1e-2)
 POINT = UFM.random_point(0)
 ARRAYS = {"W": POINT.W, "H": POINT.H, "labels": np.arange(3)}
-CENSUS = ["census", "--K", 3, "--n", 5, "--imbalance", 1, "--loss", "mse", "--jobs", 1]
+CENSUS = ["census", "--K", 3, "--n", 5, "--imbalance", 1, "--loss", "mse", "--workers", 1]
 
 
 def saved_point(path):

@@ -225,3 +225,20 @@ def test_a_scatter_that_no_memory_holds_is_refused_before_it_is_made(monkeypatch
     with pytest.raises(MemoryError, match=r"K = 5000, d = 65536; this machine has 1$"):
         uf.NCAccumulator(5000, 65536, statistics="traces")
     assert uf.NCAccumulator(10, 65536, statistics="traces").counts.sum() == 0
+
+
+@pytest.mark.parametrize("statistics", ["full", "traces"])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_class_means(dtype, statistics):
+    """Of a class without samples they are NaN, and what is given is the caller's own."""
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 4, 50)
+    H = (1e3 + rng.standard_normal((50, 3))).astype(dtype)
+    accumulator = uf.NCAccumulator(5, 3, statistics=statistics)
+    assert np.isnan(accumulator.class_means).all()
+    accumulator.update(H[:20], labels[:20]).update(H[20:], labels[20:])
+    expected = [H[labels == k].astype(float).mean(axis=0) for k in range(4)]
+    np.testing.assert_allclose(accumulator.class_means[:4], expected, rtol=1e-15)
+    assert np.isnan(accumulator.class_means[4]).all()
+    accumulator.class_means[:] = 0
+    np.testing.assert_allclose(accumulator.class_means[:4], expected, rtol=1e-15)

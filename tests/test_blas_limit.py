@@ -95,6 +95,7 @@ OF_MODELS = {
     "UFM.hessian": lambda ufm, p: ufm.hessian(p) @ ufm.pack(p),
     "UFM.hessian, columns": lambda ufm, p: ufm.hessian(p) @ np.stack([ufm.pack(p)] * 2, axis=1),
     "UFM.rotations": lambda ufm, p: ufm.rotations(p),
+    "UFM.rows": lambda ufm, p: ufm.rows(0, ufm.M).loss_and_grad(p),
     "UFM.fun": lambda ufm, p: ufm.fun(ufm.pack(p)),
     "UFM.fun_and_grad": lambda ufm, p: ufm.fun_and_grad(ufm.pack(p)),
     "UFM.hessp": lambda ufm, p: ufm.hessp(ufm.pack(p), ufm.pack(p)),

@@ -13,7 +13,7 @@ import pytest
 import ufm_fast as uf
 from oracle import Oracle
 from ufm_fast._curvature.critical import covered
-from ufm_fast._landscape.census import rank_at_tolerance
+from ufm_fast._landscape.census_runs import rank_at_tolerance
 from ufm_fast.plotting.models import plot_census
 
 DECAYS = {"lambda_W": 1e-3, "lambda_H": 2e-4, "lambda_b": 1e-2}
@@ -115,7 +115,7 @@ def test_saved_census_comes_back(found, tmp_path):
 
 def test_processes_do_not_change_the_result(found):
     pytest.importorskip("joblib")
-    assert uf.census(found.models, 4, seed=2, jobs=2).records == tuple(
+    assert uf.census(found.models, 4, seed=2, workers=2).records == tuple(
         record for record in found.records if record["run"] < 4
     )
 
@@ -192,7 +192,7 @@ def test_other_files_are_left_alone(found, tmp_path):
         (([1],), {}, TypeError, "models .* int"),
         ((uf.UFM(3, 3, dtype="float32", **DECAYS),), {}, ValueError, "float32"),
         ((BALANCED, 0), {}, ValueError, "runs .* 0"),
-        ((BALANCED, 1), {"jobs": 0}, ValueError, "jobs .* 0"),
+        ((BALANCED, 1), {"workers": 0}, ValueError, "workers .* 0"),
         ((BALANCED, 1), {"tol": 0}, ValueError, "tol"),
     ],
 )

@@ -1,5 +1,6 @@
 """``ufm-fast inspect --every-epoch``: a row a checkpoint, whatever files it consists of."""
 
+import csv
 import functools
 import json
 
@@ -9,6 +10,7 @@ import pytest
 import ufm_fast as uf
 from networks import K, network
 from refusals import assert_refused
+from ufm_fast.cli.files import write_table
 from ufm_fast.plotting.epochs import plot_epochs
 
 NAMES = ["epoch_1.npz", "epoch_2.npz", "epoch_10"]
@@ -91,3 +93,12 @@ def test_figure():
     assert [axes.texts[0].get_text() for axes in (nc2, nc4)] == ["no numbers"] * 2
     rows["checkpoint"][0] = "last.pt"
     np.testing.assert_array_equal(plot_epochs(rows).axes[0].lines[0].get_xdata(), [0, 1, 2])
+
+
+def test_names_with_commas_and_quotes_stay_one_cell(tmp_path):
+    names = ["a,b.npz", 'say "a".npz', "two\nlines", "plain"]
+    rows = np.array([(name, 0.1, 3) for name in names], [("checkpoint", "U16"), ("nc1", float), ("left, out", int)])
+    write_table(tmp_path / "x.csv", rows)
+    with (tmp_path / "x.csv").open(newline="", encoding="utf-8") as stream:
+        found = list(csv.DictReader(stream))
+    assert found == [{"checkpoint": name, "nc1": "0.1", "left, out": "3"} for name in names]

@@ -14,7 +14,7 @@ from refusals import assert_refused
 from ufm_fast.cli import progress
 
 DECAYS = {"lambda_W": 1e-3, "lambda_H": 2e-4, "lambda_b": 1e-2}
-SMALL = ["census", "--K", 4, "--n", 20, "--runs", 4, "--jobs", 1]
+SMALL = ["census", "--K", 4, "--n", 20, "--runs", 4, "--workers", 1]
 
 
 @pytest.fixture
@@ -64,7 +64,7 @@ def test_census_options_reach_the_models(run):
     code, out, _ = run(
         *SMALL[:-4], "--imbalance", 4, "--loss", "cross_entropy", "--label-smoothing", 0.1, "--lambda-W", 2e-3,
         "--lambda-H", 1e-4, "--no-bias", "--d", 6, "--runs", 2, "--seed", 5, "--tol", 1e-6, "--max-evaluations", 500,
-        "--jobs", 1, "--json",
+        "--workers", 1, "--json",
     )  # fmt: skip
     assert code == 0
     config = json.loads(out)["config"]
@@ -74,7 +74,7 @@ def test_census_options_reach_the_models(run):
         "lambda_H": 1e-4, "lambda_b": 0.0, "bias": False, "collapse": True, "dtype": "float64",
     }  # fmt: skip
     assert (config["seed"], config["tol"], config["max_evaluations"]) == (5, 1e-6, 500)
-    code, out, _ = run("census", "--counts", "cifar10-lt", "--runs", 1, "--jobs", 1, "--json")
+    code, out, _ = run("census", "--counts", "cifar10-lt", "--runs", 1, "--workers", 1, "--json")
     assert [model["n"][-1] for model in json.loads(out)["config"]["models"]] == [50, 50]
 
 
@@ -113,7 +113,7 @@ def test_census_says_where_the_theorem_was_not_met(run):
     ("words", "expected"),
     [
         (["census", "--runs", "0"], ["--runs"]),
-        (["census", "--jobs", "0"], ["--jobs"]),
+        (["census", "--workers", "0"], ["--workers"]),
         (["census", "--tol", "0"], ["--tol"]),
         (["census", "--K", "1000", "--tol", "1e-12"], ["--tol", "3.6e-12"]),
         (["census", "--imbalance", "0.5"], ["--imbalance"]),
@@ -140,7 +140,7 @@ import contextlib, io, sys
 sys.modules["joblib"] = None
 from ufm_fast.cli import main, progress
 with contextlib.redirect_stderr(io.StringIO()) as err:
-    code = main(["census", "--K", "3", "--runs", "2", "--jobs", "2"])
+    code = main(["census", "--K", "3", "--runs", "2", "--workers", "2"])
 print(code, err.getvalue(), end="")
 """
     assert run_python(script) == "2 ufm-fast: joblib is missing; pip install 'ufm-fast[cli]'\n"
@@ -265,7 +265,7 @@ def test_help(run):
     assert code == 0
     options = (
         "--K --d --n --counts --imbalance --loss --label-smoothing --lambda-W --lambda-H --lambda-b --no-bias --runs "
-        "--seed --tol --max-evaluations --jobs --json --output --plot"
+        "--seed --tol --max-evaluations --workers --json --output --plot"
     )
     assert set(options.split()) <= set(out.split())
     code, out, _ = run("classify", "--help")

@@ -93,12 +93,12 @@ def test_an_ignored_signal_stays_ignored(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("name", "send", "jobs"),
+    ("name", "send", "workers"),
     [("SIGTERM", os.kill, 1), ("SIGTERM", os.kill, 2), ("SIGTERM", os.killpg, 2), ("SIGINT", os.killpg, 2)],
 )
-def test_a_signal_ends_a_census_between_two_lines(name, send, jobs, tmp_path):
+def test_a_signal_ends_a_census_between_two_lines(name, send, workers, tmp_path):
     path = tmp_path / "census.jsonl"
-    words = ["census", "--K", "8", "--n", "20", "--imbalance", "1", "--runs", "100000", "--jobs", str(jobs)]
+    words = ["census", "--K", "8", "--n", "20", "--imbalance", "1", "--runs", "100000", "--workers", str(workers)]
     command = [*PROGRAM, *words, "--output", str(path)]
     process = subprocess.Popen(
         command,

@@ -6,6 +6,7 @@ import re
 import shlex
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -31,6 +32,9 @@ def pages_with(language):
 @pytest.mark.parametrize("page", pages_with("python"))
 def test_python_blocks_print_what_their_comments_say(page, tmp_path):
     script = "".join(blocks(page, "python"))
+    for name in re.findall(r"^(?:import|from) (\w+)", script, re.MULTILINE):
+        if find_spec(name) is None:
+            pytest.skip(f"{name} is not installed")
     expected = re.findall(r"^ *print\(.*\)  # (.*)$", script, re.MULTILINE)
     assert len(expected) == script.count("print(")
     command = [sys.executable, "-W", "error", "-c", script]

@@ -1,6 +1,7 @@
 """The examples in the docstrings of public names run and give what they say."""
 
 import doctest
+from pathlib import Path
 
 import pytest
 
@@ -20,3 +21,8 @@ EXAMPLES = [
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda example: example.name)
 def test_example(example):
     assert doctest.DocTestRunner().run(example).failed == 0
+
+
+def test_every_public_name_is_in_the_reference():
+    page = Path(__file__).parents[1] / "docs" / "reference.md"
+    assert set(NAMES) <= set(page.read_text(encoding="utf-8").split())

@@ -106,3 +106,58 @@ def test_what_is_refused():
         uf.escape(ufm, p._replace(W=p.W[:, :2]))
     with pytest.raises(ValueError, match="tol"):
         uf.escape(ufm, p, tol=0)
+
+
+@pytest.mark.filterwarnings("ignore:no way down was found")
+@pytest.mark.parametrize("start", ["zero", "saddle"])
+@pytest.mark.parametrize("method", ["BFGS", "CG", "L-BFGS-B"])
+def test_the_loop_ends_for_a_loss_without_a_certificate(method, start):
+    """Where decays are weak a step off a saddle gains a little at each of very many points."""
+    ufm = model(uf.Focal(2.0), lambda_W=2e-3, lambda_H=2e-6, lambda_b=0.5)
+    p, escapes = starts(model(lambda_W=2e-3, lambda_H=2e-6, lambda_b=0.5))[start], -1
+    while p is not None:
+        x = scipy.optimize.minimize(ufm.fun_and_grad, ufm.pack(p), jac=True, method=method).x
+        p, escapes = uf.escape(ufm, ufm.unpack(x)), escapes + 1
+    assert escapes <= 30
+    assert ufm.fun(x) == pytest.approx(uf.minimize(ufm).fun, rel=1e-6)
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize(("dtype", "size"), [("float64", 1e100), ("float64", 1e30), ("float32", 1e19)])
+def test_far_points(dtype, size):
+    ufm = model(dtype=dtype)
+    p = uf.Point(*(part * ufm.dtype.type(size) for part in ufm.random_point(0)))
+    assert ufm.loss(uf.escape(ufm, p)) < ufm.loss(p)
+    with pytest.raises(FloatingPointError, match="overflows"):
+        uf.escape(ufm, uf.Point(*(part * ufm.dtype.type(1e170 if dtype == "float64" else 1e15) for part in p)))
+
+
+POINTS = {
+    "saddle": lambda ufm, seed: uf.saddle(ufm, seed % (ufm.K - 1), seed),
+    "near a saddle": lambda ufm, seed: moved(ufm, uf.saddle(ufm, seed % (ufm.K - 1), seed), seed, 10.0 ** -(seed % 9)),
+    "random": lambda ufm, seed: ufm.random_point(seed, 10.0 ** (seed % 7 - 5)),
+    "near the minimum": lambda ufm, seed: moved(ufm, uf.global_minimum(ufm).point, seed, 10.0 ** -(seed % 8 + 1)),
+}
+
+
+def moved(ufm, p, seed, scale):
+    return uf.Point(*(part + change for part, change in zip(p, ufm.random_point(seed, scale), strict=True)))
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("kind", POINTS)
+@pytest.mark.parametrize("loss", [*LOSSES, uf.CrossEntropy(label_smoothing=0.1)], ids=str)
+def test_what_is_returned_is_lower_and_none_means_certified(loss, kind):
+    """Where theory promises a way: random counts, widths, decays; points of all kinds."""
+    rng = np.random.default_rng(7)
+    for seed in range(12):
+        K = int(rng.integers(2, 8))
+        decays = dict(zip(("lambda_W", "lambda_H", "lambda_b"), 10 ** rng.uniform(-5, -2.5, 3), strict=True))
+        ufm = uf.UFM(K, K + int(rng.integers(0, 3)), rng.integers(1, 40, K), loss=loss, **decays)
+        p = POINTS[kind](ufm, seed)
+        q = uf.escape(ufm, p)
+        if q is None:
+            assert uf.certify(ufm, p).is_global(1e-8)
+        else:
+            assert ufm.loss(q) < ufm.loss(p)
+            assert not uf.certify(ufm, p).is_global(1e-8)

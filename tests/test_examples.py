@@ -18,12 +18,46 @@ def load(name):
     return example
 
 
+def test_jax_solvers():
+    """Each solver stops at zero, and after one escape at the certified minimum."""
+    for library in ("jax", "optax", "optimistix"):
+        pytest.importorskip(library)
+    import jax
+
+    before = jax.config.jax_enable_x64
+    jax.config.update("jax_enable_x64", True)
+    try:
+        found = load("jax_solvers").main()
+    finally:
+        jax.config.update("jax_enable_x64", before)
+    assert len(found) == 2
+    for at_zero, minimum in found.values():
+        assert not at_zero.W.any()
+        assert not at_zero.H.any()
+        assert np.linalg.matrix_rank(minimum.W, tol=1e-6) == 4
+
+
 def test_ordinal_regression(capsys):
     """The network is above the certified bound, and tells levels better than a constant would."""
     pytest.importorskip("sklearn")
     loss, bound = load("ordinal_regression").main(0)
     assert bound < loss < 1.51 < 8 * bound
     assert "learned thresholds" in capsys.readouterr().out
+
+
+def test_torch_head():
+    """The head is trained by the fused loss: rare digits are recognised, too, and its point is above the bound."""
+    torch = pytest.importorskip("torch")
+    pytest.importorskip("sklearn")
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        accuracy, found = load("torch_head").main(40)
+    finally:
+        torch.set_num_threads(threads)
+    assert accuracy > 0.9
+    assert found.metrics.nc4_agreement > 0.97
+    assert found.lower_bound < found.loss < 5 * found.lower_bound
 
 
 def test_train_and_inspect(tmp_path):

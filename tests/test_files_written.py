@@ -127,7 +127,7 @@ def test_what_cannot_be_written_is_found_before_the_work(path, folder, run, monk
     saved_point(folder / "point.npz")
     np.savez(folder / "arrays.npz", **ARRAYS)
     monkeypatch.setattr("ufm_fast._optimize.minimize.stages_of", no_work)
-    monkeypatch.setattr("ufm_fast._landscape.census._explore", no_work)
+    monkeypatch.setattr("ufm_fast._landscape.census.explore", no_work)
     for call in (
         lambda: uf.minimize(UFM, checkpoint=path),
         lambda: uf.census(UFM, 1, path=path),

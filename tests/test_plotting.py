@@ -88,6 +88,13 @@ def test_spectrum_counts_and_density(at_minimum):
         np.testing.assert_array_equal(lines(axes)["lowest eigenvalues"][0], marked)
 
 
+def test_a_spectrum_without_marks_fills_its_figure(tmp_path):
+    ufm = uf.UFM(5, 4, 3, lambda_W=1e-3, lambda_H=2e-4, lambda_b=1e-2)
+    figure = plot_spectrum(uf.spectrum(ufm, uf.saddle(ufm, 2)))
+    figure.savefig(tmp_path / "spectrum.png")
+    assert all(axes.get_position().width > 0.35 for axes in figure.axes)
+
+
 def test_pyplot_is_left_alone(run_python):
     script = """
 import sys

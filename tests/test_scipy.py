@@ -9,11 +9,13 @@ import ufm_fast as uf
 from oracle import Oracle
 
 JACOBIAN = ["Nelder-Mead", "Powell", "CG", "BFGS", "L-BFGS-B", "TNC", "COBYLA", "SLSQP", "Newton-CG", "trust-constr"]
+JACOBIAN += ["COBYQA"] if "COBYQA" in scipy.optimize.minimize.__doc__ else []  # of SciPy 1.14 and later
 PRODUCTS = ["Newton-CG", "trust-ncg", "trust-krylov", "trust-constr"]
 METHODS = [*((name, "jac") for name in JACOBIAN), *((name, "hessp") for name in PRODUCTS)]
 METHODS += [(name, "operator") for name in ("Newton-CG", "trust-constr")]
-METHODS += [(name, "matrix") for name in ("dogleg", "trust-exact", "trust-ncg", "trust-krylov", "trust-constr")]
-DERIVATIVE_FREE = "Nelder-Mead", "Powell", "COBYLA"
+DENSE = ["dogleg", "trust-exact", "trust-ncg", "trust-krylov", "trust-constr", "Newton-CG"]
+METHODS += [(name, "matrix") for name in DENSE]
+DERIVATIVE_FREE = "Nelder-Mead", "Powell", "COBYLA", "COBYQA"
 
 
 @pytest.mark.filterwarnings("ignore:delta_grad", "ignore:Method .* does not use", "ignore:overflow encountered in cast")
@@ -37,6 +39,28 @@ def test_minimisers_of_scipy(method, way, dtype):
     if dtype == "float64":
         assert found.fun == pytest.approx(minimum, rel=1e-2 if method in DERIVATIVE_FREE else 1e-5)
     assert minimum * (1 - 1e-5) <= found.fun <= ufm.fun(start)
+
+
+@pytest.mark.parametrize("method", ["hybr", "lm", "krylov", "df-sane", "trf", "dogbox"])
+def test_roots_of_the_gradient(method):
+    """With d = 1 no rotation makes the Hessian singular at the minimum."""
+    ufm = uf.UFM(2, 1, [3, 1], lambda_W=0.05, lambda_H=0.02, lambda_b=0.3)
+    start = uf.minimize(ufm).x + 0.01
+
+    def gradient(x):
+        return ufm.fun_and_grad(x)[1]
+
+    def dense(x):
+        return ufm.hessian(ufm.unpack(x)) @ np.eye(ufm.size)
+
+    if method in ("trf", "dogbox"):
+        for jacobian in (dense, lambda x: ufm.hessian(ufm.unpack(x))):
+            x = scipy.optimize.least_squares(gradient, start, jac=jacobian, method=method, gtol=1e-14).x
+            assert ufm.fun(x) == pytest.approx(uf.global_minimum(ufm).value, rel=1e-10)
+    else:
+        found = scipy.optimize.root(gradient, start, jac=dense if method in ("hybr", "lm") else None, method=method)
+        assert found.success
+        assert ufm.fun(found.x) == pytest.approx(uf.global_minimum(ufm).value, rel=1e-8)
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float32"])

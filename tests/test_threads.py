@@ -10,6 +10,7 @@ import threadpoolctl
 
 import ufm_fast as uf
 from comparison import BIASES, CASES, LARGE, Case
+from ufm_fast._runtime import threads
 from ufm_fast._runtime.blas import gram, product, single_threaded_blas
 from ufm_fast._runtime.threads import concurrently
 
@@ -79,6 +80,51 @@ def test_nonsense_in_the_environment_is_refused(monkeypatch, setting):
     monkeypatch.setenv("UFM_FAST_NUM_THREADS", setting)
     with pytest.raises(ValueError, match="UFM_FAST_NUM_THREADS must be an integer between 1 and 4096"):
         uf.get_num_threads()
+
+
+@pytest.fixture
+def eight_processors(monkeypatch):
+    """A process bound to what a test puts into the dictionary, its launcher to all eight; with no variables set."""
+    bound = {0: set(range(8))}
+    for name in ("UFM_FAST_NUM_THREADS", "OMP_NUM_THREADS", *threads._LOCAL_SIZES):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(threads.os, "sched_getaffinity", lambda pid: bound.get(pid, set(range(8))), raising=False)
+    threads.processes_on_this_machine.cache_clear()
+    yield bound
+    threads.processes_on_this_machine.cache_clear()
+
+
+def test_openmp_variable_is_honoured(monkeypatch, eight_processors):
+    assert uf.get_num_threads() == 8
+    for setting, expected in (
+        ("3", 3),
+        ("4,2", 4),
+        ("1", 1),
+        (" 2 ", 2),
+        ("", 8),
+        ("0", 8),
+        ("many", 8),
+        ("9999", 4096),
+    ):
+        monkeypatch.setenv("OMP_NUM_THREADS", setting)
+        assert uf.get_num_threads() == expected, setting
+    monkeypatch.setenv("UFM_FAST_NUM_THREADS", "5")
+    assert uf.get_num_threads() == 5
+
+
+@pytest.mark.parametrize("name", threads._LOCAL_SIZES)
+def test_processes_of_an_mpi_job_share_the_machine(monkeypatch, eight_processors, name):
+    for setting, expected in (("1", 8), ("2", 4), ("3", 2), ("50", 1), ("4(x2),3", 2), ("none", 8)):
+        monkeypatch.setenv(name, setting)
+        threads.processes_on_this_machine.cache_clear()
+        assert uf.get_num_threads() == expected, setting
+
+
+def test_processes_that_are_bound_have_their_share_already(monkeypatch, eight_processors):
+    monkeypatch.setenv("OMPI_COMM_WORLD_LOCAL_SIZE", "4")
+    for bound, expected in (({0, 1}, 2), ({3}, 1), (set(range(4)), 2)):  # the last: two processes have the same four
+        eight_processors[0] = bound
+        assert uf.get_num_threads() == expected
 
 
 def test_the_most_threads_that_can_be_asked_for():

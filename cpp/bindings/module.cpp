@@ -4,6 +4,7 @@
 #include <ufm_fast/base/parallel.hpp>
 #include <ufm_fast/blas/blas.hpp>
 
+#include "bind_classes.hpp"
 #include "bind_ordinal.hpp"
 #include "bind_passes.hpp"
 #include "bind_spectra.hpp"
@@ -53,6 +54,7 @@ PYBIND11_MODULE(UFM_FAST_MODULE, m) {
   m.def("set_ssyrk", &set<ufm_fast::syrk_function<float>>, py::arg("capsule"), py::arg("integer_bytes"));
   bind_problem_double(m);
   bind_problem_float(m);
+  bind_classes(m);
   bind_ordinal(m);
   bind_passes(m);
   bind_spectra(m);

@@ -90,7 +90,8 @@ function(ufm_fast_add_module level)
   set(module _core_${level})
   pybind11_add_module(${module} MODULE NO_EXTRAS
     cpp/bindings/module.cpp cpp/bindings/problem_double.cpp cpp/bindings/problem_float.cpp
-    cpp/bindings/bind_ordinal.cpp cpp/bindings/bind_passes.cpp cpp/bindings/bind_spectra.cpp cpp/bindings/bind_statistics.cpp)
+    cpp/bindings/bind_classes.cpp cpp/bindings/bind_ordinal.cpp cpp/bindings/bind_passes.cpp cpp/bindings/bind_spectra.cpp
+    cpp/bindings/bind_statistics.cpp)
   target_link_libraries(${module} PRIVATE ufm_fast::ufm_fast)
   target_compile_definitions(${module} PRIVATE
     UFM_FAST_MODULE=${module} UFM_FAST_ISA_NAME="${level}" EIGEN_MPL2_ONLY EIGEN_DONT_PARALLELIZE)

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ._model.losses import CrossEntropy
-from ._runtime.arguments import class_counts, real_number
+from ._runtime.arguments import as_array, class_counts, real_number
 from ._runtime.arrays import Array
 
 __all__ = ["cdt", "class_balanced_weights", "ldam", "logit_adjusted", "vector_scaling"]
@@ -215,5 +215,5 @@ def class_balanced_weights(n: ArrayLike, beta: float) -> Array:
 
 
 def _counts(n: ArrayLike) -> Array:
-    sizes = np.atleast_1d(n)
+    sizes = np.atleast_1d(as_array(n, "n"))
     return class_counts(sizes, len(sizes)).astype(np.float64)

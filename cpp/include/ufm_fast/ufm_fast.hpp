@@ -3,6 +3,7 @@
 #include "ufm_fast/blas/blas.hpp"
 #include "ufm_fast/losses/registry.hpp"
 #include "ufm_fast/model/at_scores.hpp"
+#include "ufm_fast/model/class_derivatives.hpp"
 #include "ufm_fast/model/curvature.hpp"
 #include "ufm_fast/model/dual_sums.hpp"
 #include "ufm_fast/model/evaluate.hpp"

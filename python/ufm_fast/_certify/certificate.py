@@ -8,6 +8,7 @@ from functools import partial
 
 import numpy as np
 
+from .._model.facts import checked_model
 from .._model.model import UFM, in_double
 from .._model.point import Point, checked_point
 from .._runtime.blas import product, single_threaded_blas
@@ -38,6 +39,13 @@ class Certificate:
         tau = ``sqrt(lambda_W lambda_H)``. A critical point with ``spectral_norm <= threshold`` is a global minimum.
     rounding : float
         Bound on the rounding error of the loss, of the order of 1e-13 of it at K = d = 100.
+
+    Examples
+    --------
+    >>> import ufm_fast as uf
+    >>> ufm = uf.UFM(K=5, d=5, n=10, lambda_W=1e-3, lambda_H=1e-4, lambda_b=1e-2)
+    >>> uf.minimize(ufm).certificate.is_global(1e-8)
+    True
     """
 
     loss: float
@@ -103,10 +111,18 @@ def certify(ufm: UFM, p: Point) -> Certificate:
     eigendecompositions) and holds about 22 K x K and 8 K x d arrays, two bounds being computed at once; of rows with
     targets M x K and M x d ones, whatever form these have. d far above K + M adds a QR decomposition of d x (K + M)
     and nothing of size d x d.
+
+    Examples
+    --------
+    >>> import ufm_fast as uf
+    >>> ufm = uf.UFM(K=5, d=5, n=10, lambda_W=1e-3, lambda_H=1e-4, lambda_b=1e-2)
+    >>> certificate = uf.certify(ufm, ufm.random_point(0))
+    >>> certificate.lower_bound <= uf.global_minimum(ufm).value <= certificate.loss
+    True
     """
-    ufm, p = certifiable(ufm, p)
+    ufm, p = certifiable(checked_model(ufm), p)
     K, M, d = ufm.layout.K, ufm.M if ufm.collapse_classes else ufm.K, ufm.d
-    require_memory("certify", 22 * M * K + 4 * (M + K) * d, K=ufm.K, M=M, d=d)
+    require_memory("certify", 37 * M * K + 4 * (M + K) * d, K=ufm.K, M=M, d=d)
     return certificate_at(linearized(ufm, p))
 
 

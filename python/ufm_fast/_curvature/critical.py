@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import warnings
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, TypeAlias
 
@@ -13,7 +12,7 @@ import scipy.linalg
 from .._certify.certificate import Certificate, certifiable, certificate_at, quick_certificate_at
 from .._certify.linearization import Linearization, linearized, loss_at, rounding_at
 from .._model.canonical import CanonicalProblem
-from .._model.facts import branches_of, covered, curvature_unit, lower_branch
+from .._model.facts import branches_of, checked_model, covered, curvature_unit, lower_branch
 from .._model.functions import gradient_gram, gradient_product
 from .._model.model import UFM
 from .._model.narrowed import narrowed, widened
@@ -24,7 +23,7 @@ from .._runtime.arrays import Array
 from .._runtime.blas import fitting_threads, product, single_threaded_blas
 from .._runtime.memory import require_memory
 from .._runtime.threads import concurrently
-from .._runtime.warnings import ConvergenceWarning
+from .._runtime.warnings import held_convergence_warnings
 from .eigenpairs import lowest_eigenpairs
 
 Kind: TypeAlias = Literal["global_minimum", "strict_saddle", "local_minimum", "not_critical", "undecided"]
@@ -66,6 +65,15 @@ class CriticalPoint:
     certificate : Certificate
         That of `certify`, or where |G|_2 is so far above tau that p cannot be within certificate_tol of the global
         minimum, only the cheapest of its bounds.
+
+    Examples
+    --------
+    >>> import ufm_fast as uf
+    >>> ufm = uf.UFM(K=5, d=5, n=10, lambda_W=1e-3, lambda_H=1e-4, lambda_b=1e-2)
+    >>> found = uf.classify(ufm, uf.saddle(ufm, rank=2))
+    >>> lower, upper = found.lowest_eigenvalue_bounds
+    >>> lower <= found.lowest_eigenvalue <= upper < 0
+    True
     """
 
     kind: Kind
@@ -140,7 +148,17 @@ def classify(
     and a Hessian product where there is no null direction. Where d is far above K + M, a QR decomposition of
     d x (K + M) comes first, and nothing is d x d. No M x K array is formed where H has a row a sample.
     `lowest_eigenpairs` takes up to thousands of Hessian products.
+
+    Examples
+    --------
+    >>> import ufm_fast as uf
+    >>> ufm = uf.UFM(K=5, d=5, n=10, lambda_W=1e-3, lambda_H=1e-4, lambda_b=1e-2)
+    >>> import numpy as np
+    >>> found = uf.classify(ufm, ufm.unpack(np.zeros(ufm.size)))
+    >>> found.kind, found.rank, found.lowest_eigenvalue < 0
+    ('strict_saddle', 0, True)
     """
+    ufm = checked_model(ufm)
     K, M, d = ufm.layout.K, ufm.M if ufm.collapse_classes else ufm.K, ufm.d
     require_memory("classify", 25 * M * K + 7 * (M + K) * d, K=ufm.K, M=M, d=d)
     gradient_tol = real_number(gradient_tol, "gradient_tol", above=0)
@@ -170,6 +188,7 @@ def classified(ufm: UFM, p: Point, gradient_tol: float, certificate_tol: float) 
     if upper - lower > agreement:
         _, plane, _ = leading_pairs(here.gram, min(2, ufm.d), _PLANE_TOLERANCE, threads)
         upper = min(upper, _rotation_curvature(ufm, here, plane.T))
+    lower, upper = min(lower, upper), max(lower, upper)  # equal, but for rounding, where they cross
     certificate = _certificate(here.means, certificate_tol)
 
     exact = lower if upper - lower <= agreement else math.nan
@@ -201,8 +220,7 @@ def classified(ufm: UFM, p: Point, gradient_tol: float, certificate_tol: float) 
 def _search(ufm: UFM, p: Point, margin: float) -> tuple[Kind, float, Point] | None:
     """Ask the eigen-solver for kind, lowest eigenvalue and its vector at a critical point; None if it stops short."""
     free_shift = ufm.bias and ufm.lambda_b == 0 and ufm.loss_function.invariant_direction(ufm.K) is not None
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always", ConvergenceWarning)
+    with held_convergence_warnings() as caught:
         across = lowest_eigenpairs(ufm, p, 2 if free_shift else 1, deflate=True)
         saddle = across.eigenvalues[0] < -margin
         # Rotations curve only by what is left of the gradient, but that may be lower than all else.

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .._model.facts import branches_of
+from .._model.facts import branches_of, checked_model
 from .._model.isometric import HessianAt, IsometricProblem
 from .._model.model import UFM
 from .._model.narrowed import narrowed, widened
@@ -54,6 +54,14 @@ class Eigenpairs:
         Bound from below on the eigenvalues that were not searched: those of moves of samples within their class, which
         a model with class means does not represent. lambda_H, attained where some direction is orthogonal to all of W;
         infinite where there are no such moves.
+
+    Examples
+    --------
+    >>> import ufm_fast as uf
+    >>> ufm = uf.UFM(K=5, d=5, n=10, lambda_W=1e-3, lambda_H=1e-4, lambda_b=1e-2)
+    >>> found = uf.lowest_eigenpairs(ufm, uf.global_minimum(ufm).point, k=1)
+    >>> found.deflated, bool(found.residuals[0] < 1e-8)
+    (10, True)
     """
 
     eigenvalues: Array
@@ -133,7 +141,16 @@ def lowest_eigenpairs(
     Always in float64. A Hessian product costs six or seven K x r x M products. Memory: about 10 k + 90 vectors of
     (K + M) r numbers, and one M x K array where a quarter of the free memory holds it; about 8 d x d arrays before, of
     no more than about K + M features whatever d is.
+
+    Examples
+    --------
+    >>> import ufm_fast as uf
+    >>> ufm = uf.UFM(K=5, d=5, n=10, lambda_W=1e-3, lambda_H=1e-4, lambda_b=1e-2)
+    >>> found = uf.lowest_eigenpairs(ufm, uf.saddle(ufm, rank=2), k=2)
+    >>> bool((found.eigenvalues < 0).all())
+    True
     """
+    ufm = checked_model(ufm)
     k, tol = whole_number(k, "k", 1), real_number(tol, "tol", above=0, below=1)
     max_products, seed = whole_number(max_products, "max_products", 1), whole_number(seed, "seed", 0)
     deflate = None if deflate is None else flag(deflate, "deflate")

@@ -10,7 +10,7 @@ from scipy.linalg import eigh_tridiagonal
 
 from .._exact.closed_form import closed_form
 from .._exact.closed_spectrum import closed_form_spectrum
-from .._model.facts import is_balanced
+from .._model.facts import checked_model, is_balanced
 from .._model.isometric import IsometricProblem
 from .._model.model import UFM
 from .._model.point import Point, checked_point
@@ -34,6 +34,15 @@ class Spectrum:
         Number of eigenvalues: (K + N) d + K, or (K + N) d without a bias.
     exact : tuple of two ndarrays, or None
         Eigenvalues and multiplicities in closed form, at a global minimum where `closed_form_spectrum` knows them.
+
+    Examples
+    --------
+    >>> import ufm_fast as uf
+    >>> ufm = uf.UFM(K=5, d=5, n=10, lambda_W=1e-3, lambda_H=1e-4, lambda_b=1e-2)
+    >>> found = uf.spectrum(ufm, uf.global_minimum(ufm).point)
+    >>> values, multiplicities = found.exact
+    >>> int(multiplicities.sum()) == found.size
+    True
     """
 
     nodes: Array
@@ -90,10 +99,18 @@ def spectrum(ufm: UFM, p: Point, *, steps: int = 80, probes: int = 8, seed: int 
     ------
     TypeError, ValueError
         If p is not a point of the model, a number is not positive, or the seed is negative.
+
+    Examples
+    --------
+    >>> import ufm_fast as uf
+    >>> ufm = uf.UFM(K=5, d=5, n=10, lambda_W=1e-3, lambda_H=1e-4, lambda_b=1e-2)
+    >>> found = uf.spectrum(ufm, ufm.random_point(0))
+    >>> found.size == (5 + 50) * 5 + 5, bool(abs(found.weights.sum() / found.size - 1) < 1e-12)
+    (True, True)
     """
     steps, probes = whole_number(steps, "steps", 1), whole_number(probes, "probes", 1)
     seed = whole_number(seed, "seed", 0)
-    problem = IsometricProblem(ufm)
+    problem = IsometricProblem(checked_model(ufm))
     p = checked_point(p, ufm.layout, ufm.dtype)
     point, compiled, n = problem.coordinates(p), problem.compiled(ufm.d), problem.layout(ufm.d).size
     variance = np.ones(n)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from .._model.facts import is_balanced
+from .._model.facts import checked_model, is_balanced
 from .._model.loss import Loss
 from .._model.losses import MSE, CrossEntropy
 from .._model.model import UFM
@@ -39,8 +39,16 @@ def closed_form_spectrum(ufm: UFM) -> tuple[Array, NDArray[np.int64]] | None:
         They sum to (K + N) d + K, or (K + N) d without a bias.
     None
         Instead, where no closed form is known.
+
+    Examples
+    --------
+    >>> import ufm_fast as uf
+    >>> ufm = uf.UFM(K=5, d=5, n=10, lambda_W=1e-3, lambda_H=1e-4, lambda_b=1e-2)
+    >>> values, multiplicities = uf.closed_form_spectrum(ufm)
+    >>> bool(abs(values[0]) < 1e-12), int(multiplicities[0])  # the rotations of the feature space
+    (True, 10)
     """
-    if not is_balanced(ufm) or type(ufm.loss_function) not in _PIECES:
+    if not is_balanced(checked_model(ufm)) or type(ufm.loss_function) not in _PIECES:
         return None
     n, t = int(ufm.counts[0]), math.sqrt(float(ufm.counts[0])) * ufm.tau
     if ufm.d < ufm.K - 1 or ufm.K * t >= 1:

@@ -45,6 +45,16 @@ class InterpolatedPoint:
         Square root of the contrast of each count.
     kernel_A, kernel_B : ndarray, shape (p, p)
     bias : ndarray, shape (m,)
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import ufm_fast as uf
+    >>> n = np.maximum(1, 100_000 // np.arange(1, 5001))
+    >>> ufm = uf.UFM(5000, 5000, n, lambda_W=1e-4, lambda_H=1e-4 / n.mean(), lambda_b=1e-2)
+    >>> point = uf.global_minimum(ufm).factored
+    >>> int(point.logits(0).argmax())
+    0
     """
 
     ufm: UFM

@@ -36,6 +36,16 @@ class SymmetricPoint:
     mean_A, mean_B : ndarray, shape (m, r)
     bias : ndarray, shape (m,)
         Bias of the classes of each group.
+
+    Examples
+    --------
+    >>> import ufm_fast as uf
+    >>> ufm = uf.UFM(1000, 1000, [500] * 400 + [5] * 600, lambda_W=1e-4, lambda_H=1e-6)
+    >>> point = uf.global_minimum(ufm).factored
+    >>> len(point.classes), point.mean_A.shape[0]
+    (2, 2)
+    >>> int(point.logits(7).argmax())
+    7
     """
 
     ufm: UFM

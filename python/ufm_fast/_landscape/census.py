@@ -3,39 +3,30 @@
 from __future__ import annotations
 
 import os
-import signal
-import threading
-import warnings
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import closing, nullcontext
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
+from reprlib import repr as shown
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .._curvature.critical import classify
 from .._io.files import reading
 from .._io.journal import Journal, read_journal, write_journal
 from .._model.facts import covered
 from .._model.model import UFM
-from .._model.point import Point
 from .._model.storage import describe_ufm, described_ufm
-from .._optimize.minimize import minimize
 from .._optimize.tolerance import checked_tolerance
 from .._runtime.arguments import whole_number
-from .._runtime.blas import single_threaded_blas
-from .._runtime.warnings import ConvergenceWarning
-from .saddles import saddle
+from .census_runs import Task, explore
+from .workers import Workers, checked_workers, spread
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-    from scipy.optimize import OptimizeResult
 
-_SCALES = -6.0, 1.0  # decimal exponents of the random starts' scales
-_PERTURBATIONS = -12.0, -1.0
 _SAME_LOSS = 1e-6
 
 _FIELDS = np.dtype([
@@ -151,7 +142,7 @@ def census(
     seed: int = 0,
     tol: float = 1e-8,
     max_evaluations: int | None = None,
-    jobs: int = 1,
+    workers: Workers = None,
     path: str | os.PathLike[str] | None = None,
     callback: Callable[[int, int], object] | None = None,
 ) -> Census:
@@ -171,8 +162,12 @@ def census(
         Not negative.
     tol, max_evaluations
         Of each descent: see `minimize`.
-    jobs : int, optional
-        Processes. More than one take joblib (the ``cli`` extra).
+    workers : int or function like map, optional
+        Who does the runs: by default this process, or what ``joblib.parallel_config`` says (threads, Dask, Ray). An int
+        is a number of joblib's workers, processes unless joblib is told otherwise: 1 is this process, -1 all
+        processors, -2 all but one; but for 1 it takes joblib (the ``cli`` extra). A function is called once, as
+        ``workers(function, tasks)``, and gives the results in any order, best one by one, such as
+        ``multiprocessing.Pool().imap`` or ``mpi4py.futures.MPIPoolExecutor().map``; docs/workers.md has more.
     path : path, optional
         File to which each run is appended when it is finished. If it exists, the runs in it are not done again: a
         census that was interrupted, or killed, continues and gives what it would have given, and ``runs`` may grow.
@@ -192,13 +187,13 @@ def census(
     OSError
         If `path` cannot be written: before the first run, or when a disk is full. The runs that were finished stay.
     ImportError
-        If jobs > 1 and joblib is not installed.
+        If workers is an int other than 1 and joblib is not installed.
 
     Notes
     -----
     The claim under test: with d >= K, and for most losses with d = K - 1, every critical point is a global minimum or a
     strict saddle (Gu and Shen 2024, arXiv:2407.10702), so every descent should end at the certified global minimum.
-    Each run uses one thread, so that the result does not depend on ``jobs``.
+    Each run uses one thread, so that the result does not depend on ``workers``.
     """
     models = (models,) if isinstance(models, UFM) else tuple(models)
     for index, ufm in enumerate(models):
@@ -206,7 +201,7 @@ def census(
             raise TypeError(f"models must be UFM objects, but number {index} is of type {type(ufm).__name__}")
         if ufm.dtype != np.float64:
             raise ValueError(f"models must be float64 to be certified, but number {index} is {ufm.dtype}")
-    runs, jobs, seed = whole_number(runs, "runs", 1), whole_number(jobs, "jobs", 1), whole_number(seed, "seed", 0)
+    runs, seed, workers = whole_number(runs, "runs", 1), whole_number(seed, "seed", 0), checked_workers(workers)
     tol = checked_tolerance(tol, *models)
     if max_evaluations is not None:
         max_evaluations = whole_number(max_evaluations, "max_evaluations", 1)
@@ -215,21 +210,25 @@ def census(
     tasks = [(index, run) for run in range(runs) for index in range(len(models))]
     with nullcontext() if path is None else Journal(Path(path), _header(models, settings)) as journal:
         found = {} if journal is None else _by_run(journal.records)
-        todo = [(models[index], index, run, settings) for index, run in tasks if (index, run) not in found]
+        alone = [described_ufm(describe_ufm(ufm), threads=1) for ufm in models]
+        todo = [Task(alone[index], index, run, settings) for index, run in tasks if (index, run) not in found]
         if callback is not None:
             callback(total - len(todo), total)
-        for done, record in enumerate(_explored(todo, min(jobs, max(1, len(todo)))), total - len(todo) + 1):
-            found[record["model"], record["run"]] = record
-            if journal is not None:
-                journal.append(record)
-            if callback is not None:
-                callback(done, total)
+        with closing(spread(explore, todo, workers)) as records:
+            for done, record in enumerate(records, total - len(todo) + 1):
+                if not isinstance(record, dict):
+                    raise TypeError(f"workers must give what the function returns, as map does, not {shown(record)}")
+                found[record["model"], record["run"]] = record
+                if journal is not None:
+                    journal.append(record)
+                if callback is not None:
+                    callback(done, total)
+    missing = len(set(tasks) - set(found))
+    if missing:
+        raise ValueError(
+            f"workers must give a result for each task, as map does, but {missing} of {len(todo)} are missing"
+        )
     return _census(models, settings, [found[task] for task in tasks])
-
-
-def rank_at_tolerance(ufm: UFM, p: Point, loss: float, tol: float) -> int:
-    """Count the singular values s of W that matter to the loss at a tolerance: ``lambda_W s^2 > tol |loss|``."""
-    return int(np.sum(ufm.lambda_W * np.linalg.svd(p.W, compute_uv=False) ** 2 > tol * abs(loss)))
 
 
 def name_of(ufm: UFM) -> str:
@@ -239,114 +238,6 @@ def name_of(ufm: UFM) -> str:
         return f"{loss}, K = {ufm.K}, d = {ufm.d}, M = {ufm.M} rows"
     least, most = ufm.counts.min(), ufm.counts.max()
     return f"{loss}, K = {ufm.K}, d = {ufm.d}, n = {least}" + (f" to {most}" if most > least else "")
-
-
-def _start(ufm: UFM, run: int, generator: np.random.Generator) -> tuple[str, float, Point]:
-    """Return the kind of start, its scale and the point."""
-    if run == 0:
-        return "zero", 0.0, ufm.unpack(np.zeros(ufm.size))
-    kind = ("random", "saddle", "near")[run % 3]
-    if kind == "random":
-        scale = 10 ** generator.uniform(*_SCALES)
-        return kind, scale, ufm.random_point(generator, scale)
-    p = _random_saddle(ufm, generator)
-    if kind == "saddle":
-        return kind, 0.0, p
-    scale = 10 ** generator.uniform(*_PERTURBATIONS)
-    noise = ufm.random_point(generator, scale)
-    return kind, scale, Point(*(part + change for part, change in zip(p, noise, strict=True)))
-
-
-def _random_saddle(ufm: UFM, generator: np.random.Generator) -> Point:
-    """Return a saddle of random rank; where there is none of the rank drawn, of a lower one; zero if there are none."""
-    rank = min(ufm.d, ufm.K)
-    while rank > 0:
-        rank = int(generator.integers(rank))
-        try:
-            return saddle(ufm, rank, int(generator.integers(2**32)))
-        except (ValueError, ArithmeticError):
-            continue
-    return ufm.unpack(np.zeros(ufm.size))
-
-
-@single_threaded_blas()
-def _explore(ufm: UFM, model: int, run: int, settings: dict[str, Any]) -> dict[str, Any]:
-    """Do one run and return its record."""
-    ufm = described_ufm(describe_ufm(ufm), threads=1)
-    met: list[Point] = []
-    before: tuple[Point | None, int] = None, 0
-
-    def watch(intermediate_result: OptimizeResult) -> None:
-        nonlocal before
-        point, escapes = before
-        if intermediate_result.escapes > escapes:
-            assert point is not None
-            met.append(point)
-        before = intermediate_result.point, intermediate_result.escapes
-
-    tol = settings["tol"]
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        start, scale, x0 = _start(ufm, run, np.random.default_rng((settings["seed"], run)))
-        result = minimize(ufm, x0, tol=tol, max_evaluations=settings["max_evaluations"], callback=watch)
-        points = [_row(ufm, p, tol) | {"end": False} for p in met]
-        end = _row(ufm, result.point, tol) | {"end": True, "relative_gap": result.certificate.relative_gap}
-    if result.success:
-        end["kind"] = "global_minimum"
-    return {
-        "model": model, "run": run, "start": start, "scale": scale, "evaluations": int(result.nfev),
-        "points": [*points, end],
-    }  # fmt: skip
-
-
-def _row(ufm: UFM, p: Point, tol: float) -> dict[str, Any]:
-    found = classify(ufm, p, certificate_tol=tol)
-    certificate, eigenvalue = found.certificate, found.lowest_eigenvalue
-    return {
-        "kind": found.kind,
-        "rank": rank_at_tolerance(ufm, p, certificate.loss, tol),
-        "loss": certificate.loss,
-        "relative_gap": certificate.relative_gap,
-        "relative_gradient_norm": found.relative_gradient_norm,
-        "lowest_eigenvalue": None if np.isnan(eigenvalue) else eigenvalue,
-        "norm_excess": certificate.spectral_norm / certificate.threshold - 1,
-    }
-
-
-def _explored(tasks: Iterable[tuple[UFM, int, int, dict[str, Any]]], jobs: int) -> Iterator[dict[str, Any]]:
-    """Yield the records of the tasks as they are finished."""
-    if jobs == 1:
-        yield from (_explore(*task) for task in tasks)
-        return
-    from joblib import Parallel, delayed
-
-    # Workers without work for 10 s leave (within a minute): their parent may have been killed.
-    parallel = Parallel(n_jobs=jobs, return_as="generator_unordered", idle_worker_timeout=10)
-    with _deaf_to_interrupts():
-        records = parallel(delayed(_explore)(*task) for task in tasks)
-    try:
-        for record in records:  # noqa: UP028 - "yield from" would close them itself
-            yield record
-    finally:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # of work cancelled, after an error that says more
-            records.close()
-
-
-@contextmanager
-def _deaf_to_interrupts() -> Iterator[None]:
-    """Start processes that ignore Ctrl-C, as this one does for this moment.
-
-    Ctrl-C in a terminal reaches all processes, but it is the parent that ends its workers.
-    """
-    if threading.current_thread() is not threading.main_thread():  # which alone sets what signals do
-        yield
-        return
-    handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, handler or signal.SIG_DFL)
 
 
 def _census(models: tuple[UFM, ...], settings: dict[str, Any], records: Iterable[dict[str, Any]]) -> Census:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import warnings
-
 from .._certify.certificate import certify
 from .._certify.duals import has_dual
 from .._model.canonical import CanonicalProblem
+from .._model.facts import checked_model
 from .._model.model import UFM
 from .._model.point import Point, checked_point
 from .._optimize.curvature_escape import escape_by_curvature
@@ -16,10 +15,11 @@ from .._optimize.objective import Objective
 from .._optimize.tolerance import checked_tolerance
 from .._optimize.work import Work
 from .._runtime.blas import single_threaded_blas
-from .._runtime.warnings import ConvergenceWarning, warn
+from .._runtime.warnings import held_convergence_warnings, warn
 
 _EVALUATIONS = 30
 _SUFFICIENT = 0.5  # part of the certified gap that a step should gain: near a minimum no step off a saddle does
+_WORTHWHILE = 1e-3  # of the loss, that it should gain where there is no certificate
 _NOTICEABLE = 1e-14  # of the loss
 
 
@@ -39,7 +39,8 @@ def escape(ufm: UFM, p: Point, *, tol: float = 1e-8) -> Point | None:
     p : Point
         As for `UFM.loss`; it need not be critical.
     tol : float, optional
-        Relative gap at which p counts as a global minimum.
+        Relative gap at which p counts as a global minimum; for a loss without certificates, how much lower a point must
+        be, relative to the loss.
 
     Returns
     -------
@@ -50,6 +51,8 @@ def escape(ufm: UFM, p: Point, *, tol: float = 1e-8) -> Point | None:
     ------
     TypeError, ValueError
         If p is no point of the model, or tol out of range.
+    FloatingPointError
+        If the loss at p overflows.
     MemoryError
         If the machine has less memory than `minimize` from p needs.
 
@@ -77,18 +80,20 @@ def escape(ufm: UFM, p: Point, *, tol: float = 1e-8) -> Point | None:
     >>> uf.certify(ufm, ufm.unpack(x)).is_global(1e-8)
     True
     """
-    tol, p = checked_tolerance(tol, ufm), checked_point(p, ufm.layout, ufm.dtype)
+    tol = checked_tolerance(tol, checked_model(ufm))
+    p = checked_point(p, ufm.layout, ufm.dtype)
     require_descent_memory("escape", CanonicalProblem(ufm), near_minimum=False)
-    loss, wanted = ufm.loss(p), 0.0
+    loss = ufm.loss(p)
+    wanted, least = _WORTHWHILE * loss, tol * loss
     if has_dual(ufm):
         certificate = certify(ufm, p)
         if certificate.is_global(tol):
             return None
-        wanted = _SUFFICIENT * certificate.gap
+        wanted, least = _SUFFICIENT * certificate.gap, _NOTICEABLE * loss
     best = _step(ufm, p)
     if best is None or ufm.loss(best) > loss - wanted:
         best = _descent(ufm, best or p, tol)
-    if ufm.loss(best) < loss - _NOTICEABLE * abs(loss):
+    if ufm.loss(best) < loss - least:
         return best
     warn(f"no way down was found from this point, which is not certified to {tol:g} either")
     return None
@@ -106,7 +111,6 @@ def _step(ufm: UFM, p: Point) -> Point | None:
 
 
 def _descent(ufm: UFM, p: Point, tol: float) -> Point:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)
+    with held_convergence_warnings():
         end: Point = minimize(ufm, p, tol=tol, max_evaluations=_EVALUATIONS).point
     return end

@@ -6,13 +6,11 @@ import hashlib
 import json
 import math
 import os
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from importlib.metadata import version
 from itertools import pairwise
-from pathlib import Path as FilePath
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -20,6 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from .._certify.duals import require_dual
 from .._model.canonical import CanonicalProblem
+from .._model.facts import checked_model
 from .._model.model import UFM
 from .._model.point import Point
 from .._model.storage import describe_ufm
@@ -27,9 +26,9 @@ from .._optimize.checkpoint import Checkpoint
 from .._optimize.minimize import minimize
 from .._optimize.stages import starts_near_minimum
 from .._optimize.tolerance import checked_tolerance
-from .._runtime.arguments import choice, flag, real_array, real_number, whole_number
+from .._runtime.arguments import choice, file_path, flag, function, real_array, real_number, whole_number
 from .._runtime.blas import single_threaded_blas
-from .._runtime.warnings import ConvergenceWarning, warn
+from .._runtime.warnings import held_convergence_warnings, warn
 from .path_families import FAMILIES, Family
 from .path_rows import FIELDS, row_of
 
@@ -46,6 +45,14 @@ class Transition(NamedTuple):
         Middle of the interval between the rows, and its width.
     rank, collapsed : tuple of two int
         Before and after it, in the direction of the path.
+
+    Examples
+    --------
+    >>> import ufm_fast as uf
+    >>> ufm = uf.UFM(K=5, d=5, n=10, lambda_W=1e-3, lambda_H=1e-4, lambda_b=1e-2)
+    >>> change = uf.path(ufm, [1, 100]).transitions[0]
+    >>> change.rank, round(change.width, 6)
+    ((4, 0), 99.0)
     """
 
     value: float
@@ -76,6 +83,14 @@ class Path:
         samples); evaluations; seconds. What is undefined, as where W = 0 or rows are no classes, is NaN.
     points : tuple of Point, or None
         The minima, if they were asked for.
+
+    Examples
+    --------
+    >>> import ufm_fast as uf
+    >>> ufm = uf.UFM(K=5, d=5, n=10, lambda_W=1e-3, lambda_H=1e-4, lambda_b=1e-2)
+    >>> along = uf.path(ufm, [0.01, 1, 100])
+    >>> along.rows["rank"].tolist(), len(along.transitions)
+    ([4, 4, 0], 1)
     """
 
     ufm: UFM
@@ -175,10 +190,10 @@ def path(
     >>> [(round(t.value, 3), t.rank) for t in found.transitions]  # zero if K sqrt(n lambda_W lambda_H) >= 1
     [(14.142, (9, 0))]
     """
-    if not isinstance(ufm, UFM):
-        raise TypeError(f"ufm must be a UFM, not {type(ufm).__name__}")
-    if ufm.dtype != np.float64:
+    if checked_model(ufm).dtype != np.float64:
         raise ValueError(f"the model must be float64 to be certified, not {ufm.dtype}")
+    if callback is not None:
+        function(callback, "callback")
     name, family = _family_of(over)
     asked = _checked_values(values)
     settings = {
@@ -190,7 +205,11 @@ def path(
     if flag(keep_points, "keep_points") and checkpoint is not None:
         raise ValueError("keep_points must be False with a checkpoint, which holds rows and no points")
     models = [_model(family, ufm, value) for value in asked]
-    file = None if checkpoint is None else Checkpoint(FilePath(checkpoint), _header(name, asked, models, settings))
+    file = (
+        None
+        if checkpoint is None
+        else Checkpoint(file_path(checkpoint, "checkpoint"), _header(name, asked, models, settings))
+    )
     walk = _Walk(partial(_model, family, ufm), asked, settings, file, keep_points, callback)
     walk.report()
     walk.at(asked[0])
@@ -229,8 +248,7 @@ class _Walk:
         if value not in self.rows:
             ufm = self.model(value)
             own = starts_near_minimum(CanonicalProblem(ufm))
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", ConvergenceWarning)
+            with held_convergence_warnings():
                 result = minimize(ufm, None if own else self.last, **self.options)
             self.last = None if own else result.point
             self.rows[value] = row_of(ufm, value, result)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from .._exact.groups import Groups
 from .._exact.symmetry import SymmetricPoint
 from .._model.canonical import CanonicalProblem
-from .._model.facts import has_plain_classes, is_balanced, largest_rank
+from .._model.facts import checked_model, has_plain_classes, is_balanced, largest_rank
 from .._model.loss import Loss
 from .._model.losses import MSE, CrossEntropy
 from .._model.model import UFM, in_double
@@ -94,9 +94,17 @@ def saddle(ufm: UFM, rank: int, seed: int = 0) -> Point:
     -----
     Cost: O(K^2 d) for closed forms and symmetry reduction. Descent and Newton's method take hundreds to thousands of
     gradients and Hessian products, each three or six products of a K x rank with a rank x K matrix.
+
+    Examples
+    --------
+    >>> import ufm_fast as uf
+    >>> ufm = uf.UFM(K=5, d=5, n=10, lambda_W=1e-3, lambda_H=1e-4, lambda_b=1e-2)
+    >>> p = uf.saddle(ufm, rank=2)
+    >>> uf.classify(ufm, p).kind
+    'strict_saddle'
     """
     rank, seed = whole_number(rank, "rank"), whole_number(seed, "seed", 0)
-    if not ufm.loss_function.convex:
+    if not checked_model(ufm).loss_function.convex:
         raise ValueError(f"ufm must have a loss that is convex in the logits, not {ufm.loss_function}")
     problem = CanonicalProblem(ufm)
     largest = min(ufm.d, largest_rank(ufm)) - 1

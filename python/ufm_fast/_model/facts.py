@@ -7,7 +7,15 @@ from typing import NamedTuple
 
 import numpy as np
 
+from .._runtime.arguments import shown
 from .model import UFM
+
+
+def checked_model(ufm: object) -> UFM:
+    """Return ufm if it is a model, otherwise raise."""
+    if not isinstance(ufm, UFM):
+        raise TypeError(f"ufm must be a UFM, not {shown(ufm)}")
+    return ufm
 
 
 def has_plain_classes(ufm: UFM) -> bool:

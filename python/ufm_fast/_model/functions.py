@@ -9,15 +9,17 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from .._runtime import arguments as check
+from .._runtime import core
 from .._runtime.blas import single_threaded_blas
 from .._runtime.threads import get_num_threads
 from .packing import Layout
-from .point import Point, checked_point
+from .point import Point, checked_point, parts_of
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
     from .hessian import HessianOperator
+    from .loss import Loss
     from .rotations import RotationProjector
     from .rows import Rows
 
@@ -26,15 +28,42 @@ _OVERFLOW = ("raise", "inf")
 
 
 class Functions:
-    """Loss, gradient and Hessian products of a model that has a compiled problem."""
+    """Loss, gradient and Hessian products of a model, or of a shard of one, by a compiled problem."""
 
+    K: int
+    d: int
+    M: int
+    loss_function: Loss
+    lambda_W: float
+    lambda_H: float
+    lambda_b: float
+    bias: bool
+    dtype: np.dtype[Any]
+    threads: int | None
     layout: Layout
     data: Rows
-    dtype: np.dtype[Any]
     size: int
-    threads: int | None
     _problem: Any
     _inline: bool
+
+    def _compile(self, rows: Rows) -> None:
+        """Make the layout of points and the compiled problem from rows and the options above."""
+        outputs, biases = self.loss_function.outputs(self.K), self.loss_function.biases(self.K)
+        self.data, self.M = rows, rows.M
+        self.layout = Layout(outputs, self.M, self.d, self.bias, biases)
+        self.size = self.layout.size
+        self._problem = rows.compiled(
+            self.loss_function,
+            self.K,
+            self.d,
+            scales=np.ones(self.M),
+            ridges=rows.ridges * self.lambda_H,
+            lambda_W=self.lambda_W,
+            lambda_b=self.lambda_b,
+            bias=self.bias,
+            dtype=self.dtype,
+        )
+        self._inline = outputs * self.d * self.M <= core.small_product
 
     def _run(self, method: Callable[..., Any], *arguments: Any) -> Any:
         """Call the compiled problem; large problems get threads, and single-threaded BLAS for each of them."""
@@ -66,7 +95,7 @@ class Functions:
         -----
         Cost: one K x d x M product. No K x M array exists; logits live a tile at a time.
         """
-        W, H, b = p
+        W, H, b = parts_of(p)
         value: float = self._run(self._problem.loss, W, H, b)
         return value
 
@@ -83,7 +112,7 @@ class Functions:
         -----
         Cost: three K x d x M products.
         """
-        W, H, b = p
+        W, H, b = parts_of(p)
         value, grad_W, grad_H, grad_b = self._run(self._problem.loss_and_grad, W, H, b)
         return value, Point(grad_W, grad_H, grad_b)
 
@@ -94,7 +123,7 @@ class Functions:
         -----
         Cost: seven K x d x M products. `hessian` gives an operator for repeated products at one point.
         """
-        return Point(*self._run(self._problem.hvp, *p, *v))
+        return Point(*self._run(self._problem.hvp, *parts_of(p), *parts_of(v, "v")))
 
     @property
     def metric(self) -> NDArray[Any]:

@@ -51,6 +51,13 @@ class CrossEntropy(Loss):
     -----
     A shift by the same number in all classes changes nothing, whatever the scale. Moreover, with a bias without decay
     every shift is without effect but on the bias, which becomes b - shift / scale: loss, W and H of the minimum stay.
+
+    Examples
+    --------
+    >>> import ufm_fast as uf
+    >>> loss = uf.CrossEntropy(label_smoothing=0.1)
+    >>> uf.minimize(uf.UFM(4, 4, n=[50, 20, 10, 5], loss=loss, lambda_W=1e-3, lambda_H=1e-4)).success
+    True
     """
 
     label_smoothing: float = 0.0
@@ -150,7 +157,15 @@ class CrossEntropy(Loss):
 
 @dataclass(frozen=True)
 class MSE(Loss):
-    """Half the squared error, ``|z - e_k|^2 / 2`` for logits z with label k (Zhou et al. 2022, arXiv 2203.01238)."""
+    """Half the squared error, ``|z - e_k|^2 / 2`` for logits z with label k (Zhou et al. 2022, arXiv 2203.01238).
+
+    Examples
+    --------
+    >>> import ufm_fast as uf
+    >>> ufm = uf.UFM(4, 4, n=[50, 20, 10, 5], loss=uf.MSE(), lambda_W=1e-3, lambda_H=1e-4)
+    >>> uf.global_minimum(ufm).method
+    'closed_form'
+    """
 
     name: ClassVar[str] = "mse"
     title: ClassVar[str] = "squared error"
@@ -200,6 +215,14 @@ class BinaryCrossEntropy(Loss):
         If ``label_smoothing`` is not a real number.
     ValueError
         If ``label_smoothing`` lies outside [0, 1).
+
+    Examples
+    --------
+    >>> import ufm_fast as uf
+    >>> several_labels = [[1, 1, 0], [0, 1, 0], [1, 0, 1], [0, 0, 1]]
+    >>> ufm = uf.UFM(3, 4, targets=several_labels, loss=uf.BinaryCrossEntropy(), lambda_W=1e-2, lambda_H=1e-2)
+    >>> uf.minimize(ufm).success
+    True
     """
 
     label_smoothing: float = 0.0
@@ -276,6 +299,13 @@ class Focal(Loss):
     ``B = gamma p_k q^(gamma - 1) (2 + u + (gamma - 1) p_k x)``. So the gradient is ``-A v`` and the second derivative
     ``B v v^T + A (diag(p) - p p^T)``. As p_k x <= 1, by log y <= y - 1, the bounds follow that are used here:
     ``A <= (1 + gamma) q^gamma`` and ``B q^2 <= gamma max(2, gamma + 1) p_k q^(gamma + 1)``.
+
+    Examples
+    --------
+    >>> import ufm_fast as uf
+    >>> ufm = uf.UFM(4, 4, n=10, loss=uf.Focal(gamma=2), lambda_W=1e-3, lambda_H=1e-4)
+    >>> ufm.loss(ufm.random_point(0)) > 0
+    True
     """
 
     gamma: float

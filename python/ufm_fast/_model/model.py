@@ -10,28 +10,28 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .._runtime import arguments as check
-from .._runtime import core
 from .._runtime.threads import checked_threads
 from .functions import Functions
 from .loss import Loss
 from .losses import as_loss
-from .packing import Layout
 from .point import Point, checked_point
 from .rows import Rows, class_rows, given_rows, merged_rows, sample_rows
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, DTypeLike, NDArray
 
+    from .shard import RowShard
+
 
 class UFM(Functions):
     """An unconstrained feature model (Gu & Shen 2024, arXiv 2407.10702; Zhu et al. 2021, arXiv 2105.02375).
 
-    With N samples in K classes, features h_i of dimension d and logits ``z_i = W h_i + b``,
+    With N samples in K classes, features h_i of dimension d and logits ``z_i = W h_i + b``::
 
         f(W, H, b) = (1/N) sum_i weight_i loss(z_i, k_i) + lambda_W/2 |W|^2 + lambda_H/2 sum_i |h_i|^2
                      + lambda_b/2 |b|^2.
 
-    Or, with targets, of M rows that stand for n_i samples each, N = sum_i n_i,
+    Or, with targets, of M rows that stand for n_i samples each, N = sum_i n_i::
 
         f(W, H, b) = sum_i (n_i/N) weight_i loss(z_i, target_i) + lambda_W/2 |W|^2 + lambda_H/2 sum_i ridge_i |h_i|^2
                      + lambda_b/2 |b|^2.
@@ -186,29 +186,15 @@ class UFM(Functions):
         check.addressable(size, self.dtype, f"K = {self.K}, d = {self.d} and M = {M}")
 
     def _set_rows(self, rows: Rows) -> None:
-        self.data, self.N, self.M = rows, rows.N, rows.M
-        self._check_size(self.M)
+        self.N = rows.N
+        self._check_size(rows.M)
         for name, numbers in (("weights", rows.weights), ("ridges", rows.ridges * self.lambda_H)):
             with np.errstate(over="ignore"):
                 kept = numbers.astype(self.dtype)
             if not (np.isfinite(kept).all() and kept.min() > 0):
                 raise ValueError(f"{name} must make terms in the range of {self.dtype}, but they over- or underflow it")
         self.loss_function.check_rows(rows.labels, self.K, self.bias)
-        outputs, biases = self.loss_function.outputs(self.K), self.loss_function.biases(self.K)
-        self.layout = Layout(outputs, self.M, self.d, self.bias, biases)
-        self.size = self.layout.size
-        self._problem = rows.compiled(
-            self.loss_function,
-            self.K,
-            self.d,
-            scales=np.ones(self.M),
-            ridges=rows.ridges * self.lambda_H,
-            lambda_W=self.lambda_W,
-            lambda_b=self.lambda_b,
-            bias=self.bias,
-            dtype=self.dtype,
-        )
-        self._inline = outputs * self.d * self.M <= core.small_product
+        self._compile(rows)
 
     def _decay(self, value: Any, name: str, **limits: float) -> float:
         decay = check.real_number(value, name, **limits)
@@ -259,6 +245,14 @@ class UFM(Functions):
         ------
         TypeError, ValueError
             If an argument is not as above, or an entry overflows the model's dtype.
+
+        Examples
+        --------
+        >>> import ufm_fast as uf
+        >>> ufm = uf.UFM(K=5, d=5, n=10, lambda_W=1e-3, lambda_H=1e-4, lambda_b=1e-2)
+        >>> p = ufm.random_point(seed=0)
+        >>> p.W.shape, p.H.shape, p.b.shape
+        ((5, 5), (5, 5), (5,))
         """
         if not isinstance(seed, np.random.Generator):
             seed = check.whole_number(seed, "seed", 0)
@@ -297,9 +291,61 @@ class UFM(Functions):
         Notes
         -----
         Cost: sorting M numbers, a few passes over the targets.
+
+        Examples
+        --------
+        >>> import ufm_fast as uf
+        >>> ufm = uf.UFM(3, 4, targets=[0, 2, 0, 1, 0], lambda_W=1e-2, lambda_H=1e-2)
+        >>> merged, index = ufm.merged()
+        >>> ufm.M, merged.M, index.tolist()
+        (5, 3, [0, 2, 0, 1, 0])
         """
         rows, index = merged_rows(self.data)
         return rows_model(self.K, self.d, rows, **self._options()), index
+
+    def rows(self, start: int, stop: int) -> RowShard:
+        """Return the part of f that belongs to rows [start, stop) of H, for work that is spread over processes.
+
+        The rows keep their weights n_i w_i / N in the whole model, and the part that begins at row 0 has the ridges of
+        W and b. So the values of parts that together have every row once add up to f, their gradients and Hessian
+        products with respect to W and b to those of f, and the rows of H have theirs in the one part that they are in.
+
+        Parameters
+        ----------
+        start, stop : int
+            ``0 <= start < stop <= M``.
+
+        Returns
+        -------
+        RowShard
+            Its points are ``(W, H[start:stop], b)``. It has `loss`, `loss_and_grad`, `hvp` and the other functions that
+            a model has, and can be pickled; no certificate.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If there are no such rows.
+
+        Notes
+        -----
+        Cost: copies of the targets of these rows. An evaluation costs what its rows cost: the sum over parts is that of
+        the model, and adding up the gradients of W.
+
+        Examples
+        --------
+        >>> import ufm_fast as uf
+        >>> ufm = uf.UFM(4, 3, [40, 30, 20, 10], lambda_W=1e-3, lambda_H=1e-5)
+        >>> p = ufm.random_point()
+        >>> parts = [ufm.rows(0, 3), ufm.rows(3, 4)]
+        >>> values = [part.loss(p._replace(H=p.H[part.start : part.stop])) for part in parts]
+        >>> abs(sum(values) - ufm.loss(p)) < 1e-14
+        True
+        """
+        from .shard import RowShard
+
+        start = check.whole_number(start, "start", 0, self.M - 1)
+        stop = check.whole_number(stop, "stop", start + 1, self.M)
+        return RowShard(self.K, self.d, self.data.between(start, stop), start, **self._options())
 
     def collapse(self, p: Point) -> Point:
         """Replace the features of N samples, class by class, by their K class means; f does not rise.
@@ -313,6 +359,15 @@ class UFM(Functions):
         -------
         Point
             With K rows in H.
+
+        Examples
+        --------
+        >>> import ufm_fast as uf
+        >>> samples = uf.UFM(3, 4, n=20, lambda_W=1e-2, lambda_H=1e-2, collapse=False)
+        >>> p = samples.random_point(0)
+        >>> means = samples.collapse(p)
+        >>> p.H.shape, means.H.shape
+        ((60, 4), (3, 4))
         """
         self._require_classes("collapse")
         W, H, b = checked_point(p, replace(self.layout, M=self.N), self.dtype)
@@ -321,7 +376,15 @@ class UFM(Functions):
         return Point(W, means.astype(self.dtype), b)
 
     def expand(self, p: Point) -> Point:
-        """Give every sample its class's feature: K rows in H become N, class by class; f does not change."""
+        """Give every sample its class's feature: K rows in H become N, class by class; f does not change.
+
+        Examples
+        --------
+        >>> import ufm_fast as uf
+        >>> ufm = uf.UFM(3, 4, n=20, lambda_W=1e-2, lambda_H=1e-2)
+        >>> ufm.expand(ufm.random_point(0)).H.shape
+        (60, 4)
+        """
         self._require_classes("expand")
         W, H, b = checked_point(p, replace(self.layout, M=self.K), self.dtype)
         return Point(W, np.repeat(H, self.counts, axis=0), b)

@@ -22,6 +22,14 @@ class Point(NamedTuple):
         Features, one a row (the transpose of the papers' H).
     b : ndarray, shape (K,)
         Bias; zeros in a model without bias.
+
+    Examples
+    --------
+    >>> import ufm_fast as uf
+    >>> ufm = uf.UFM(K=5, d=5, n=10, lambda_W=1e-3, lambda_H=1e-4, lambda_b=1e-2)
+    >>> W, H, b = ufm.random_point(0)
+    >>> 0 < ufm.loss(uf.Point(W, H, 0 * b))
+    True
     """
 
     W: NDArray[Any]
@@ -29,12 +37,18 @@ class Point(NamedTuple):
     b: NDArray[Any]
 
 
+def parts_of(p: Any, name: str = "p") -> tuple[Any, Any, Any]:
+    """Return the three parts of a point, which may be any tuple or list of three, or raise."""
+    if not isinstance(p, (tuple, list)) or len(p) != 3:
+        raise TypeError(f"{name} must be a Point (W, H, b), not {check.shown(p)}")
+    return p[0], p[1], p[2]
+
+
 def checked_point(p: Point, layout: Layout, dtype: np.dtype[Any]) -> Point:
     """Return p if its parts are finite arrays of this dtype and the layout's shapes, otherwise raise."""
-    if len(p) != 3:
-        raise ValueError(f"a point has three parts (W, H, b), not {len(p)}")
+    parts = parts_of(p)
     K, d = layout.K, layout.columns
-    for name, array, shape in zip("WHb", p, ((K, d), (layout.M, d), (layout.biases,)), strict=True):
+    for name, array, shape in zip("WHb", parts, ((K, d), (layout.M, d), (layout.biases,)), strict=True):
         check.refuse_masked(array, name)
         if not isinstance(array, np.ndarray) or array.dtype != dtype:
             kind = f"dtype {array.dtype}" if isinstance(array, np.ndarray) else type(array).__name__
@@ -43,6 +57,6 @@ def checked_point(p: Point, layout: Layout, dtype: np.dtype[Any]) -> Point:
             raise ValueError(f"{name} must have shape {shape}, not {array.shape}")
         if not np.isfinite(array).all():
             raise ValueError(f"{name} must be finite, but holds a NaN or an infinity")
-    if not layout.bias and p[2].any():
+    if not layout.bias and parts[2].any():
         raise ValueError("b must be zeros in a model without bias")
-    return Point(*map(np.asarray, p))
+    return Point(*map(np.asarray, parts))

@@ -65,6 +65,11 @@ class Rows:
         """Whether row k is class k."""
         return self.labels is not None and np.array_equal(self.labels, np.arange(K))
 
+    def between(self, start: int, stop: int) -> Rows:
+        """Return rows [start, stop), with their weights in the whole."""
+        chosen = slice(start, stop)
+        return Rows(take_rows(self.targets, chosen), self.weights[chosen], self.ridges[chosen], self.N)
+
     def target_matrix(self, K: int) -> Array:
         """Return the targets as (M, K), before any label smoothing."""
         if isinstance(self.targets, tuple):

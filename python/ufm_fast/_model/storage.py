@@ -7,7 +7,6 @@ import json
 import os
 import zlib
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,6 +16,7 @@ from numpy.typing import NDArray
 from .._io.files import read_archive, reading, write_file
 from .._runtime import arguments as check
 from .._runtime.threads import checked_threads
+from .facts import checked_model
 from .losses import describe_loss, described_loss
 from .model import UFM, rows_model
 from .point import Point, checked_point
@@ -118,12 +118,24 @@ def save_point(path: str | os.PathLike[str], ufm: UFM, p: Point) -> None:
         If p is not a point of the model.
     OSError
         If the file cannot be written.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> import ufm_fast as uf
+    >>> ufm = uf.UFM(K=5, d=5, n=10, lambda_W=1e-3, lambda_H=1e-4, lambda_b=1e-2)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     uf.save_point(Path(folder) / "start.npz", ufm, ufm.random_point(0))
+    ...     model, p = uf.load_point(Path(folder) / "start.npz")
+    >>> model.K, p.W.shape
+    (5, (5, 5))
     """
-    arrays = checked_point(p, ufm.layout, ufm.dtype)._asdict()
+    arrays = checked_point(p, checked_model(ufm).layout, ufm.dtype)._asdict()
     if ufm.counts is not None:
         arrays["counts"] = ufm.counts
     config = json.dumps(describe_ufm(ufm))
-    write_file(Path(path), lambda stream: np.savez_compressed(stream, **arrays, config=config))
+    write_file(check.file_path(path, "path"), lambda stream: np.savez_compressed(stream, **arrays, config=config))
 
 
 def load_point(path: str | os.PathLike[str], *, threads: int | None = None) -> tuple[UFM, Point]:
@@ -146,8 +158,20 @@ def load_point(path: str | os.PathLike[str], *, threads: int | None = None) -> t
         If the file is no such archive, is damaged (its checksums are verified), or holds no point of the model.
     OSError
         If it cannot be opened.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> import ufm_fast as uf
+    >>> ufm = uf.UFM(K=5, d=5, n=10, lambda_W=1e-3, lambda_H=1e-4, lambda_b=1e-2)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     uf.save_point(Path(folder) / "start.npz", ufm, ufm.random_point(0))
+    ...     model, p = uf.load_point(Path(folder) / "start.npz")
+    >>> bool(model.loss(p) == ufm.loss(ufm.random_point(0)))
+    True
     """
-    path = Path(path)
+    path = check.file_path(path, "path")
     threads = None if threads is None else checked_threads(threads, "threads")
     arrays = read_archive(path, ("W", "H", "b", "config"))
     with reading(path):

@@ -94,7 +94,7 @@ def largest_of_rows(starts: NDArray[np.int64], columns: NDArray[np.int64], entri
     return largest
 
 
-def take_rows(targets: Targets, rows: NDArray[Any]) -> Targets:
+def take_rows(targets: Targets, rows: NDArray[Any] | slice) -> Targets:
     """Return some of the rows."""
     if not isinstance(targets, tuple):
         taken: NDArray[Any] = targets[rows]

@@ -82,6 +82,19 @@ class NCAccumulator:
 
     Accumulators can be pickled, copied and sent to other processes, and those of parts of the data merged. Copies share
     nothing.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import ufm_fast as uf
+    >>> rng = np.random.default_rng(0)
+    >>> labels = np.arange(300) % 3
+    >>> W = rng.standard_normal((3, 8))
+    >>> H = W[labels] + 0.1 * rng.standard_normal((300, 8))
+    >>> first = uf.NCAccumulator(3, 8).update(H[:200], labels[:200])
+    >>> second = uf.NCAccumulator(3, 8).update(H[200:], labels[200:])
+    >>> bool(np.isclose(first.merge(second).result(W).nc1, uf.nc_metrics(W, H, labels).nc1))
+    True
     """
 
     def __init__(
@@ -111,6 +124,13 @@ class NCAccumulator:
         """Samples seen of each class, (K,)."""
         with self._lock:
             return self._statistics.counts()
+
+    @property
+    def class_means(self) -> Array:
+        """Mean of the features of each class, (K, d); NaN where it has no samples yet."""
+        counts, means, *_ = self._sums()
+        means[counts == 0] = np.nan
+        return means
 
     @single_threaded_blas()
     def update(self, H: ArrayLike, labels: ArrayLike) -> NCAccumulator:

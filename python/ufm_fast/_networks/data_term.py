@@ -43,6 +43,18 @@ class Decays:
         the decay is, or there is nothing to explain.
     imbalance : float
         ``|lambda_W W^T W - lambda_H H^T H|`` over the larger of the two norms; 0 at a critical point.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import ufm_fast as uf
+    >>> rng = np.random.default_rng(0)
+    >>> labels = np.arange(300) % 3
+    >>> W = rng.standard_normal((3, 8))
+    >>> H = W[labels] + 0.1 * rng.standard_normal((300, 8))
+    >>> decays = uf.inspect(W, H, labels, lambda_W=1e-2).decays
+    >>> decays.lambda_W, decays.fitted
+    (0.01, ('lambda_H',))
     """
 
     lambda_W: float

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
@@ -21,12 +20,12 @@ from .._model.losses import as_loss
 from .._model.model import UFM, in_double
 from .._model.point import Point
 from .._optimize.global_minimum import global_minimum
-from .._runtime.arguments import choice, flag, positive_numbers, real_number
+from .._runtime.arguments import choice, flag, function, positive_numbers, real_number
 from .._runtime.arrays import Array
 from .._runtime.blas import single_threaded_blas
 from .._runtime.memory import require_memory
 from .._runtime.threads import get_num_threads
-from .._runtime.warnings import ConvergenceWarning, warn
+from .._runtime.warnings import held_convergence_warnings, warn
 from .accumulator import CENTRES, NCAccumulator
 from .data_term import DataTerm, Decays, check_size, usable
 from .features import Batch, Samples, as_classifier
@@ -73,6 +72,18 @@ class Inspection:
         if |G|_2 > tau, and attained where W and H leave a direction of feature space unused.
     critical : CriticalPoint or None
         `classify` at the class means: kind, bounds on the lowest eigenvalue, the direction out of a saddle.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import ufm_fast as uf
+    >>> rng = np.random.default_rng(0)
+    >>> labels = np.arange(300) % 3
+    >>> W = rng.standard_normal((3, 8))
+    >>> H = W[labels] + 0.1 * rng.standard_normal((300, 8))
+    >>> found = uf.inspect(W, H, labels, lambda_W=1e-2)
+    >>> found.lower_bound <= found.loss, found.near_critical
+    (True, False)
     """
 
     metrics: NCMetrics
@@ -193,8 +204,8 @@ def inspect(
     """
     loss_function, solve = _checked_loss(loss), flag(solve, "solve")
     choice(centre, "centre", CENTRES)
-    if progress is not None and not callable(progress):
-        raise TypeError(f"progress must be callable, not {progress!r}")
+    if progress is not None:
+        function(progress, "progress")
     given = _given_decays(lambda_W, lambda_H, lambda_b)
     classifier, bias = as_classifier(W, b)
     K, d = classifier.shape
@@ -322,8 +333,7 @@ def _lower_bound(ufm: UFM, here: Linearization, solve: bool) -> float:
     if solve:
         wide = in_double(ufm, collapse=True, d=max(ufm.d, largest_rank(ufm)))
         try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", ConvergenceWarning)  # its bound is valid all the same
+            with held_convergence_warnings():  # its bound is valid all the same
                 return max(bound, global_minimum(wide).certificate.lower_bound)
         except MemoryError as error:
             warn(f"the lower bound is that of the class means: {error}", RuntimeWarning)

@@ -34,6 +34,15 @@ class AngleMetric(NamedTuple):
         Mean of the angle between mu_S and a_T over all S and T, where neither vanishes.
     ratio : float
         The angle metric, ``angle / baseline``: 0 at collapse.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import ufm_fast as uf
+    >>> targets = np.array([[1, 0, 0], [0, 1, 0], [0, 0, 1], [1, 1, 0], [0, 1, 1]])
+    >>> pairs = uf.multilabel_angles(targets * 1.0, targets).by_multiplicity[2]
+    >>> pairs.sets, pairs.angle < 1e-5
+    (2, True)
     """
 
     sets: int
@@ -65,6 +74,15 @@ class MultilabelAngles:
         For each number of labels from 2 on that occurs: sets S and T of so many labels. T is any pair of labels with
         single-label means for two labels, as in the authors' code, which goes no further; for more labels, whose sets
         are too many, T is one of those that have samples. What is undefined is NaN, with a warning.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import ufm_fast as uf
+    >>> targets = np.array([[1, 0, 0], [0, 1, 0], [0, 0, 1], [1, 1, 0], [0, 1, 1]])
+    >>> found = uf.multilabel_angles(targets * 1.0, targets)
+    >>> found.label_sets
+    ((0,), (1,), (2,), (0, 1), (1, 2))
     """
 
     K: int
@@ -200,7 +218,8 @@ def _unit(rows: Array) -> Array:
 def _as_targets(targets: Any) -> sparse.csr_array:
     if not sparse.issparse(targets):
         array = as_array(targets, "targets")
-        targets = array.astype(np.int8) if array.dtype == bool else as_real(array, "targets")
+        numbers = array.astype(np.int8) if array.dtype == bool else as_real(array, "targets")
+        targets = numbers.astype(numbers.dtype.newbyteorder("="), copy=False)
     if targets.ndim != 2:
         raise ValueError(f"targets must have shape (N, K), a row a sample, not {targets.shape}")
     matrix = sparse.csr_array(targets, copy=True)

@@ -109,6 +109,18 @@ class NCMetrics:
         NaN for classes without samples.
     class_variances : ndarray, shape (K,)
         V_k; 0 for classes of one sample, NaN for empty ones.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import ufm_fast as uf
+    >>> rng = np.random.default_rng(0)
+    >>> labels = np.arange(300) % 3
+    >>> W = rng.standard_normal((3, 8))
+    >>> H = W[labels] + 0.1 * rng.standard_normal((300, 8))
+    >>> metrics = uf.nc_metrics(W, H, labels)
+    >>> metrics.counts.tolist(), metrics.missing.tolist(), metrics.rank_means
+    ([100, 100, 100], [], 2)
     """
 
     K: int

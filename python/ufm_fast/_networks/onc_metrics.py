@@ -56,6 +56,16 @@ class ONCMetrics:
     Of Ma, Obuchi and Tanaka 2025, arXiv:2506.05801: (ONC1) features of a class collapse to their mean, (ONC2) class
     means align with the classifier, (ONC3) scores have the order of the levels and go to the midpoints as decays
     vanish. The paper's own normalisation of its metrics could not be confirmed; these are defined as above.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import ufm_fast as uf
+    >>> levels = np.arange(90) % 3
+    >>> w = np.array([[1.0, -2.0]])
+    >>> metrics = uf.onc_metrics(w, (levels - 1)[:, None] * w, levels, [-2.0, 2.0])
+    >>> metrics.onc1 < 1e-12, metrics.violations
+    (True, 0)
     """
 
     K: int

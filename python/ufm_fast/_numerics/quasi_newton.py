@@ -69,7 +69,7 @@ class Memory:
         products = core.inner_products([*self.s, s, y], [s, y, gradient], self.threads)
         self.gradient, count = gradient, len(self.s)
         self._s_gradient = products[:count, 2]
-        if products[count, 1] <= 1e-10 * np.sqrt(products[count, 0] * products[count + 1, 1]):
+        if products[count, 1] <= 1e-10 * np.sqrt(products[count, 0]) * np.sqrt(products[count + 1, 1]):
             return
         first = max(0, count + 1 - self.length)
         self.s, self.y = [*self.s, s][first:], [*self.y, y][first:]

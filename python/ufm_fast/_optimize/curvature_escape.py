@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import warnings
-
 import numpy as np
 
 from .._curvature.eigenpairs import lowest_eigenpairs
 from .._model.canonical import CanonicalProblem
 from .._model.facts import curvature_unit
 from .._model.model import in_double
-from .._runtime.warnings import ConvergenceWarning
+from .._runtime.warnings import held_convergence_warnings
 from .objective import Objective, State
 
 _NEGATIVE = 1e-6  # in units of 2 lambda_W lambda_H / (lambda_W + lambda_H)
@@ -28,8 +26,7 @@ def escape_by_curvature(objective: Objective, state: State) -> State | None:
     ufm = in_double(problem.ufm, collapse=True)
     means = CanonicalProblem(ufm)
     p = means.point(state.A, state.B, state.b)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)
+    with held_convergence_warnings():
         found = lowest_eigenpairs(ufm, p, tol=1e-5, deflate=True, max_products=_PRODUCTS)
     work.charge(6 * found.products, objective.columns)
     curvature, v = float(found.eigenvalues[0]), found.vectors[0]

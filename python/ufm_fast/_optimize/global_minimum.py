@@ -14,7 +14,7 @@ from .._exact.groups import is_grouped
 from .._exact.interpolated_point import InterpolatedPoint
 from .._exact.symmetry import SymmetricPoint
 from .._model.canonical import CanonicalProblem
-from .._model.facts import is_balanced
+from .._model.facts import checked_model, is_balanced
 from .._model.model import UFM
 from .._model.point import Point
 from .._runtime.arguments import real_number
@@ -47,6 +47,15 @@ class Solution:
         counts, if classes differ in nothing else, interpolated between nodes of these.
     point : Point
         Made from `factored` at first use: K x d and M x d arrays.
+
+    Examples
+    --------
+    >>> import ufm_fast as uf
+    >>> n = uf.counts("cifar100-lt", imbalance=100)
+    >>> ufm = uf.UFM(100, 100, n, lambda_W=5e-4, lambda_H=5e-4 / n.mean(), lambda_b=1e-2)
+    >>> solution = uf.global_minimum(ufm)
+    >>> f"{solution.value:.6f}", solution.point.W.shape
+    ('0.356514', (100, 100))
     """
 
     value: float
@@ -101,8 +110,16 @@ def global_minimum(ufm: UFM, *, tol: float = 1e-10) -> Solution:
     ConvergenceWarning
         If the optimizer could not certify its result, as with ``d < K - 1``, where the value is that of a stationary
         point.
+
+    Examples
+    --------
+    >>> import ufm_fast as uf
+    >>> ufm = uf.UFM(K=5, d=5, n=10, lambda_W=1e-3, lambda_H=1e-4, lambda_b=1e-2)
+    >>> solution = uf.global_minimum(ufm)
+    >>> solution.method, solution.certificate.is_global(1e-10)
+    ('closed_form', True)
     """
-    require_dual(ufm)
+    require_dual(checked_model(ufm))
     tol = real_number(tol, "tol", least=0, below=1)
     few = ufm.counts is None or len(np.unique(ufm.counts)) <= FEW
     interpolated = None if few else interpolated_minimum(ufm)

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import inspect
 import os
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Callable, Collection
 from typing import Any, Literal
 
 import numpy as np
@@ -17,10 +16,11 @@ from .._certify.dual import NORM_PRODUCTS
 from .._certify.duals import has_dual
 from .._exact.groups import groups_of, is_grouped
 from .._model.canonical import CanonicalProblem
+from .._model.facts import checked_model
 from .._model.model import UFM
 from .._model.point import Point, checked_point
 from .._numerics.gram_spectra import leading_singular_pair
-from .._runtime.arguments import choice, whole_number
+from .._runtime.arguments import choice, file_path, function, whole_number
 from .._runtime.blas import product, single_threaded_blas
 from .._runtime.memory import require_memory
 from .._runtime.warnings import warn
@@ -157,7 +157,7 @@ def minimize(
     >>> best.fun > uf.minimize(ufm).fun
     True
     """
-    tol = checked_tolerance(tol, ufm)
+    tol = checked_tolerance(tol, checked_model(ufm))
     max_evaluations = 10_000 if max_evaluations is None else whole_number(max_evaluations, "max_evaluations", 1)
     seed, restarts = whole_number(seed, "seed", 0), whole_number(restarts, "restarts", 0)
     start = (
@@ -171,7 +171,9 @@ def minimize(
         return result
     file = None
     if checkpoint is not None:
-        file = Checkpoint(Path(checkpoint), describe_run(ufm, start, tol=tol, seed=seed, restarts=restarts))
+        file = Checkpoint(
+            file_path(checkpoint, "checkpoint"), describe_run(ufm, start, tol=tol, seed=seed, restarts=restarts)
+        )
     problem = CanonicalProblem(ufm)
     require_descent_memory(
         "minimize", problem, near_minimum=start is None and ufm.d >= problem.K - 1 and has_start(problem)
@@ -214,11 +216,14 @@ def _adapted(ufm: UFM, callback: Callable[..., Any] | None) -> Callback | None:
     """The callback as a function of one OptimizeResult, whichever of scipy's two forms it has."""
     if callback is None:
         return None
-    if not callable(callback):
-        raise TypeError(f"callback must be callable, not {callback!r}")
-    if "intermediate_result" in inspect.signature(callback).parameters:
-        return lambda result: callback(intermediate_result=result)
-    return lambda result: callback(ufm.pack(result.point))
+    called = function(callback, "callback")
+    try:
+        parameters: Collection[str] = inspect.signature(called).parameters
+    except (TypeError, ValueError):  # functions of C need not have one
+        parameters = ()
+    if "intermediate_result" in parameters:
+        return lambda result: called(intermediate_result=result)
+    return lambda result: called(ufm.pack(result.point))
 
 
 def _result(ufm: UFM, problem: CanonicalProblem, run: Run, status: int) -> OptimizeResult:

@@ -10,14 +10,45 @@ from __future__ import annotations
 import math
 import numbers
 import operator
-from collections.abc import Sequence
-from reprlib import repr as shown
+import os
+import reprlib
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 _LARGEST = 2**63 - 1  # number of samples, and of bytes in an array
+
+
+def shown(value: Any) -> str:
+    """Write a value in one short line."""
+    return " ".join(reprlib.repr(value).split())
+
+
+def as_array(value: ArrayLike, name: str) -> NDArray[Any]:
+    """Return NumPy's array of a value that is not masked and has rows of one length."""
+    refuse_masked(value, name)
+    try:
+        return np.asarray(value)
+    except ValueError:
+        raise ValueError(f"{name} must have rows of one length, not {shown(value)}") from None
+
+
+def file_path(value: str | os.PathLike[str], name: str) -> Path:
+    """Return the path of a file."""
+    try:
+        return Path(value)
+    except TypeError:
+        raise TypeError(f"{name} must be the path of a file, not {shown(value)}") from None
+
+
+def function(value: Callable[..., Any], name: str) -> Callable[..., Any]:
+    """Return what can be called."""
+    if not callable(value):
+        raise TypeError(f"{name} must be callable, not {shown(value)}")
+    return value
 
 
 def whole_number(value: Any, name: str, least: int | None = None, most: int | None = None) -> int:
@@ -91,8 +122,7 @@ def refuse_masked(value: Any, name: str) -> None:
 
 def real_array(value: ArrayLike, name: str, dtype: DTypeLike) -> NDArray[Any]:
     """Return real numbers as an array of a floating-point type: the array itself where it is one, else a copy."""
-    refuse_masked(value, name)
-    array = np.asarray(value)
+    array = as_array(value, name)
     if array.dtype == dtype:
         return array
     if array.dtype.kind not in "iuf":
@@ -134,8 +164,7 @@ def float_type(value: DTypeLike, name: str) -> np.dtype[Any]:
 
 def class_counts(n: ArrayLike, K: int) -> NDArray[np.int64]:
     """Return the samples of each of K classes, read-only."""
-    refuse_masked(n, "n")
-    counts = np.asarray(n)
+    counts = as_array(n, "n")
     if counts.dtype == object:  # ints beyond 64 bits
         counts = np.vectorize(lambda count: whole_number(count, "n"), otypes="O")(counts)
     elif counts.dtype.kind not in "iu":
@@ -156,8 +185,7 @@ def class_counts(n: ArrayLike, K: int) -> NDArray[np.int64]:
 
 def positive_numbers(value: ArrayLike, name: str, size: int, things: str) -> NDArray[np.float64]:
     """Return positive finite numbers, one for each of these things, read-only; a single number is for all of them."""
-    refuse_masked(value, name)
-    array = np.asarray(value)
+    array = as_array(value, name)
     wanted = f"{name} must be a positive number or {size} of them, one for each of the {things}, not"
     if array.dtype.kind not in "iuf":
         raise TypeError(f"{wanted} values of dtype {array.dtype}")

@@ -22,6 +22,13 @@ def get_include() -> str:
 
     Its subdirectory ``eigen3`` holds the Eigen headers that they need: add it to the include path too, unless the
     project brings its own Eigen.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> import ufm_fast as uf
+    >>> Path(uf.get_include()).name
+    'include'
     """
     return _installed("include")
 
@@ -30,6 +37,13 @@ def get_cmake_dir() -> str:
     """Return the directory of the CMake configuration: pass it as ``-Dufm_fast_DIR=`` for ``find_package(ufm_fast)``.
 
     The package defines the interface target ``ufm_fast::ufm_fast``.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> import ufm_fast as uf
+    >>> Path(uf.get_cmake_dir()).name
+    'cmake'
     """
     return _installed("cmake")
 
@@ -56,6 +70,12 @@ def show_config(mode: str = "stdout") -> dict[str, Any] | None:
     ------
     ValueError
         If ``mode`` is neither "stdout" nor "dicts".
+
+    Examples
+    --------
+    >>> import ufm_fast as uf
+    >>> uf.show_config(mode="dicts")["instruction_set"] in ("baseline", "v3", "v4", "native")
+    True
     """
     choice(mode, "mode", ("stdout", "dicts"))
     from . import core

@@ -104,6 +104,54 @@ _Array: TypeAlias = NDArray[np.float64]
 
 def empty64(rows: int, columns: int) -> _Array: ...
 def empty32(rows: int, columns: int) -> NDArray[np.float32]: ...
+
+_Numbers: TypeAlias = NDArray[np.float64] | NDArray[np.float32]
+_AnyProblem: TypeAlias = Problem64 | Problem32
+
+def class_logits(
+    problem: _AnyProblem, labels: NDArray[np.int64], W: _Numbers, H: _Numbers, b: _Numbers, threads: int
+) -> _Numbers: ...
+def class_gradient(
+    problem: _AnyProblem,
+    labels: NDArray[np.int64],
+    logsumexps: _Numbers,
+    residuals: _Numbers,
+    smoothing: float,
+    classes: int,
+    W: _Numbers,
+    H: _Numbers,
+    b: _Numbers,
+    threads: int,
+) -> tuple[float, _Numbers, _Numbers, _Numbers]: ...
+def class_moves(
+    problem: _AnyProblem,
+    labels: NDArray[np.int64],
+    logsumexps: _Numbers,
+    W: _Numbers,
+    H: _Numbers,
+    b: _Numbers,
+    V_W: _Numbers,
+    V_H: _Numbers,
+    V_b: _Numbers,
+    threads: int,
+) -> _Numbers: ...
+def class_product(
+    problem: _AnyProblem,
+    labels: NDArray[np.int64],
+    logsumexps: _Numbers,
+    residuals: _Numbers,
+    smoothing: float,
+    classes: int,
+    W: _Numbers,
+    H: _Numbers,
+    b: _Numbers,
+    V_W: _Numbers,
+    V_H: _Numbers,
+    V_b: _Numbers,
+    means: _Numbers,
+    curvatures: _Numbers,
+    threads: int,
+) -> tuple[bool, _Numbers, _Numbers, _Numbers]: ...
 def inner_products(X: Sequence[_Array], Y: Sequence[_Array], threads: int) -> _Array: ...
 def matrix_product(X: _Array, Y: _Array, threads: int, out: _Array | None = None) -> _Array: ...
 def gram(X: _Array, threads: int) -> _Array: ...

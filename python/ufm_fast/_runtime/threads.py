@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from typing import Any
 
 from . import core
 from .arguments import whole_number
 
 _ENVIRONMENT = "UFM_FAST_NUM_THREADS"
+_OPENMP = "OMP_NUM_THREADS"
+# How many processes of an MPI job a machine has, as its launcher says: Open MPI; MPICH and Intel MPI; MVAPICH; srun.
+_LOCAL_SIZES = (
+    "OMPI_COMM_WORLD_LOCAL_SIZE", "MPI_LOCALNRANKS", "MV2_COMM_WORLD_LOCAL_SIZE", "SLURM_STEP_TASKS_PER_NODE",
+)  # fmt: skip
 _chosen: int | None = None
 
 
@@ -25,8 +32,7 @@ def set_num_threads(n: int | None) -> None:
     Parameters
     ----------
     n : int or None
-        Number of threads, from 1 to 4096; None returns to the default: the environment variable
-        ``UFM_FAST_NUM_THREADS`` or, without it, the processors this process may run on.
+        Number of threads, from 1 to 4096; None returns to the default, see `get_num_threads`.
 
     Raises
     ------
@@ -40,24 +46,58 @@ def set_num_threads(n: int | None) -> None:
 def get_num_threads() -> int:
     """Return how many threads models without a ``threads`` of their own use.
 
+    The first of these that there is: what `set_num_threads` was given; the environment variable
+    ``UFM_FAST_NUM_THREADS``; the first number of ``OMP_NUM_THREADS``, which Dask and Ray set for their workers; the
+    processors that this process may run on. A process of an MPI job takes its share of the machine only: no more than
+    the processors of the launcher over the number of the job's processes on this machine. Launchers that bind
+    processes to processors have shared them out already.
+
     Raises
     ------
     ValueError
-        If the environment variable ``UFM_FAST_NUM_THREADS`` is not an integer from 1 to 4096.
+        If ``UFM_FAST_NUM_THREADS`` is not an integer from 1 to 4096.
     """
     if _chosen is not None:
         return _chosen
     setting = os.environ.get(_ENVIRONMENT)
     if setting:
-        threads = int(setting) if setting.isdecimal() and len(setting) < 10 else 0
+        threads = _whole(setting)
         if not 1 <= threads <= core.most_threads:
             raise ValueError(
                 f"the environment variable {_ENVIRONMENT} must be an integer between 1 and {core.most_threads}, "
                 f"not {setting!r}"
             )
         return threads
-    processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(processors, core.most_threads)
+    threads = _whole(os.environ.get(_OPENMP, "").partition(",")[0].strip()) or _share_of_processors()
+    return min(threads, core.most_threads)
+
+
+def _whole(text: str) -> int:
+    """Return the positive integer of at most nine digits that a text is, or 0 if it is none."""
+    return int(text) if text.isdecimal() and len(text) < 10 else 0
+
+
+def _share_of_processors() -> int:
+    processors, local = _processors(0), processes_on_this_machine()
+    return processors if local == 1 else min(processors, max(1, _processors(os.getppid()) // local))
+
+
+@cache
+def processes_on_this_machine() -> int:
+    """Return how many processes of this process's MPI job run on this machine, as the launcher says; 1 if none does."""
+    for name in _LOCAL_SIZES:
+        number = re.match(r"\d{1,9}", os.environ.get(name, ""))  # of "4(x2),3" on three machines: 4
+        if number:
+            return max(1, int(number[0]))
+    return 1
+
+
+def _processors(process: int) -> int:
+    """Return how many processors a process may run on; 0 stands for this one."""
+    try:
+        return len(os.sched_getaffinity(process))
+    except (AttributeError, OSError):  # not on every system; the launcher is gone
+        return os.cpu_count() or 1
 
 
 def concurrently(tasks: Sequence[Callable[[], Any]], threads: int) -> list[Any]:

@@ -63,11 +63,10 @@ def census(
     seed: Annotated[int, typer.Option(min=0, help="Seed of the starts.", rich_help_panel=_RUNS)] = 0,
     tol: options.Tolerance = 1e-8,
     max_evaluations: options.MaxEvaluations = None,
-    jobs: Annotated[
+    workers: Annotated[
         int | None,
         typer.Option(
-            min=1,
-            help="Processes.",
+            help="Processes; -1 for all processors, -2 for all but one.",
             show_default="the processors this process may use",
             rich_help_panel=_RUNS,
         ),
@@ -106,13 +105,15 @@ def census(
         for dimension, ratio, loss_maker in product(dimensions, ratios, losses)
     ]  # fmt: skip
     options.check_tolerance(tol, models[0].K)
+    if workers == 0:
+        raise typer.BadParameter("must not be 0", param_hint="--workers")
     with (
         follow_count("descents", enabled=not as_json) as callback,
         going_on_from(output, "--output", f"the same command does what {output} lacks"),
     ):
         found = uf.census(
             models, runs, seed=seed, tol=tol, max_evaluations=max_evaluations,
-            jobs=uf.get_num_threads() if jobs is None else jobs, path=output, callback=callback,
+            workers=uf.get_num_threads() if workers is None else workers, path=output, callback=callback,
         )  # fmt: skip
     deliver(_result(found, runs), as_json=as_json, plot=plot)
 

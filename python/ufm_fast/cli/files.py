@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import os
 import sys
@@ -110,8 +112,9 @@ def write_result(path: Path, *, arrays: dict[str, Any], history: dict[str, Any],
 
 def write_table(path: Path, rows: NDArray[Any]) -> None:
     """Write a structured array as comma-separated values: the names of its fields, then a line a row."""
-    lines = [",".join(rows.dtype.names or ()), *(",".join(map(str, row)) for row in rows.tolist())]
-    write_file(path, lambda stream: stream.write("\n".join([*lines, ""]).encode()))
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows([rows.dtype.names or (), *rows.tolist()])
+    write_file(path, lambda stream: stream.write(text.getvalue().encode()))
 
 
 def check_destinations(output: Path | None, plot: Path | None, checkpoint: Path | None = None) -> None:

@@ -18,6 +18,7 @@ from rich.table import Table
 import ufm_fast as uf
 
 from .._io.feature_files import SUFFIXES
+from .._networks.tables import short
 from .files import save_figure, show, write_result, write_table
 from .inspect_files import REFUSALS
 from .inspect_measure import Measurement
@@ -110,13 +111,13 @@ def _table(results: Sequence[dict[str, Any]]) -> Table:
     for heading in columns:
         table.add_column(heading, justify="right", no_wrap=True)
     for row in results:
-        cells = ["failed"] if "error" in row else [_short(row.get(name)) for name in columns.values()]
+        cells = ["failed"] if "error" in row else [_shown(row.get(name)) for name in columns.values()]
         table.add_row(row["checkpoint"], *cells)
     return table
 
 
-def _short(value: Any) -> str:
-    return "" if value is None or value != value else f"{value:.4g}"
+def _shown(value: float | None) -> str:
+    return "" if value != value else short(value)
 
 
 def _structured(rows: Sequence[dict[str, Any]]) -> NDArray[Any]:

@@ -13,7 +13,7 @@ from scipy.optimize import OptimizeResult
 
 import ufm_fast as uf
 
-from .._landscape.census import rank_at_tolerance
+from .._landscape.census_runs import rank_at_tolerance
 from .._numerics import class_geometry
 
 

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
-_FIRST, _SECOND, _THIRD, _GUIDE = "#0072b2", "#d55e00", "#009e73", "0.55"
+from .colors import BLUE, GREEN, GREY, VERMILION
 
 #: Title, whether it is on a logarithmic axis, and what is drawn: column, label, color.
 _PANELS: list[tuple[str, bool, list[tuple[str, str, str]]]] = [
@@ -20,24 +20,24 @@ _PANELS: list[tuple[str, bool, list[tuple[str, str, str]]]] = [
         "NC1, variability within classes",
         True,
         [
-            ("nc1", "trace(S_W S_B^+) / K", _FIRST),
-            ("nc1_trace_ratio", "trace(S_W) / trace(S_B)", _SECOND),
-            ("cdnv", "CDNV", _THIRD),
+            ("nc1", "trace(S_W S_B^+) / K", BLUE),
+            ("nc1_trace_ratio", "trace(S_W) / trace(S_B)", VERMILION),
+            ("cdnv", "CDNV", GREEN),
         ],
     ),
-    ("NC2, distance from a simplex ETF", True, [("nc2_means", "class means", _FIRST), ("nc2_W", "W", _SECOND)]),
+    ("NC2, distance from a simplex ETF", True, [("nc2_means", "class means", BLUE), ("nc2_W", "W", VERMILION)]),
     (
         "mean cosine between classes",
         False,
         [
-            ("simplex", "simplex ETF", _GUIDE),
-            ("cosine_mean_means", "class means", _FIRST),
-            ("cosine_mean_W", "W", _SECOND),
+            ("simplex", "simplex ETF", GREY),
+            ("cosine_mean_means", "class means", BLUE),
+            ("cosine_mean_W", "W", VERMILION),
         ],
     ),
-    ("NC3, W to class means", True, [("nc3_product", "W M^T", _FIRST), ("nc3_duality", "|W/|W| - M/|M||^2", _SECOND)]),
-    ("NC4, agreement with the nearest mean", False, [("nc4_agreement", "", _FIRST)]),
-    ("UFM", True, [("relative_gap", "relative gap", _FIRST), ("stationarity", "stationarity", _SECOND)]),
+    ("NC3, W to class means", True, [("nc3_product", "W M^T", BLUE), ("nc3_duality", "|W/|W| - M/|M||^2", VERMILION)]),
+    ("NC4, agreement with the nearest mean", False, [("nc4_agreement", "", BLUE)]),
+    ("UFM", True, [("relative_gap", "relative gap", BLUE), ("stationarity", "stationarity", VERMILION)]),
 ]
 
 
@@ -69,7 +69,7 @@ def plot_epochs(rows: NDArray[Any]) -> Figure:
             if np.isfinite(shown).any():
                 axes.plot(places, shown, ".-", color=color, markersize=4, linewidth=1, label=label)
         if not axes.lines:
-            axes.text(0.5, 0.5, "no numbers", ha="center", transform=axes.transAxes, color=_GUIDE)
+            axes.text(0.5, 0.5, "no numbers", ha="center", transform=axes.transAxes, color=GREY)
         elif logarithmic:
             axes.set_yscale("log")
         if len(axes.lines) > 1:

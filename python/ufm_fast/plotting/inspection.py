@@ -10,13 +10,15 @@ from matplotlib import colormaps
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from .colors import BLUE, GREY, VERMILION
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
     from .._networks.inspection import Inspection
     from .._networks.nc_metrics import NCMetrics
 
-_W, _MEANS, _GUIDE, _ABSENT = "#0072b2", "#d55e00", "0.55", "0.8"
+_W, _MEANS, _ABSENT = BLUE, VERMILION, "0.8"
 
 
 def plot_inspection(W: NDArray[Any] | None, found: Inspection | NCMetrics) -> Figure:
@@ -65,7 +67,7 @@ def _draw_cosines(axes: Axes, cosines: Sequence[NDArray[Any]], present: int) -> 
             if len(values):
                 axes.hist(values, bins=bins.tolist(), color=color, alpha=0.6, label=name)
     if present > 1:
-        axes.axvline(-1 / (present - 1), color=_GUIDE, linestyle="--", label=f"-1/{present - 1}")
+        axes.axvline(-1 / (present - 1), color=GREY, linestyle="--", label=f"-1/{present - 1}")
         axes.legend()
     axes.locator_params(axis="x", nbins=4)
     axes.set(title="cosines between classes", xlabel="cosine", ylabel="pairs")

@@ -169,8 +169,9 @@ def plot_spectrum(spectrum: Spectrum, lowest: ArrayLike = ()) -> Figure:
         count_axes.step(values, np.cumsum(multiplicities), where="post", **style)
         density_axes.semilogy(x, exact.density(x, width), **style)
     for axes in (count_axes, density_axes):
-        axes.plot(lowest, np.zeros_like(lowest), "|", color=_ESCAPE, markersize=14, clip_on=False,
-                  transform=axes.get_xaxis_transform(), label="lowest eigenvalues")  # fmt: skip
+        if lowest.size:  # without one the marks' empty box would take the room of the axes
+            axes.plot(lowest, np.zeros_like(lowest), "|", color=_ESCAPE, markersize=14, clip_on=False,
+                      transform=axes.get_xaxis_transform(), label="lowest eigenvalues")  # fmt: skip
         axes.set_xlabel("x")
         axes.legend(frameon=False, fontsize="small")
     count_axes.set_xscale("symlog", linthresh=1e-5 * largest)
