@@ -15,7 +15,7 @@ from peers import torch_chunked, torch_plain
 from process import resident
 
 OURS, TORCH = "ufm-fast", "torch"
-WARM = 3
+WARM, HEAVY_WARM = 3, 2  # later calls
 
 
 @dataclass(frozen=True)
@@ -34,6 +34,11 @@ class Head:
     def logits(self) -> int:
         """Bytes of them."""
         return self.N * self.K * np.dtype(self.dtype).itemsize
+
+    @property
+    def heavy(self) -> bool:
+        """Whether a call takes seconds."""
+        return self.N * self.K * self.d > 10**10
 
     def arrays(self) -> tuple[np.ndarray, ...]:
         rng = np.random.default_rng(0)
@@ -128,7 +133,7 @@ def run(head: Head, name: str, threads: int) -> tuple[list[float], float, list[n
     times = [perf_counter() - start]
     spare = resident("VmHWM") - before - sum(np.asarray(part).nbytes for part in answer) / 2**20
     digest = [np.asarray(part, float).ravel()[:1000] for part in answer]
-    for _ in range(WARM):
+    for _ in range(HEAVY_WARM if head.heavy else WARM):
         start = perf_counter()
         call()
         times.append(perf_counter() - start)

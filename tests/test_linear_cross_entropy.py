@@ -175,6 +175,36 @@ def test_large_batches_agree_with_numpy(dtype):
             np.testing.assert_allclose(found, wanted, rtol=rel, atol=rel * abs(wanted).max())
 
 
+@pytest.mark.parametrize(("classes", "d"), [(11_000, 3), (90_000, 50)])  # one tile, and two for which W is packed anew
+def test_many_classes_agree_with_numpy(classes, d):
+    rng = np.random.default_rng(5)
+    W, H = (rng.standard_normal((rows, d), dtype="float32") for rows in (classes, 205))
+    b, labels = rng.standard_normal(classes, dtype="float32"), rng.integers(0, classes, 205)
+    Z = H @ W.T + b
+    logsumexp = scipy.special.logsumexp(Z, axis=1)
+    G = np.exp(Z - logsumexp[:, None]) / 205
+    G[np.arange(205), labels] -= 1 / 205
+    for threads in (1, 3):
+        value, gradient, found = uf.linear_cross_entropy(W, H, labels, b, return_logsumexp=True, threads=threads)
+        assert value == pytest.approx(np.mean(logsumexp - Z[np.arange(205), labels]), rel=1e-5)
+        np.testing.assert_allclose(found, logsumexp, rtol=1e-5)
+        for part, wanted in zip(gradient, (G.T @ H, G @ W, G.sum(axis=0)), strict=True):
+            np.testing.assert_allclose(part, wanted, rtol=1e-3, atol=1e-4 * abs(wanted).max())
+        again = uf.linear_cross_entropy(W, H, labels, b, threads=threads)[1]
+        assert all(np.array_equal(*parts) for parts in zip(gradient, again, strict=True))
+
+
+def test_many_classes_with_what_is_not_finite():
+    W, H, labels = np.zeros((11_000, 2), "float32"), np.ones((300, 2), "float32"), np.zeros(300, int)
+    for array, name in ((W, "W"), (H, "H")):
+        array[-1, 1] = np.nan
+        with pytest.raises(ValueError, match=f"{name} must be finite"):
+            uf.linear_cross_entropy(W, H, labels, threads=2)
+        array[-1, 1] = 1
+    with pytest.raises(FloatingPointError, match="overflows float32"):
+        uf.linear_cross_entropy(W + np.float32(1e30), H * np.float32(1e30), labels, threads=2)
+
+
 def test_gradients_into_given_arrays():
     W, H, b = arrays("float32")
     value, expected = uf.linear_cross_entropy(W, H, LABELS, b)

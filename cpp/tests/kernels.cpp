@@ -24,10 +24,22 @@ void compare_all(double tolerance) {
   }
 }
 
+/// So many classes that workers share tiles, of which some may have no rows.
+template <class T>
+void compare_many_classes(double tolerance) {
+  const Index K = 48000 / static_cast<Index>(sizeof(T));
+  for (const Shape& shape : {Shape{K, 3, 2}, Shape{K + 7, 70, 37}}) {
+    for (const int threads : {1, 3}) compare<T>(shape, {false, 0}, true, threads, tolerance);
+  }
+  compare<T>({K, 5, 9}, {true, 0}, false, 2, tolerance);
+}
+
 }  // namespace
 
 int main() {
   compare_all<double>(1e-12);
   compare_all<float>(2e-4);
+  compare_many_classes<double>(1e-12);
+  compare_many_classes<float>(2e-4);
   return ufm_fast::tests::failures();
 }

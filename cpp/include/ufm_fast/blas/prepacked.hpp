@@ -1,6 +1,7 @@
 #pragma once
 
 #include <algorithm>
+#include <optional>
 #include <type_traits>
 
 #include "ufm_fast/base/partition.hpp"
@@ -31,8 +32,8 @@ namespace ufm_fast::prepacked {
 //
 // Both kinds end in one kernel, C (rows x columns) += A (rows x k) B (k x columns), that keeps a block of C in
 // registers: `columns` is a sliver of up to three packets, packed so that row after row is contiguous; the rows of A
-// are read in place or packed likewise. Blocks are sized for caches of 32 KiB (a sliver) and 1 MiB (a panel of
-// slivers).
+// are read in place or packed likewise. Blocks are sized for caches of 32 KiB (a sliver, but for AVX-512, with which it
+// comes from the next cache fast enough) and 1 MiB (a panel of slivers).
 
 /// Rows of the kernel's block of C: the most for which rows of three packets fit in the registers.
 #if defined(EIGEN_VECTORIZE_AVX512) || defined(EIGEN_VECTORIZE_NEON)
@@ -41,11 +42,11 @@ inline constexpr int height = 8;
 inline constexpr int height = 4;
 #endif
 inline constexpr Index widest = 3;           // packets in a row of a sliver, at most
-inline constexpr Index depth_bytes = 2048;   // size of a column of a panel
 inline constexpr Index panel_columns = 360;  // columns of a panel, about
 
+/// Rows of a panel.
 template <class T>
-inline constexpr Index depth = depth_bytes / static_cast<Index>(sizeof(T));
+inline constexpr Index depth = sizeof(T) == 4 && simd::lanes<T> != 8 ? 512 : 256;
 
 /// Columns of a packed matrix are padded with zeros to full packets.
 template <class T>
@@ -297,8 +298,15 @@ class RightFactor {
 template <class T>
 class TransposedSum {
  public:
-  /// A has m columns, B has n. Memory: m n.
-  TransposedSum(Index m, Index n) : m_(m), slivers_(n, widest * detail::lanes<T>, detail::lanes<T>), data_(m * n) {}
+  /// A has m columns, B has n. Stored in memory of its own, m n.
+  TransposedSum(Index m, Index n) : TransposedSum(m, n, nullptr) {
+    own_.emplace(m * n);
+    data_ = own_->data();
+  }
+
+  /// Stored in the m n numbers at `data`.
+  TransposedSum(Index m, Index n, T* data)
+      : m_(m), slivers_(n, widest * detail::lanes<T>, detail::lanes<T>), data_(data) {}
 
   /// Adds A^T B, or starts with it. A is packed in the call, at a cost of 1 / n of the product's.
   void add(MatrixView<const T> a, MatrixView<const T> b, bool begun) {
@@ -317,6 +325,19 @@ class TransposedSum {
     }
   }
 
+  /// Puts the sum's transpose, (n, m), where the sum is stored. Calls start(first, rows) for pieces of it, the rows
+  /// from `first` on, which writes the numbers that the sum is added to.
+  template <class Start>
+  void transpose_in_place(Start&& start) {
+    const Workspace<T> columns(m_ * widest * detail::lanes<T>);
+    for (Index s = 0; s < slivers_.count(); ++s) {
+      const MatrixView<T> piece = sliver(s), rows(piece.data, piece.cols, m_);
+      copy<T>(piece, {columns.data(), m_, piece.cols});
+      start(slivers_.begin(s), rows);
+      detail::add_transposed<T>({columns.data(), m_, piece.cols}, rows);
+    }
+  }
+
   /// out += columns [first, first + out.rows) of the sum, as rows.
   void add_to(Index first, MatrixView<T> out) const {
     for (Index s = 0; s < slivers_.count(); ++s) {
@@ -332,9 +353,10 @@ class TransposedSum {
  private:
   Index m_;
   Partition slivers_;
-  Workspace<T> data_;
+  std::optional<Workspace<T>> own_;
+  T* data_;
 
-  MatrixView<T> sliver(Index s) const { return {data_.data() + slivers_.begin(s) * m_, m_, slivers_.length(s)}; }
+  MatrixView<T> sliver(Index s) const { return {data_ + slivers_.begin(s) * m_, m_, slivers_.length(s)}; }
 
   /// Columns in groups of `height`, row after row.
   static void pack_interleaved(MatrixView<const T> a, T* out) {

@@ -1,64 +1,12 @@
 #pragma once
 
-#include <limits>
 #include <vector>
 
-#include "ufm_fast/model/tiles.hpp"
+#include "ufm_fast/model/shared_tiles.hpp"
 
 namespace ufm_fast {
 
 namespace detail {
-
-/// lambda_W/2 |W|^2 + lambda_b/2 |b|^2, given |W|^2
-template <class T>
-double ridge_of_classifier(const Problem<T>& problem, double squares, const T* b) {
-  const double of_bias = problem.bias ? double(problem.lambda_b) * squared_norm(b, problem.biases()) : 0;
-  return 0.5 * (double(problem.lambda_W) * squares + of_bias);
-}
-
-/// sum over the given rows of ridges[m]/2 |h_m|^2
-template <class T>
-double ridge_of_features(const Problem<T>& problem, Index first, MatrixView<const T> H) {
-  double value = 0;
-  for (Index i = 0; i < H.rows; ++i) {
-    value += 0.5 * double(problem.ridges[first + i]) * squared_norm(H.row(i), problem.d);
-  }
-  return value;
-}
-
-/// The same sum, and writes ridges[m] h_m to the rows of `out`.
-template <class T>
-double ridge_of_features(const Problem<T>& problem, Index first, MatrixView<const T> H, MatrixView<T> out) {
-  double value = 0;
-  for (Index i = 0; i < H.rows; ++i) {
-    const T ridge = problem.ridges[first + i];
-    value += 0.5 * double(ridge) * scale(H.row(i), problem.d, ridge, out.row(i));
-  }
-  return value;
-}
-
-/// Infinity if the matrix holds an infinity or a NaN, otherwise zero: to be added to a loss.
-template <class T>
-double infinite_if_not_finite(MatrixView<T> X) {
-  return all_finite(X.data, X.rows * X.cols) ? 0.0 : std::numeric_limits<double>::infinity();
-}
-
-inline double total(const std::vector<double>& parts) {
-  double sum = 0;
-  for (double part : parts) sum += part;
-  return sum;
-}
-
-/// Writes the gradient with respect to b, given as a sum in double; without bias it is zero.
-template <class T>
-void write_bias_gradient(const Problem<T>& problem, const double* sum, T* b) {
-  Vector<T> out(b, problem.biases());
-  if (problem.bias) {
-    out = ConstVector<double>(sum, problem.biases()).template cast<T>();
-  } else {
-    out.setZero();
-  }
-}
 
 /// The gradient with respect to the classifier and the bias: lambda_W p.W and lambda_b p.b, and sums over the samples,
 /// gathered by several workers. Every worker has sums of its own, the first if possible directly in the gradient; they
@@ -93,19 +41,15 @@ class ClassifierGradient {
 
   /// Adds up what the workers have. Returns infinity if the gradient overflows, otherwise zero.
   double finish() {
-    const Index biases = problem_.biases();
-    std::vector<double> b(static_cast<std::size_t>(biases), 0.0);
-    for (Index k = 0; problem_.bias && k < biases; ++k) b[k] = double(problem_.lambda_b) * double(p_.b[k]);
-    for (const std::optional<Part>& part : parts_) {
-      for (Index k = 0; k < biases; ++k) b[k] += part->b[k];
-    }
-    write_bias_gradient(problem_, b.data(), out_.b);
+    std::vector<const double*> sums;
+    for (const std::optional<Part>& part : parts_) sums.push_back(part->b.data());
+    const double overflow = finish_bias_gradient(problem_, p_.b, sums, out_.b);
     std::vector<double> checks(std::max(1, execution_.threads), 0.0);
     for_each_range_of_rows([&](int worker, Index first, MatrixView<T> rows) {
       for (const std::optional<Part>& part : parts_) part->W.add_to(first, rows);
       checks[worker] = infinite_if_not_finite(rows);
     });
-    return total(checks) + infinite_if_not_finite<T>({out_.b, 1, biases});
+    return total(checks) + overflow;
   }
 
  private:
@@ -192,10 +136,12 @@ double gradient_from_tiles(const Problem<T>& problem, PointView<const T> p, Poin
 ///
 /// where row m of G is the gradient with respect to W h_m. Without bias grad_b is zero. Returns infinity if the
 /// gradient overflows. Memory: per thread one tile of logits and one classifier, and, for small d, two more
-/// classifiers. Fills `rows` on the way.
+/// classifiers; where tiles are shared, one tile of 64 MiB (or 192 rows) and 32 MiB at most of packed classifier.
+/// Fills `rows` on the way.
 template <class T>
 double loss_and_gradient(const Problem<T>& problem, PointView<const T> p, PointView<T> gradient,
                          const Execution& execution, RowValues<T> rows = {}) {
+  if (shares_tiles(problem)) return detail::SharedTiles<T>(problem, p, gradient, execution, rows).run();
   const int workers = row_workers(problem, execution);
   const RightFactor<T> scores(Op::transpose, p.W, execution);
   const LogitBias<T> b(problem, p.b);

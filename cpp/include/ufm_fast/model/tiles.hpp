@@ -11,13 +11,15 @@
 namespace ufm_fast {
 
 /// How many rows of H a worker handles at a time. With few features (small d) a tile of logits is read again soon after
-/// it is written, so it should fit in a cache. With many features the products dominate: tiles are tall, because every
-/// BLAS call rearranges the large operand first.
+/// it is written, so it should fit in a cache, and with few classes so should its features. With many features the
+/// products dominate: tiles are tall, because every BLAS call rearranges the large operand first.
 template <class T>
 Index tile_rows(const Problem<T>& problem) {
-  const bool small = packs<T>(problem.K, problem.d);
-  const Index bytes = small ? Index{1} << 23 : Index{1} << 25, tallest = small ? 768 : 2048;
-  return std::min(tallest, std::max<Index>(192, bytes / static_cast<Index>(sizeof(T)) / problem.K / 16 * 16));
+  constexpr Index size = sizeof(T);
+  const Index K = problem.K;
+  if (!packs<T>(K, problem.d)) return std::clamp<Index>((Index{1} << 25) / size / K / 16 * 16, 192, 2048);
+  const Index features = (Index{1} << 19) / size / problem.d, logits = (Index{1} << 23) / size / K / 16 * 16;
+  return std::clamp<Index>(logits, 192, std::clamp<Index>(std::max(features, K), 192, 768));
 }
 
 /// How many workers share the M rows of a problem.
@@ -74,6 +76,16 @@ class LogitBias {
   T middle_ = T(0);
 };
 
+/// Raises `largest`, one number a row, to the largest logits of a block of the scores: of the rows of data from `first`
+/// on and the classes from `column` on.
+template <class T>
+void raise_to_largest(const DataRows<T>& data, Index first, Index column, MatrixView<T> block, T* largest) {
+  for (Index i = 0; i < block.rows; ++i) {
+    const Affine<T> affine = data.logits_of(first + i).from(column);
+    largest[i] = std::max(largest[i], elementwise::largest_logit(block.row(i), block.cols, affine));
+  }
+}
+
 /// Computes the scores Z = H W^T of the rows of data from `first` on. Returns their largest logits where these can be
 /// found while Z is in a cache, and an empty vector otherwise.
 template <class T>
@@ -86,10 +98,7 @@ std::vector<T> multiply_scores(const Problem<T>& problem, Index first, const Rig
   const DataRows<T> data = problem.data(b.data());
   std::vector<T> largest(static_cast<std::size_t>(Z.rows), -std::numeric_limits<T>::infinity());
   scores.multiply(H, false, Z, [&](Index row, Index column, MatrixView<T> block) {
-    for (Index i = 0; i < block.rows; ++i) {
-      const Affine<T> affine = data.logits_of(first + row + i).from(column);
-      largest[row + i] = std::max(largest[row + i], elementwise::largest_logit(block.row(i), block.cols, affine));
-    }
+    raise_to_largest(data, first + row, column, block, largest.data() + row);
   });
   return largest;
 }

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <iterator>
 #include <limits>
 
 #include "ufm_fast/simd/packets.hpp"
@@ -86,28 +87,54 @@ namespace detail {
 template <class T>
 inline constexpr T least_power = std::numeric_limits<T>::min() / std::numeric_limits<T>::epsilon();
 
-/// exp(x) for x <= 0, to within about one unit in the last place, or zero where that is below least_power.
-inline Packet<float> exp_of_negative(Packet<float> x) {
-  using P = Packet<float>;
-  // x = n log 2 + r; adding `shifter` rounds to an integer and leaves it in the lowest bits
-  const P shifter = simd::pset1<P>(12582912.0f);  // 1.5 * 2^23
-  const P shifted = simd::pmadd(x, simd::pset1<P>(1.44269504f), shifter);
-  const P n = simd::psub(shifted, shifter);
-  // log 2 in two parts, the product with the first exact
-  const P r = simd::pmadd(n, simd::pset1<P>(2.12194440e-4f), simd::pmadd(n, simd::pset1<P>(-0.693359375f), x));
-  // exp(r) by the polynomial of degree 6 with the smallest largest relative error, 4e-9, among those that begin 1 + r
-  P power = simd::pset1<P>(0.00138145406f);
-  for (const float c : {0.00836874545f, 0.041668389f, 0.166665211f, 0.49999994f, 1.0f, 1.0f}) {
-    power = simd::pmadd(power, r, simd::pset1<P>(c));
-  }
-  const auto exponent = simd::plogical_shift_left<23>(simd::preinterpret<simd::Integers<float>>(shifted));
-  power = simd::preinterpret<P>(simd::padd(simd::preinterpret<simd::Integers<float>>(power), exponent));
-  return simd::pand(power, simd::pcmp_le(simd::pset1<P>(-71.3f), x));
-}
+/// The constants of `exp_of_negative`: 3/2 2^p, where p are the bits of a number behind the first; log 2 in two parts,
+/// the product of the first with an integer of the size that occurs exact; the coefficients, from the highest power on,
+/// of the polynomial with the smallest largest error, relative to exp between -log(2)/2 and log(2)/2, among those that
+/// begin 1 + x; and the number below which exp is less than least_power.
+template <class T>
+struct ExpConstants;
 
-inline Packet<double> exp_of_negative(Packet<double> x) {
-  const Packet<double> power = simd::pexp(x);
-  return simd::pand(power, simd::pcmp_le(simd::pset1<Packet<double>>(least_power<double>), power));
+template <>
+struct ExpConstants<float> {  // to within 4e-9
+  static constexpr float shifter = 12582912.0f, log2_first = 0.693359375f, log2_rest = -2.12194440e-4f;
+  static constexpr float powers[] = {0.00138145406f, 0.00836874545f, 0.041668389f, 0.166665211f, 0.49999994f, 1, 1};
+  static constexpr float least = -71.3f;
+};
+
+template <>
+struct ExpConstants<double> {  // to within 4e-18
+  static constexpr double shifter = 6755399441055744.0;
+  static constexpr double log2_first = 0.693145751953125, log2_rest = 1.42860682030941723212e-6;
+  static constexpr double powers[] = {2.5000079958083365e-08,
+                                      2.763023524869801e-07,
+                                      2.755758624925749e-06,
+                                      2.4801493132275274e-05,
+                                      0.00019841269506788158,
+                                      0.0013888888943601673,
+                                      0.008333333333494336,
+                                      0.04166666666653025,
+                                      0.16666666666666413,
+                                      0.5000000000000011,
+                                      1,
+                                      1};
+  static constexpr double least = -672.35;
+};
+
+/// exp(x) for x <= 0, to within about one unit in the last place, or zero where that is below least_power.
+template <class T>
+Packet<T> exp_of_negative(Packet<T> x) {
+  using P = Packet<T>;
+  using C = ExpConstants<T>;
+  // x = n log 2 + r; adding `shifter` rounds to an integer and leaves it in the lowest bits
+  const P shifter = simd::pset1<P>(C::shifter);
+  const P shifted = simd::pmadd(x, simd::pset1<P>(T(1.4426950408889634)), shifter);
+  const P n = simd::psub(shifted, shifter);
+  const P r = simd::pmadd(n, simd::pset1<P>(-C::log2_rest), simd::pmadd(n, simd::pset1<P>(-C::log2_first), x));
+  P power = simd::pset1<P>(C::powers[0]);
+  for (std::size_t i = 1; i < std::size(C::powers); ++i) {
+    power = simd::pmadd(power, r, simd::pset1<P>(C::powers[i]));
+  }
+  return simd::pand(simd::times_power_of_two(power, shifted), simd::pcmp_le(simd::pset1<P>(C::least), x));
 }
 
 }  // namespace detail
@@ -122,7 +149,7 @@ T exp_sum(T* z, Index size, Affine<T> affine, T shift) {
   P sum[chains];
   for (P& part : sum) part = simd::pzero(part);
   const Index rest = for_each_packet<T>(size, [&](Index i, int chain) {
-    const P value = exp_of_negative(simd::psub(affine.packet_at(z, i), offset));
+    const P value = exp_of_negative<T>(simd::psub(affine.packet_at(z, i), offset));
     simd::pstoreu(z + i, value);
     sum[chain] = simd::padd(sum[chain], value);
   });
@@ -152,7 +179,7 @@ T logistic(T* z, Index size) {
   };
   const Index rest = for_each_packet<T>(size, [&](Index i, int chain) {
     const P x = simd::ploadu<P>(z + i);
-    const P power = exp_of_negative(simd::pnegate(simd::pabs(x)));
+    const P power = exp_of_negative<T>(simd::pnegate(simd::pabs(x)));
     const P share = simd::pmax(simd::pdiv(power, simd::padd(one, power)), least);
     simd::pstoreu(z + i, simd::pselect(simd::pcmp_lt(simd::pzero(x), x), simd::pnegate(share), share));
     product[chain] = simd::pmadd(product[chain], power, simd::padd(product[chain], power));
