@@ -49,9 +49,10 @@ inline double total(const std::vector<double>& parts) {
   return sum;
 }
 
-/// Writes the gradient with respect to b, given as a sum in double; without bias it is zero.
+/// Writes the gradient with respect to b, given as a sum in double; without bias it is zero, and b may be null.
 template <class T>
 void write_bias_gradient(const Problem<T>& problem, const double* sum, T* b) {
+  if (b == nullptr) return;
   Vector<T> out(b, problem.biases());
   if (problem.bias) {
     out = ConstVector<double>(sum, problem.biases()).template cast<T>();
@@ -105,7 +106,7 @@ class ClassifierGradient {
       for (const std::optional<Part>& part : parts_) part->W.add_to(first, rows);
       checks[worker] = infinite_if_not_finite(rows);
     });
-    return total(checks) + infinite_if_not_finite<T>({out_.b, 1, biases});
+    return total(checks) + infinite_if_not_finite<T>({out_.b, 1, problem_.bias ? biases : 0});
   }
 
  private:
@@ -131,7 +132,7 @@ class ClassifierGradient {
 
 /// f(W, H, b): one product of K d M multiplications. Memory: one tile of logits per thread and, for small d, W.
 template <class T>
-double loss(const Problem<T>& problem, PointView<const T> p, const Execution& execution) {
+double loss(const Problem<T>& problem, Same<PointView<const T>> p, const Execution& execution = {}) {
   assert_fits<T>(problem, p);
   const int workers = row_workers(problem, execution);
   const RightFactor<T> scores(Op::transpose, p.W, execution);
@@ -161,7 +162,6 @@ namespace detail {
 template <class T, class GradientTile>
 double gradient_from_tiles(const Problem<T>& problem, PointView<const T> p, PointView<T> gradient, int workers,
                            const Execution& execution, GradientTile&& gradient_tile) {
-  assert_fits<T>(problem, p);
   const RightFactor<T> features(Op::none, p.W, execution);
   std::vector<double> values(workers, 0.0);
   ClassifierGradient<T> sum(problem, p, gradient, workers, execution);
@@ -190,12 +190,14 @@ double gradient_from_tiles(const Problem<T>& problem, PointView<const T> p, Poin
 ///
 ///     Z = H W^T,   grad_H = G W + ridges H,   grad_W = G^T H + lambda_W W,   grad_b = sum of rows + lambda_b b,
 ///
-/// where row m of G is the gradient with respect to W h_m. Without bias grad_b is zero. Returns infinity if the
-/// gradient overflows. Memory: per thread one tile of logits and one classifier, and, for small d, two more
-/// classifiers. Fills `rows` on the way.
+/// where row m of G is the gradient with respect to W h_m. Without bias grad_b is zero, unless it is null. Returns
+/// infinity if the gradient overflows. Memory: per thread one tile of logits and one classifier, and, for small d, two
+/// more classifiers. Fills `rows` on the way.
 template <class T>
-double loss_and_gradient(const Problem<T>& problem, PointView<const T> p, PointView<T> gradient,
-                         const Execution& execution, RowValues<T> rows = {}) {
+double loss_and_gradient(const Problem<T>& problem, Same<PointView<const T>> p, Same<PointView<T>> gradient,
+                         const Execution& execution = {}, RowValues<T> rows = {}) {
+  assert_fits(problem, p);
+  assert_fits(problem, gradient);
   const int workers = row_workers(problem, execution);
   const RightFactor<T> scores(Op::transpose, p.W, execution);
   const LogitBias<T> b(problem, p.b);
