@@ -22,7 +22,7 @@ COUNTS = np.array([40.0, 30, 20, 10, 5, 2, 1])
 DISTRIBUTIONS = RNG.dirichlet(np.ones(K), 11)
 SPARSE = scipy.sparse.csr_array(np.where(DISTRIBUTIONS > 0.2, 1.0, 0.0))
 WEIGHTS, RIDGES, SAMPLES = RNG.uniform(0.5, 2, (3, 11))
-SCALE = RNG.uniform(0.5, 2, K)
+SCALE, SHIFT = RNG.uniform(0.5, 2, (2, K))
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +46,7 @@ LABELS = np.array([3, 0, 0, 6, 2, 2, 1, 5, 4, 6, 0])
 CASES = {
     "cross-entropy": ("cross_entropy", {}, uf.CrossEntropy(), LABELS),
     "smoothed": ("cross_entropy", {"label_smoothing": 0.1}, uf.CrossEntropy(0.1), DISTRIBUTIONS),
-    "affine": ("cross_entropy", {"scale": SCALE, "shift": SCALE - 1}, uf.CrossEntropy(scale=SCALE, shift=SCALE - 1), LABELS),
+    "affine": ("cross_entropy", {"scale": SCALE, "shift": SHIFT}, uf.CrossEntropy(scale=SCALE, shift=SHIFT), LABELS),
     "mse": ("mse", {}, uf.MSE(), RNG.normal(size=(11, K))),
     "bce": ("bce", {"label_smoothing": 0.05}, uf.BinaryCrossEntropy(0.05), SPARSE),
     "focal": ("focal", {"gamma": 2.0}, uf.Focal(2.0), LABELS),

@@ -88,7 +88,7 @@ function(ufm_fast_compile_for target level)
     target_compile_options(${target} PRIVATE ${flags_${level}} /bigobj)
   else()
     target_compile_options(${target} PRIVATE
-      ${flags_${level}} -O3 -fno-math-errno -Wall -Wextra
+      ${flags_${level}} $<$<NOT:$<CONFIG:Debug>>:-O3> -fno-math-errno -Wall -Wextra
       $<$<CXX_COMPILER_ID:GNU>:-fno-gnu-unique>)
   endif()
 endfunction()

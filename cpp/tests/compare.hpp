@@ -4,7 +4,7 @@
 
 #include "checks.hpp"
 #include "drivers.hpp"
-#include "model.hpp"
+#include "plain.hpp"
 
 namespace ufm_fast::tests {
 
@@ -38,7 +38,7 @@ void compare_with_plain(const Model<T>& model, PlainLoss plain_loss, int threads
   check_close(core.value, plain.loss(), tolerance, "loss");
   check_close(loss(model.problem, core.p.view(), Execution{threads, {}}), plain.loss(), tolerance, "loss alone");
   check_close(core.gradient, plain.gradient(), tolerance, "gradient");
-  check_close(core.product, plain.hessian_product(core.v), tolerance, "Hessian product");
+  check_close(core.product, plain.hessian_product(wide(core.v)), tolerance, "Hessian product");
 }
 
 }  // namespace ufm_fast::tests

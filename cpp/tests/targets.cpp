@@ -47,11 +47,6 @@ Targets<T> sparse(const Dense<T>& rows) {
 }
 
 template <class T>
-Arrays<double> wide(const Arrays<T>& x) {
-  return {x.W.template cast<double>(), x.H.template cast<double>(), x.b.template cast<double>()};
-}
-
-template <class T>
 void compare_evaluations(const Model<T>& model, const Model<T>& other, double tolerance) {
   const Evaluation<T> x(model, 2), y(other, 2);
   check_close(x.value, y.value, tolerance, "loss of targets in another form");

@@ -20,8 +20,8 @@ def _installed(directory: str) -> str:
 def get_include() -> str:
     """Return the directory of the headers, for ``#include <ufm_fast/ufm_fast.hpp>`` in C++ and ``<ufm_fast.h>`` in C.
 
-    Its subdirectory ``eigen3`` holds the Eigen headers that those of C++ need: add it to the include path too, unless the
-    project brings its own Eigen.
+    Its subdirectory ``eigen3`` holds the Eigen headers that those of C++ need: add it to the include path too, unless
+    the project brings its own Eigen.
     """
     return _installed("include")
 
