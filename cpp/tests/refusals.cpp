@@ -88,9 +88,11 @@ void check_numbers() {
   const Model<double> model = model_of({5, 4, 7});
   model.problem.validate();
   const auto refused = [&](const char* message, auto&& change) {
-    Problem<double> problem = model.problem;
-    change(problem);
-    check_refused(message, [&] { problem.validate(); });
+    check_refused(message, [&] {
+      Problem<double> problem = model.problem;
+      change(problem);
+      problem.validate();
+    });
   };
   using P = Problem<double>;
   refused("weights must be finite, but number 3 is nan", [](P& p) { p.weights[3] = NAN; });
