@@ -102,8 +102,8 @@ UFM_FAST_API int ufm_fast_set_threads(ufm_fast_problem* problem, int threads);
  * and returns 0 to go on. NULL for none. */
 UFM_FAST_API int ufm_fast_set_interruption(ufm_fast_problem* problem, int (*stop)(void* context), void* context);
 
-/* The length of a packed point: (K + M) d, and the length of b where there is a bias (logits instead of K for
- * "ordinal"). */
+/* The length of a packed point: (K + M) d and K more where there is a bias; for "ordinal" (1 + M) d and one more, or
+ * K - 1 where thresholds are learned. */
 UFM_FAST_API int ufm_fast_size(const ufm_fast_problem* problem, int64_t* size);
 
 /* f at the packed point x: one product of K d M multiplications. */
