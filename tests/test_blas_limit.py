@@ -9,7 +9,7 @@ from ufm_fast._runtime import blas, core
 COUNTS = [4, 3, 2, 2]
 WITHOUT = {  # public functions that call neither
     "counts", "losses", "simplex_etf", "save_point", "load_point", "show_config", "set_num_threads", "get_num_threads",
-    "get_include", "get_cmake_dir",
+    "get_include", "get_library_dir", "get_cmake_dir",
 }  # fmt: skip
 NO_ARITHMETIC = {
     "set_dgemm", "set_sgemm", "set_dsyrk", "set_ssyrk", "find_spec", "import_module", "empty64", "empty32",

@@ -1,13 +1,10 @@
-"""The package as installed: lazy import, choice of the instruction set, configuration, and the headers from C++."""
+"""The package as installed: lazy import, choice of the instruction set, configuration, and the headers."""
 
 import ast
 import dataclasses
 import inspect
 import json
-import math
 import platform
-import shutil
-import subprocess
 import sys
 from importlib import metadata
 from pathlib import Path
@@ -153,66 +150,3 @@ def test_headers_include_all_of_ours_and_eigen():
     assert installed == {path.relative_to(source) for path in source.rglob("*.hpp")}
     assert (include / "eigen3" / "Eigen" / "Dense").is_file()
     assert not (include / "eigen3" / "unsupported").exists()
-
-
-PROJECT = """
-cmake_minimum_required(VERSION 3.21)
-project(user LANGUAGES CXX)
-find_package(ufm_fast 0.1 REQUIRED)
-add_executable(user user.cpp)
-target_link_libraries(user PRIVATE ufm_fast::ufm_fast)
-"""
-
-# The loss and the largest gradient entry at W = H = 0: every logit is zero, so the loss is log K and the gradient zero.
-PROGRAM = """
-#include <algorithm>
-#include <cmath>
-#include <cstdio>
-#include <ufm_fast/ufm_fast.hpp>
-
-int main() {
-  using namespace ufm_fast;
-  const Index K = 7, d = 3, M = 5;
-  const auto targets = std::make_shared<const Targets<double>>(Targets<double>::of_labels(K, {0, 1, 2, 3, 6}));
-  const Problem<double> problem{K, d, M, targets, std::vector<double>(M, 0.2), std::vector<double>(M, 1.0),
-                                std::vector<double>(M, 1e-3),
-                                make_loss<double>("cross_entropy", K, {{"label_smoothing", 0.0}}), 1e-3, 0.0, false};
-  std::vector<double> zeros(K * d + M * d + K), gradient(zeros.size(), NAN);
-  const auto view = [&](std::vector<double>& x) {
-    return PointView<double>{{x.data(), K, d}, {x.data() + K * d, M, d}, x.data() + K * d + M * d};
-  };
-  const double value = loss_and_gradient<double>(problem, view(zeros), view(gradient), Execution{2});
-  double largest = 0;
-  for (double entry : gradient) largest = std::max(largest, std::isnan(entry) ? INFINITY : std::abs(entry));
-  std::printf("%.17g %.17g", value, largest);
-}
-"""
-
-
-@pytest.fixture
-def run_user_program(tmp_path):
-    """Build a program as a CMake project that uses the installed headers, and return what it prints."""
-    if shutil.which("c++") is None and sys.platform != "win32":
-        pytest.skip("needs a C++ compiler")
-    command = Path(pytest.importorskip("cmake").CMAKE_BIN_DIR) / "cmake"
-    options = [f"-Dufm_fast_DIR={uf.get_cmake_dir()}", "-DCMAKE_BUILD_TYPE=Debug"]
-    if sys.platform != "win32":
-        ninja = Path(pytest.importorskip("ninja").BIN_DIR) / "ninja"
-        options += ["-GNinja", f"-DCMAKE_MAKE_PROGRAM={ninja}"]
-
-    def run(program):
-        (tmp_path / "CMakeLists.txt").write_text(PROJECT)
-        (tmp_path / "user.cpp").write_text(program)
-        build = tmp_path / "build"
-        subprocess.run([command, "-S", tmp_path, "-B", build, *options], check=True)
-        subprocess.run([command, "--build", build, "--config", "Debug"], check=True)
-        executable = next(path for path in [build / "user", build / "Debug" / "user.exe"] if path.exists())
-        return subprocess.check_output([executable], text=True)
-
-    return run
-
-
-def test_cmake_project_uses_the_installed_headers(run_user_program):
-    value, largest = map(float, run_user_program(PROGRAM).split())
-    assert value == pytest.approx(math.log(7), rel=1e-15)
-    assert largest == 0

@@ -132,7 +132,6 @@ Array bias_curvature_product_of(const DoubleBinding& binding, py::handle G, py::
 Array pair_metric(const DoubleBinding& binding, py::handle G, py::handle point, py::handle e, py::handle o,
                   double least_curvature, py::handle gradient, Index columns, int threads) {
   const Problem<double>& problem = binding.problem();
-  if (!has_one_row_a_class(problem)) throw py::value_error("problem must have one sample a class, in order");
   const Index K = problem.K, n = row_count<double>(gradient, "gradient");
   if (columns < K || columns > n / (2 * K)) {
     throw py::value_error("gradient must hold two matrices of at least K columns");
@@ -161,7 +160,6 @@ Array pair_metric(const DoubleBinding& binding, py::handle G, py::handle point, 
 /// (received, absolute_received) with a number a class.
 py::tuple dual_sums_of(const DoubleBinding& binding, py::handle Y, double margin, int threads) {
   const Problem<double>& problem = binding.problem();
-  if (!problem.loss->of_distributions()) throw py::value_error("problem must have a loss of distributions");
   const MatrixView<const double> matrix = matrix_argument<double>(Y, "Y", problem.M, problem.K);
   const DualSums sums =
       DoubleBinding::run_released(threads, [&](const Execution& e) { return dual_sums(problem, matrix, margin, e); });

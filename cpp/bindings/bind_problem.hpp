@@ -8,6 +8,7 @@
 #include <ufm_fast/ufm_fast.hpp>
 
 #include "arrays.hpp"
+#include "drivers.hpp"
 #include "targets.hpp"
 
 namespace ufm_fast::bindings {
@@ -19,22 +20,19 @@ class ProblemBinding {
  public:
   ProblemBinding(Index K, Index d, py::handle targets, py::handle weights, py::handle scales, py::handle ridges,
                  const std::string& loss, const LossParameters& parameters, T lambda_W, T lambda_b, bool bias)
-      : d_(positive(d, "d")),
-        problem_{0,        d,        0,   nullptr, {}, {}, {}, make_loss<T>(loss, positive(K, "K"), parameters),
-                 lambda_W, lambda_b, bias} {
+      : d_(d) {
+    problem_.loss = make_loss<T>(loss, K, parameters);
+    problem_.d = d;
+    problem_.lambda_W = lambda_W;
+    problem_.lambda_b = lambda_b;
+    problem_.bias = bias;
     K_ = problem_.K = problem_.loss->K();
     biases_ = problem_.biases();
-    if (!bias && problem_.loss->needs_bias()) throw py::value_error("bias must be true for loss " + loss);
-    array_size<T>({K, d});
-    Targets<T> rows = targets_argument<T>(targets, K);
-    const Index M = problem_.M = positive(rows.rows(), "the number of targets");
-    array_size<T>({M, d});
-    array_size<T>({K_ * d + M * d + biases_});  // a packed point: no sum of its parts' sizes wraps from here on
-    problem_.loss->prepare(rows);
-    problem_.targets = std::make_shared<const Targets<T>>(std::move(rows));
-    problem_.weights = finite_numbers(weights, "weights", M);
-    problem_.scales = finite_numbers(scales, "scales", M);
-    problem_.ridges = finite_numbers(ridges, "ridges", M);
+    problem_.set_targets(targets_argument<T>(targets, K));
+    problem_.weights = numbers(weights, "weights", problem_.M);
+    problem_.scales = numbers(scales, "scales", problem_.M);
+    problem_.ridges = numbers(ridges, "ridges", problem_.M);
+    problem_.validate();
   }
 
   double loss(py::handle W, py::handle H, py::handle b, int threads) const {
@@ -70,8 +68,7 @@ class ProblemBinding {
 
   py::tuple flat_loss_and_grad(py::handle x, int threads) const {
     py::array_t<T> out = new_array<T>({size()});
-    std::vector<T> no_bias(problem_.bias ? 0 : biases_);
-    const double value = gradient_at(flat_point(x, "x"), view(out.mutable_data(), no_bias.data()), threads);
+    const double value = gradient_at(flat_point(x, "x"), problem_.point(out.mutable_data()), threads);
     return py::make_tuple(value, std::move(out));
   }
 
@@ -178,7 +175,7 @@ class ProblemBinding {
   const Problem<T>& problem() const { return problem_; }
 
   /// Length of a flat point.
-  Index size() const { return size_W() + size_H() + bias_size(); }
+  Index size() const { return problem_.size(); }
 
   PointView<const T> finite_point(py::handle W, py::handle H, py::handle b) const {
     const PointView<const T> p = point(W, H, b);
@@ -209,21 +206,14 @@ class ProblemBinding {
   Index K_, d_, biases_;
   Problem<T> problem_;
 
-  static std::vector<T> finite_numbers(py::handle argument, const char* name, Index size) {
+  static std::vector<T> numbers(py::handle argument, const char* name, Index size) {
     const T* data = array_argument<T>(argument, name, {size});
-    if (!ufm_fast::all_finite(data, size)) throw py::value_error(std::string(name) + " must be finite");
     return std::vector<T>(data, data + size);
   }
 
   Index size_W() const { return K_ * d_; }
   Index size_H() const { return problem_.M * d_; }
   Index bias_size() const { return problem_.bias ? biases_ : 0; }
-
-  /// The point that starts at x: W, H, b in C order. Without bias, b is `no_bias`.
-  template <class U>
-  PointView<U> view(U* x, U* no_bias) const {
-    return {{x, K_, d_}, {x + size_W(), problem_.M, d_}, problem_.bias ? x + size_W() + size_H() : no_bias};
-  }
 
   /// A new point of this problem in one allocation, always with a b.
   struct Output {
@@ -250,9 +240,8 @@ class ProblemBinding {
   };
 
   static void refuse_infinite(const T* x, Index size, const std::string& name) {
-    if (ufm_fast::all_finite(x, size)) return;
-    Index i = 0;
-    while (std::isfinite(x[i])) ++i;
+    const Index i = first_not_finite(x, size);
+    if (i < 0) return;
     throw py::value_error(name + " must be finite, but entry " + std::to_string(i) + " (in C order) is " +
                           std::to_string(x[i]));
   }
@@ -281,7 +270,7 @@ class ProblemBinding {
   PointView<const T> flat_point(py::handle x, const char* name) const {
     const T* data = array_argument<T>(x, name, {size()});
     refuse_infinite(data + size_W() + size_H(), bias_size(), name);
-    return view<const T>(data, nullptr);
+    return problem_.point(data);
   }
 
   void refuse_infinite(PointView<const T> p) const {
@@ -315,12 +304,11 @@ class ProblemBinding {
   }
 
   void flat_products_at(py::handle x, const T* directions, Index count, const T* states, T* out, int threads) const {
-    std::vector<T> no_bias(problem_.bias ? 0 : biases_);
     std::vector<PointView<const T>> from;
     std::vector<PointView<T>> to;
     for (Index i = 0; i < count; ++i) {
-      from.push_back(view<const T>(directions + i * size(), nullptr));
-      to.push_back(view(out + i * size(), no_bias.data()));
+      from.push_back(problem_.point(directions + i * size()));
+      to.push_back(problem_.point(out + i * size()));
     }
     products_at(flat_point(x, "x"), from, states, to, threads);
   }

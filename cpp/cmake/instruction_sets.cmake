@@ -1,22 +1,17 @@
-# The same sources are compiled once per instruction-set level, each into an extension module of its own: the flags of two
-# levels never meet in one shared object. cpp/bindings/cpu.cpp tests at run time for every feature enabled here.
-include(CheckCXXCompilerFlag)
+# The same sources are compiled once per instruction-set level, each into a shared object of its own: the flags of two
+# levels never meet in one. cpp/dispatch/levels.hpp tests at run time for every feature enabled here.
 include(CheckCXXSourceCompiles)
+include("${CMAKE_CURRENT_LIST_DIR}/native.cmake")
 
+set(flags_baseline "")
 if(MSVC)
-  set(flags_baseline "")
   set(flags_v3 /arch:AVX2)
   set(flags_v4 /arch:AVX512)
 else()
-  set(flags_baseline "")
   set(flags_v3 -mavx2 -mfma -mf16c -mbmi -mbmi2 -mlzcnt -mmovbe -mpopcnt)
-  set(flags_v4 ${flags_v3} -mavx512f -mavx512bw -mavx512cd -mavx512dq -mavx512vl)
-  set(flags_native -march=native)
-  check_cxx_compiler_flag(-mprefer-vector-width=512 UFM_FAST_HAS_PREFER_VECTOR_WIDTH)
-  if(UFM_FAST_HAS_PREFER_VECTOR_WIDTH)
-    list(APPEND flags_v4 -mprefer-vector-width=512)
-    list(APPEND flags_native -mprefer-vector-width=512)
-  endif()
+  ufm_fast_known_flags(vectors_of_512 -mprefer-vector-width=512)
+  set(flags_v4 ${flags_v3} -mavx512f -mavx512bw -mavx512cd -mavx512dq -mavx512vl ${vectors_of_512})
+  set(flags_native ${ufm_fast_native_flags})
   if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
     # GCC's own AVX-512 intrinsics raise these; the other levels, of the same sources, keep them.
     list(APPEND flags_v4 -Wno-uninitialized -Wno-maybe-uninitialized)
@@ -68,12 +63,14 @@ function(ufm_fast_chosen_levels result)
   set(${result} ${levels} PARENT_SCOPE)
 endfunction()
 
+set(ufm_fast_dispatch "${CMAKE_CURRENT_LIST_DIR}/../dispatch")
+
 # Sets `result` to the best of the levels that this machine runs: found out by running the test that chooses at import.
 function(ufm_fast_best_level result supported)
   list(GET supported -1 best)
   if(NOT CMAKE_CROSSCOMPILING AND NOT best STREQUAL "baseline")
-    try_run(ran compiled "${CMAKE_CURRENT_BINARY_DIR}/best_level" "${CMAKE_CURRENT_SOURCE_DIR}/cpp/cmake/best_level.cpp"
-      CMAKE_FLAGS "-DINCLUDE_DIRECTORIES=${CMAKE_CURRENT_SOURCE_DIR}/cpp/bindings" RUN_OUTPUT_VARIABLE best)
+    try_run(ran compiled "${CMAKE_CURRENT_BINARY_DIR}/best_level" "${ufm_fast_dispatch}/best_level.cpp"
+      CMAKE_FLAGS "-DINCLUDE_DIRECTORIES=${ufm_fast_dispatch}" RUN_OUTPUT_VARIABLE best)
     if(NOT compiled OR NOT ran EQUAL 0 OR NOT best IN_LIST supported)
       set(best baseline)
     endif()
@@ -82,31 +79,30 @@ function(ufm_fast_best_level result supported)
   set(${result} ${best} PARENT_SCOPE)
 endfunction()
 
-option(UFM_FAST_UNITY
-  "Compile each level as one source, which takes half the work; off, files are compiled apart, for quick rebuilds" ON)
-
-# Adds the extension module _core_<level>, installed inside the package.
-function(ufm_fast_add_module level)
-  set(module _core_${level})
-  pybind11_add_module(${module} MODULE NO_EXTRAS
-    cpp/bindings/module.cpp cpp/bindings/problem_double.cpp cpp/bindings/problem_float.cpp
-    cpp/bindings/bind_classes.cpp cpp/bindings/bind_ordinal.cpp cpp/bindings/bind_passes.cpp cpp/bindings/bind_spectra.cpp
-    cpp/bindings/bind_statistics.cpp)
-  target_link_libraries(${module} PRIVATE ufm_fast::ufm_fast)
-  target_compile_definitions(${module} PRIVATE
-    UFM_FAST_MODULE=${module} UFM_FAST_ISA_NAME="${level}" EIGEN_MPL2_ONLY EIGEN_DONT_PARALLELIZE)
-  set_target_properties(${module} PROPERTIES CXX_VISIBILITY_PRESET hidden VISIBILITY_INLINES_HIDDEN ON
-    UNITY_BUILD ${UFM_FAST_UNITY} UNITY_BUILD_BATCH_SIZE 0)
-  if(NOT UFM_FAST_UNITY)
-    target_precompile_headers(${module} PRIVATE
-      <pybind11/numpy.h> <pybind11/pybind11.h> <pybind11/stl.h> <Eigen/Core> <Eigen/Eigenvalues>)
-  endif()
+# Lets a target be compiled as a part of the core of one level.
+function(ufm_fast_compile_for target level)
+  target_link_libraries(${target} PRIVATE ufm_fast::ufm_fast)
+  target_compile_definitions(${target} PRIVATE UFM_FAST_ISA_NAME="${level}" EIGEN_MPL2_ONLY EIGEN_DONT_PARALLELIZE)
+  set_target_properties(${target} PROPERTIES CXX_VISIBILITY_PRESET hidden VISIBILITY_INLINES_HIDDEN ON)
   if(MSVC)
-    target_compile_options(${module} PRIVATE ${flags_${level}} /bigobj)
+    target_compile_options(${target} PRIVATE ${flags_${level}} /bigobj)
   else()
-    target_compile_options(${module} PRIVATE
-      ${flags_${level}} -O3 -fno-math-errno -Wall -Wextra
+    target_compile_options(${target} PRIVATE
+      ${flags_${level}} $<$<NOT:$<CONFIG:Debug>>:-O3> -fno-math-errno -Wall -Wextra
       $<$<CXX_COMPILER_ID:GNU>:-fno-gnu-unique>)
   endif()
-  install(TARGETS ${module} DESTINATION _runtime)
+endfunction()
+
+set(ufm_fast_compiled "${CMAKE_CURRENT_LIST_DIR}/../compiled")
+
+# Sets `result` to the object library of drivers and losses for one level, which several shared objects are made of.
+function(ufm_fast_drivers_for level result)
+  set(target ufm_fast_drivers_${level})
+  if(NOT TARGET ${target})
+    add_library(${target} OBJECT "${ufm_fast_compiled}/drivers.cpp")
+    ufm_fast_compile_for(${target} ${level})
+    target_include_directories(${target} INTERFACE "${ufm_fast_compiled}")
+    set_target_properties(${target} PROPERTIES POSITION_INDEPENDENT_CODE ON)
+  endif()
+  set(${result} ${target} PARENT_SCOPE)
 endfunction()

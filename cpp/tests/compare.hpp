@@ -3,7 +3,8 @@
 #include <ufm_fast/ufm_fast.hpp>
 
 #include "checks.hpp"
-#include "model.hpp"
+#include "drivers.hpp"
+#include "plain.hpp"
 
 namespace ufm_fast::tests {
 
@@ -24,8 +25,8 @@ struct Evaluation {
   Evaluation(const Model<T>& model, const Arrays<T>& point, int threads)
       : p(point), v(model.random_point(2)), gradient(model.zeros()), product(model.zeros()) {
     const Execution execution{threads, {}};
-    value = loss_and_gradient<T>(model.problem, p.view(), gradient.view(), execution);
-    hessian_products<T>(model.problem, p.view(), {v.view()}, {nullptr, 0, 0}, {product.view()}, execution);
+    value = loss_and_gradient(model.problem, p.view(), gradient.view(), execution);
+    hessian_product(model.problem, p.view(), v.view(), product.view(), execution);
   }
 };
 
@@ -35,10 +36,9 @@ void compare_with_plain(const Model<T>& model, PlainLoss plain_loss, int threads
   Evaluation<T> core(model, threads);
   const Plain plain(model, core.p, plain_loss);
   check_close(core.value, plain.loss(), tolerance, "loss");
-  check_close(ufm_fast::loss<T>(model.problem, core.p.view(), Execution{threads, {}}), plain.loss(), tolerance,
-              "loss alone");
+  check_close(loss(model.problem, core.p.view(), Execution{threads, {}}), plain.loss(), tolerance, "loss alone");
   check_close(core.gradient, plain.gradient(), tolerance, "gradient");
-  check_close(core.product, plain.hessian_product(core.v), tolerance, "Hessian product");
+  check_close(core.product, plain.hessian_product(wide(core.v)), tolerance, "Hessian product");
 }
 
 }  // namespace ufm_fast::tests

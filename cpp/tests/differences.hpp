@@ -27,11 +27,11 @@ inline void compare_with_differences(const Model<double>& model, const Arrays<do
   const Arrays<double> u = model.random_point(3);
   const auto loss_at = [&](double step) {
     Arrays<double> q = moved(core.p, step, u);
-    return loss<double>(model.problem, q.view(), execution);
+    return loss(model.problem, q.view(), execution);
   };
   const auto slope_at = [&](double step) {
     Arrays<double> q = moved(core.p, step, core.v), gradient = model.zeros();
-    loss_and_gradient<double>(model.problem, q.view(), gradient.view(), execution);
+    loss_and_gradient(model.problem, q.view(), gradient.view(), execution);
     return dot(gradient, u);
   };
   check_close(core.value, loss_at(0), 1e-14, "loss alone");

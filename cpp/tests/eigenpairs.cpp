@@ -1,10 +1,12 @@
 // The eigen-solvers against dense decompositions.
 #include <Eigen/Eigenvalues>
-#include <Eigen/QR>
-#include <ufm_fast/ufm_fast.hpp>
+#include <ufm_fast/spectral/davidson.hpp>
+#include <ufm_fast/spectral/gradient_operator.hpp>
+#include <ufm_fast/spectral/hessian_operator.hpp>
+#include <ufm_fast/spectral/symmetric_operator.hpp>
 
-#include "checks.hpp"
-#include "model.hpp"
+#include "drivers.hpp"
+#include "plain.hpp"
 
 namespace {
 
@@ -60,19 +62,21 @@ Wide without_rotations(const Wide& hessian, const Arrays<T>& p) {
       }
     }
   }
-  const Wide Q = Eigen::HouseholderQR<Wide>(tangents).householderQ() * Wide::Identity(hessian.cols(), count);
-  const Wide onto_rotations = Q * Q.transpose();
+  const Eigen::SelfAdjointEigenSolver<Wide> squares(product(tangents, tangents.transpose()));
+  const Wide Q = squares.eigenvectors().rightCols(count);  // the others have the eigenvalue zero
+  const Wide onto_rotations = product(Q, Q.transpose());
   const Wide others = Wide::Identity(hessian.cols(), hessian.cols()) - onto_rotations;
-  return others * hessian * others + 2 * hessian.norm() * onto_rotations;
+  return product(product(others, hessian), others) + 2 * hessian.norm() * onto_rotations;
 }
 
 /// Turns the features so that W^T W + H^T H is diagonal.
 template <class T>
 void turn_to_axes(Arrays<T>& p) {
-  const Dense<T> gram = p.W.transpose() * p.W + p.H.transpose() * p.H;
-  const Dense<T> axes = Eigen::SelfAdjointEigenSolver<Dense<T>>(gram).eigenvectors();
-  p.W = (p.W * axes).eval();
-  p.H = (p.H * axes).eval();
+  const Wide W = p.W.template cast<double>(), H = p.H.template cast<double>();
+  const Wide gram = product(W.transpose(), W) + product(H.transpose(), H);
+  const Wide axes = Eigen::SelfAdjointEigenSolver<Wide>(gram).eigenvectors();
+  p.W = product(W, axes).template cast<T>();
+  p.H = product(H, axes).template cast<T>();
 }
 
 template <class T>
@@ -92,7 +96,7 @@ void compare_all(double tolerance) {
 
   Dense<T> G(7, 5);
   gradient_matrix<T>(model.problem, p.view(), {G.data(), 7, 5}, execution);
-  const Wide gram = -(G.transpose() * G).template cast<double>();
+  const Wide wide_G = G.template cast<double>(), gram = -product(wide_G.transpose(), wide_G);
   const GradientOperator<T> singular(model.problem, p.view(), false, {nullptr, 0, 5}, execution);
   compare<T>(singular, gram, tolerance, "squared singular value of the gradient matrix");
 

@@ -152,7 +152,7 @@ void compare_with_formula(const Member& member, const Model<double>& model) {
     expected += problem.weights[i] * member.formula(z, t, problem.targets->anchor(m));
     expected += problem.ridges[i] / 2 * p.H.row(m).squaredNorm();
   }
-  check_close(loss<double>(problem, p.view(), Execution{}), expected, 1e-13, member.name.c_str());
+  check_close(loss(problem, p.view()), expected, 1e-13, member.name.c_str());
 }
 
 void compare_with_single(const Member& member, const Shape& shape, bool bias, bool soft) {
@@ -172,8 +172,8 @@ void compare_states(const Model<double>& model, bool bounds_diagonal) {
   const Loss<double>& loss = *problem.loss;
   Arrays<double> p = model.random_point(1);
   Wide G(M, K), S(M, K), again(M, K), diagonal(M, K), images = Wide::Identity(K, K);
-  gradient_matrix<double>(problem, p.view(), {G.data(), M, K}, Execution{});
-  row_states<double>(problem, p.view(), {S.data(), M, K}, Execution{});
+  gradient_matrix(problem, p.view(), {G.data(), M, K});
+  row_states(problem, p.view(), {S.data(), M, K});
   const DataRows<double> data = problem.data(nullptr);
   loss.gradient_rows(data, 0, {S.data(), M, K}, {again.data(), M, K});
   check_close(1 + largest(again - G), 1, 1e-13, "gradient from the states");

@@ -47,11 +47,6 @@ Targets<T> sparse(const Dense<T>& rows) {
 }
 
 template <class T>
-Arrays<double> wide(const Arrays<T>& x) {
-  return {x.W.template cast<double>(), x.H.template cast<double>(), x.b.template cast<double>()};
-}
-
-template <class T>
 void compare_evaluations(const Model<T>& model, const Model<T>& other, double tolerance) {
   const Evaluation<T> x(model, 2), y(other, 2);
   check_close(x.value, y.value, tolerance, "loss of targets in another form");
@@ -80,8 +75,8 @@ void compare_states(const Model<double>& model) {
   const Problem<double>& problem = model.problem;
   Arrays<double> p = model.random_point(1);
   Wide G(problem.M, problem.K), S(G), from_G(G);
-  gradient_matrix<double>(problem, p.view(), {G.data(), problem.M, problem.K}, Execution{});
-  row_states<double>(problem, p.view(), {S.data(), problem.M, problem.K}, Execution{});
+  gradient_matrix(problem, p.view(), {G.data(), problem.M, problem.K});
+  row_states(problem, p.view(), {S.data(), problem.M, problem.K});
   for (Index column = 0; column < problem.K; column += 3) {
     const Index count = std::min<Index>(3, problem.K - column);
     problem.loss->states_of_gradient(problem.data(nullptr), 0, column, {G.data() + column, problem.M, count, problem.K},
@@ -97,7 +92,7 @@ void compare_dual_sums(const Model<double>& model, double smoothing) {
   Arrays<double> p = model.random_point(1);
   const Plain plain(model, p, {false, smoothing});
   Wide Y(M, K);
-  gradient_matrix<double>(problem, p.view(), {Y.data(), M, K}, Execution{});
+  gradient_matrix(problem, p.view(), {Y.data(), M, K});
   const double margin = 0.25;
   const DualSums sums = dual_sums(problem, {Y.data(), M, K}, margin, Execution{2, {}});
   std::vector<double> received(std::size_t(K), 0.0), absolute_received(received);
@@ -147,6 +142,8 @@ void check_refusals() {
   const LossPointer<double> entropy = core_loss<double>({false, 0}, 2);
   check_refused([] { Rows::of_labels(3, {0, 3}); }, "a label out of range is refused");
   check_refused([] { Rows::of_rows(2, {0.5, NAN}); }, "a target that is not a number is refused");
+  check_refused([] { Rows::of_rows(2, {0.5, 0.5, 1}); }, "a row that is cut short is refused");
+  check_refused([] { Rows::of_labels(0, {}); }, "no classes are refused");
   check_refused([] { Rows::of_sparse_rows(2, {0, 2}, {1, 0}, {0.5, 0.5}); }, "columns out of order are refused");
   check_refused([] { Rows::of_sparse_rows(2, {0, 1}, {2}, {1}); }, "a column out of range is refused");
   check_refused([] { Rows::of_sparse_rows(2, {0, 2, 1, 2}, {0, 1}, {1, 1}); }, "starts out of order are refused");
@@ -156,7 +153,7 @@ void check_refusals() {
   }
   check_refused([] { make_loss<double>("hinge", 2, {}); }, "an unknown loss is refused");
   check_refused([] { make_loss<double>("mse", 2, {{"gamma", 1.0}}); }, "an unknown parameter is refused");
-  check_refused([] { make_loss<double>("cross_entropy", 2, {}); }, "a missing parameter is refused");
+  check_refused([] { make_loss<double>("focal", 2); }, "a missing parameter is refused");
 }
 
 }  // namespace

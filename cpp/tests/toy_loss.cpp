@@ -67,8 +67,8 @@ void compare_curvature(const Model<double>& model) {
   const Execution execution{2, {}};
   Arrays<double> p = model.random_point(1);
   Wide G(problem.M, problem.K), S(problem.M, problem.K);
-  gradient_matrix<double>(problem, p.view(), {G.data(), problem.M, problem.K}, execution);
-  row_states<double>(problem, p.view(), {S.data(), problem.M, problem.K}, execution);
+  gradient_matrix(problem, p.view(), {G.data(), problem.M, problem.K}, execution);
+  row_states(problem, p.view(), {S.data(), problem.M, problem.K}, execution);
   double total = 0;
   for (Index m = 0; m < problem.M; ++m) {
     const double factor = problem.weights[std::size_t(m)] * std::pow(problem.scales[std::size_t(m)], 2);

@@ -39,12 +39,12 @@ if TYPE_CHECKING:
     from ._networks.onc_metrics import ONCMetrics, onc_metrics
     from ._optimize.global_minimum import Solution, global_minimum
     from ._optimize.minimize import minimize
-    from ._runtime.config import get_cmake_dir, get_include, show_config
+    from ._runtime.config import get_cmake_dir, get_include, get_library_dir, show_config
     from ._runtime.threads import get_num_threads, set_num_threads
     from ._runtime.warnings import ConvergenceWarning
 
 _HOMES = {
-    "_runtime.config": ("get_cmake_dir", "get_include", "show_config"),
+    "_runtime.config": ("get_cmake_dir", "get_include", "get_library_dir", "show_config"),
     "_networks.nc_metrics": ("NCMetrics",),
     "_networks.nrc_metrics": ("NRCMetrics", "nrc_metrics"),
     "_networks.onc_metrics": ("ONCMetrics", "onc_metrics"),
@@ -90,7 +90,7 @@ __all__ = [  # noqa: RUF022 - the order of the documentation
     "multilabel_angles", "MultilabelAngles", "AngleMetric",
     "inspect", "Inspection", "Decays", "linear_cross_entropy", "linear_cross_entropy_hvp",
     "counts", "simplex_etf", "save_point", "load_point",
-    "show_config", "set_num_threads", "get_num_threads", "get_include", "get_cmake_dir",
+    "show_config", "set_num_threads", "get_num_threads", "get_include", "get_library_dir", "get_cmake_dir",
 ]  # fmt: skip
 
 

@@ -9,6 +9,7 @@
 #include "ufm_fast/model/evaluate.hpp"
 #include "ufm_fast/model/gradient_matrix.hpp"
 #include "ufm_fast/model/hessian.hpp"
+#include "ufm_fast/model/make_problem.hpp"
 #include "ufm_fast/model/pair_metric.hpp"
 #include "ufm_fast/spectral/davidson.hpp"
 #include "ufm_fast/spectral/gradient_operator.hpp"

@@ -18,10 +18,10 @@ def _installed(directory: str) -> str:
 
 
 def get_include() -> str:
-    """Return the directory of the C++ headers, for ``#include <ufm_fast/ufm_fast.hpp>``.
+    """Return the directory of the headers, for ``#include <ufm_fast/ufm_fast.hpp>`` in C++ and ``<ufm_fast.h>`` in C.
 
-    Its subdirectory ``eigen3`` holds the Eigen headers that they need: add it to the include path too, unless the
-    project brings its own Eigen.
+    Its subdirectory ``eigen3`` holds the Eigen headers that those of C++ need: add it to the include path too, unless
+    the project brings its own Eigen.
 
     Examples
     --------
@@ -33,10 +33,19 @@ def get_include() -> str:
     return _installed("include")
 
 
+def get_library_dir() -> str:
+    """Return the directory of ``libufm_fast``, the shared library of the C functions in ``ufm_fast.h``.
+
+    Beside it are its parts, one for each instruction-set level; it loads the one that suits the machine.
+    """
+    return _installed("lib")
+
+
 def get_cmake_dir() -> str:
     """Return the directory of the CMake configuration: pass it as ``-Dufm_fast_DIR=`` for ``find_package(ufm_fast)``.
 
-    The package defines the interface target ``ufm_fast::ufm_fast``.
+    The package defines the target ``ufm_fast::ufm_fast``, which is the C++ headers, ``ufm_fast::native``, the same with
+    the flags that make them fast on the machine that compiles, and ``ufm_fast::c``, the shared library.
 
     Examples
     --------

@@ -11,6 +11,7 @@ import typer
 from .._io.files import FileError
 from .census import census
 from .classify import classify
+from .config import config
 from .files import abandon_output
 from .info import info
 from .inspect import inspect
@@ -31,6 +32,7 @@ app.command()(census)
 app.command()(path)
 app.command()(inspect)
 app.command()(info)
+app.command()(config)
 
 # Some versions of Typer carry their own copy of click, others import click: this reaches the UsageError of both.
 _UsageError: Any = typer.BadParameter.__base__

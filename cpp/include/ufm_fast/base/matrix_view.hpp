@@ -2,6 +2,7 @@
 
 #include <Eigen/Core>
 #include <algorithm>
+#include <cmath>
 #include <cstdint>
 #include <type_traits>
 
@@ -12,14 +13,23 @@ using Index = std::int64_t;
 /// What a product takes of an operand: itself or its transpose.
 enum class Op { none, transpose };
 
+/// T where it is not to be deduced from an argument, so that the argument is converted to the T of the others.
+template <class T>
+struct SameType {
+  using type = T;
+};
+template <class T>
+using Same = typename SameType<T>::type;
+
 /// A row-major matrix somebody else owns: row i starts at data + i * stride. No Eigen type crosses the interface.
 template <class T>
 struct MatrixView {
-  T* data;
-  Index rows;
-  Index cols;
-  Index stride;
+  T* data = nullptr;
+  Index rows = 0;
+  Index cols = 0;
+  Index stride = 0;
 
+  MatrixView() = default;
   MatrixView(T* first, Index height, Index width) : MatrixView(first, height, width, width) {}
   MatrixView(T* first, Index height, Index width, Index distance)
       : data(first), rows(height), cols(width), stride(distance) {}
@@ -91,6 +101,13 @@ bool all_finite(const T* x, Index size) {
   }
   for (; i < size; ++i) zeros[0] += T(0) * x[i];
   return ConstVector<T>(zeros, lanes).sum() == T(0);
+}
+
+/// The index of the first number that is infinite or NaN; -1 if there is none.
+template <class T>
+Index first_not_finite(const T* x, Index size) {
+  if (all_finite(x, size)) return -1;
+  return std::find_if(x, x + size, [](T number) { return !std::isfinite(number); }) - x;
 }
 
 }  // namespace ufm_fast

@@ -28,6 +28,11 @@ class ParameterReader {
  public:
   ParameterReader(const std::string& loss, const LossParameters& parameters) : loss_(loss), left_(parameters) {}
 
+  /// A number in [0, most]; zero where the parameter is missing.
+  double number_or_zero(const std::string& name, double most) {
+    return left_.count(name) == 0 ? 0.0 : number(name, most);
+  }
+
   /// A number in [0, most].
   double number(const std::string& name, double most) {
     const auto found = left_.find(name);
@@ -95,7 +100,7 @@ class ParameterReader {
 
 template <class T>
 LossPointer<T> make_cross_entropy(Index K, ParameterReader& reader) {
-  const CrossEntropy<T> plain{K, T(reader.number("label_smoothing", 1))};
+  const CrossEntropy<T> plain{K, T(reader.number_or_zero("label_smoothing", 1))};
   std::vector<T> scale = reader.vector<T>("scale", K), shift = reader.vector<T>("shift", K);
   std::vector<T> margin = reader.vector<T>("margin", K);
   for (const T s : scale) {
@@ -131,15 +136,17 @@ LossPointer<T> make_grouped_cross_entropy(Index K, ParameterReader& reader) {
 /// The loss of this name. An std::invalid_argument refuses an unknown name and unknown, missing or impossible
 /// parameters.
 ///
-///     "cross_entropy"   label_smoothing in [0, 1]; scale, shift and margin, K numbers each or not given
+///     "cross_entropy"   label_smoothing in [0, 1], zero if not given; scale, shift and margin, K numbers each or not
+///                       given
 ///     "grouped_cross_entropy"
 ///                       label_smoothing; blocks, size, miss, scale and shift, K numbers each
 ///     "mse"             no parameters
-///     "bce"             label_smoothing in [0, 1]
+///     "bce"             label_smoothing in [0, 1], zero if not given
 ///     "focal"           gamma, at least 0
 ///     "ordinal"         link, "logit" or "probit"; thresholds, not given where they are learned: see make_ordinal
 template <class T>
-LossPointer<T> make_loss(const std::string& name, Index K, const LossParameters& parameters) {
+LossPointer<T> make_loss(const std::string& name, Index K, const LossParameters& parameters = {}) {
+  if (K < 1) throw std::invalid_argument("K must be positive, not " + std::to_string(K));
   detail::ParameterReader reader(name, parameters);
   LossPointer<T> loss;
   if (name == "cross_entropy") {
@@ -149,7 +156,7 @@ LossPointer<T> make_loss(const std::string& name, Index K, const LossParameters&
   } else if (name == "mse") {
     loss = loss_of(SquaredError<T>{K});
   } else if (name == "bce") {
-    loss = loss_of(BinaryCrossEntropy<T>{K, T(reader.number("label_smoothing", 1))});
+    loss = loss_of(BinaryCrossEntropy<T>{K, T(reader.number_or_zero("label_smoothing", 1))});
   } else if (name == "focal") {
     loss = loss_of(Focal<T>{K, reader.number("gamma", HUGE_VAL)});
   } else if (name == "ordinal") {

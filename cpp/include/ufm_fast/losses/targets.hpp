@@ -43,6 +43,9 @@ class Targets {
 
   /// entries: M rows of K numbers.
   static Targets of_rows(Index K, std::vector<T> entries) {
+    if (entries.size() % static_cast<std::size_t>(std::max<Index>(1, K)) != 0) {
+      refuse("must be rows of " + std::to_string(K) + " numbers, not " + std::to_string(entries.size()) + " numbers");
+    }
     Targets targets(K, Form::dense);
     targets.entries_ = std::move(entries);
     targets.find_anchors(static_cast<Index>(targets.entries_.size()) / K);
@@ -128,7 +131,9 @@ class Targets {
   std::vector<T> entries_;
   std::vector<Index> starts_, columns_;
 
-  Targets(Index K, Form form) : K_(K), form_(form) {}
+  Targets(Index K, Form form) : K_(K), form_(form) {
+    if (K < 1) refuse("must be over a positive number of classes, not " + std::to_string(K));
+  }
 
   [[noreturn]] static void refuse(const std::string& what) { throw std::invalid_argument("targets " + what); }
   [[noreturn]] static void refuse(const std::string& what, Index m) { refuse(what + " " + std::to_string(m)); }

@@ -37,6 +37,8 @@ template <class T>
 double gradient_at_scores(const Problem<T>& problem, PointView<const T> p, MatrixView<const T> Z, MatrixView<T> G,
                           PointView<T> gradient, const Execution& execution) {
   assert_fits<T>(problem, Z);
+  assert_fits<T>(problem, p);
+  assert_fits<T>(problem, gradient);
   const LogitBias<T> b(problem, p.b);
   return detail::gradient_from_tiles(problem, p, gradient, row_workers(problem, execution), execution,
                                      [&](int, Index begin, MatrixView<const T> H, double* bias_sum, double& value) {

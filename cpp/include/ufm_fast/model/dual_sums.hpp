@@ -99,7 +99,7 @@ class DualRows {
 inline DualSums dual_sums(const Problem<double>& problem, MatrixView<const double> Y, double margin,
                           const Execution& execution) {
   assert_fits<double>(problem, Y);
-  eigen_assert(problem.loss->of_distributions() && "dual points of the loss are distributions");
+  if (!problem.loss->of_distributions()) detail::refuse_problem("problem must have a loss of distributions");
   constexpr Index block = detail::DualRows::block;
   const Index K = problem.K;
   const int workers = row_workers(problem, execution);

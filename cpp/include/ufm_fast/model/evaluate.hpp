@@ -75,7 +75,7 @@ class ClassifierGradient {
 
 /// f(W, H, b): one product of K d M multiplications. Memory: one tile of logits per thread and, for small d, W.
 template <class T>
-double loss(const Problem<T>& problem, PointView<const T> p, const Execution& execution) {
+double loss(const Problem<T>& problem, Same<PointView<const T>> p, const Execution& execution = {}) {
   assert_fits<T>(problem, p);
   const int workers = row_workers(problem, execution);
   const RightFactor<T> scores(Op::transpose, p.W, execution);
@@ -105,7 +105,6 @@ namespace detail {
 template <class T, class GradientTile>
 double gradient_from_tiles(const Problem<T>& problem, PointView<const T> p, PointView<T> gradient, int workers,
                            const Execution& execution, GradientTile&& gradient_tile) {
-  assert_fits<T>(problem, p);
   const RightFactor<T> features(Op::none, p.W, execution);
   std::vector<double> values(workers, 0.0);
   ClassifierGradient<T> sum(problem, p, gradient, workers, execution);
@@ -134,13 +133,15 @@ double gradient_from_tiles(const Problem<T>& problem, PointView<const T> p, Poin
 ///
 ///     Z = H W^T,   grad_H = G W + ridges H,   grad_W = G^T H + lambda_W W,   grad_b = sum of rows + lambda_b b,
 ///
-/// where row m of G is the gradient with respect to W h_m. Without bias grad_b is zero. Returns infinity if the
-/// gradient overflows. Memory: per thread one tile of logits and one classifier, and, for small d, two more
-/// classifiers; where tiles are shared, one tile of 64 MiB (or 192 rows) and 32 MiB at most of packed classifier.
+/// where row m of G is the gradient with respect to W h_m. Without bias grad_b is zero, unless it is null. Returns
+/// infinity if the gradient overflows. Memory: per thread one tile of logits and one classifier, and, for small d, two
+/// more classifiers; where tiles are shared, one tile of 64 MiB (or 192 rows) and 32 MiB at most of packed classifier.
 /// Fills `rows` on the way.
 template <class T>
-double loss_and_gradient(const Problem<T>& problem, PointView<const T> p, PointView<T> gradient,
-                         const Execution& execution, RowValues<T> rows = {}) {
+double loss_and_gradient(const Problem<T>& problem, Same<PointView<const T>> p, Same<PointView<T>> gradient,
+                         const Execution& execution = {}, RowValues<T> rows = {}) {
+  assert_fits(problem, p);
+  assert_fits(problem, gradient);
   if (shares_tiles(problem)) return detail::SharedTiles<T>(problem, p, gradient, execution, rows).run();
   const int workers = row_workers(problem, execution);
   const RightFactor<T> scores(Op::transpose, p.W, execution);

@@ -9,7 +9,8 @@ namespace ufm_fast {
 
 /// G itself, where the caller wants an array of that size (one row a class). One product.
 template <class T>
-void gradient_matrix(const Problem<T>& problem, PointView<const T> p, MatrixView<T> G, const Execution& execution) {
+void gradient_matrix(const Problem<T>& problem, Same<PointView<const T>> p, Same<MatrixView<T>> G,
+                     const Execution& execution = {}) {
   assert_fits<T>(problem, p);
   const int workers = row_workers(problem, execution);
   const RightFactor<T> scores(Op::transpose, p.W, execution);
@@ -50,7 +51,8 @@ void for_each_gradient_tile(const Problem<T>& problem, PointView<const T> p, int
 /// The Gram matrix G^T G (K, K), whose largest eigenvalue is |G|_2 squared. Memory: one tile and one K x K array per
 /// thread.
 template <class T>
-void gradient_gram(const Problem<T>& problem, PointView<const T> p, MatrixView<T> gram, const Execution& execution) {
+void gradient_gram(const Problem<T>& problem, Same<PointView<const T>> p, Same<MatrixView<T>> gram,
+                   const Execution& execution = {}) {
   const int workers = row_workers(problem, execution);
   const Index size = problem.K * problem.K;
   std::vector<Workspace<T>> parts;
@@ -68,8 +70,8 @@ void gradient_gram(const Problem<T>& problem, PointView<const T> p, MatrixView<T
 
 /// out (M, q) = G X for X (K, q). Memory: one tile per thread.
 template <class T>
-void gradient_product(const Problem<T>& problem, PointView<const T> p, MatrixView<const T> X, MatrixView<T> out,
-                      const Execution& execution) {
+void gradient_product(const Problem<T>& problem, Same<PointView<const T>> p, Same<MatrixView<const T>> X,
+                      Same<MatrixView<T>> out, const Execution& execution = {}) {
   const int workers = row_workers(problem, execution);
   detail::for_each_gradient_tile(problem, p, workers, execution, [&](int, Index begin, MatrixView<T> G) {
     gemm<T>(Op::none, Op::none, 1, G, X, 0, out.block(begin, G.rows));

@@ -7,7 +7,8 @@ namespace ufm_fast {
 /// Writes the states of all rows at p (M, states), which second-order products need (see Loss; for cross-entropy they
 /// are the probabilities). One product. Whoever can afford an array of this size saves one product in seven.
 template <class T>
-void row_states(const Problem<T>& problem, PointView<const T> p, MatrixView<T> states, const Execution& execution) {
+void row_states(const Problem<T>& problem, Same<PointView<const T>> p, Same<MatrixView<T>> states,
+                const Execution& execution = {}) {
   assert_fits<T>(problem, p);
   const int workers = row_workers(problem, execution);
   const RightFactor<T> scores(Op::transpose, p.W, execution);
@@ -26,14 +27,17 @@ void row_states(const Problem<T>& problem, PointView<const T> p, MatrixView<T> s
 ///     out_b = sum of dG + lambda_b v_b.
 ///
 /// Returns whether all of these are finite. Six products a direction and, unless `states` are given (row_states
-/// at the same point; states.data = nullptr otherwise), one more for all of them; what depends on p alone is computed
+/// at the same point; MatrixView() otherwise), one more for all of them; what depends on p alone is computed
 /// once. Memory: per thread three tiles and one classifier a direction, and, for small d, two more classifiers a
 /// direction.
 template <class T>
-bool hessian_products(const Problem<T>& problem, PointView<const T> p, const std::vector<PointView<const T>>& v,
-                      MatrixView<const T> states, const std::vector<PointView<T>>& out, const Execution& execution) {
+bool hessian_products(const Problem<T>& problem, Same<PointView<const T>> p,
+                      const std::vector<Same<PointView<const T>>>& v, Same<MatrixView<const T>> states,
+                      const std::vector<Same<PointView<T>>>& out, const Execution& execution = {}) {
   assert_fits<T>(problem, p);
-  eigen_assert(v.size() == out.size() && "there is an output for each direction");
+  if (v.size() != out.size()) detail::refuse_problem("out must be as many points as there are directions");
+  for (const PointView<const T>& direction : v) assert_fits<T>(problem, direction);
+  for (const PointView<T>& image : out) assert_fits<T>(problem, image);
   const int workers = row_workers(problem, execution);
   const Index K = problem.K, numbers = problem.loss->states();
   const RightFactor<T> scores(Op::transpose, p.W, execution), features(Op::none, p.W, execution);
@@ -83,6 +87,13 @@ bool hessian_products(const Problem<T>& problem, PointView<const T> p, const std
   });
   for (detail::ClassifierGradient<T>& sum : sums) checks[0] += sum.finish();
   return detail::total(checks) == 0;
+}
+
+/// The same for one direction.
+template <class T>
+bool hessian_product(const Problem<T>& problem, Same<PointView<const T>> p, Same<PointView<const T>> v,
+                     Same<PointView<T>> out, const Execution& execution = {}) {
+  return hessian_products(problem, p, {v}, {}, {out}, execution);
 }
 
 }  // namespace ufm_fast

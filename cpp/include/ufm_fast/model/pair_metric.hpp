@@ -48,7 +48,7 @@ struct PairMetric {
   void apply(const Problem<T>& problem, MatrixView<const T> G, MatrixView<const T> X, MatrixView<const T> Y,
              MatrixView<T> out_A, MatrixView<T> out_B, const Execution& execution) const {
     assert_fits<T>(problem, G);
-    eigen_assert(has_one_row_a_class(problem) && "there is one row a class, in order");
+    if (!has_one_row_a_class(problem)) detail::refuse_problem("problem must have one sample a class, in order");
     const Index K = problem.K, tiles = (K + edge - 1) / edge;
     std::vector<std::pair<Index, Index>> pairs;
     for (Index i = 0; i < tiles; ++i) {

@@ -50,6 +50,7 @@ inline double total(const std::vector<double>& parts) {
 /// Writes the gradient with respect to b, given as a sum in double; without bias it is zero.
 template <class T>
 void write_bias_gradient(const Problem<T>& problem, const double* sum, T* b) {
+  if (b == nullptr) return;
   Vector<T> out(b, problem.biases());
   if (problem.bias) {
     out = ConstVector<double>(sum, problem.biases()).template cast<T>();
@@ -68,7 +69,7 @@ double finish_bias_gradient(const Problem<T>& problem, const T* b, const std::ve
     for (Index k = 0; k < biases; ++k) gradient[k] += sum[k];
   }
   write_bias_gradient(problem, gradient.data(), out);
-  return infinite_if_not_finite<T>({out, 1, biases});
+  return infinite_if_not_finite<T>({out, 1, problem.bias ? biases : 0});
 }
 
 }  // namespace ufm_fast::detail

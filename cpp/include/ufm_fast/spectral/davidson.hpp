@@ -1,5 +1,7 @@
 #pragma once
 
+#include <stdexcept>
+
 #include "ufm_fast/base/workspace.hpp"
 #include "ufm_fast/spectral/linear_operator.hpp"
 #include "ufm_fast/spectral/orthonormal_rows.hpp"
@@ -37,12 +39,13 @@ class DavidsonSearch {
         V_(storage_.data(), options.basis, n_),
         AV_(V_.row(options.basis), options.basis, n_),
         R_(AV_.row(options.basis), wanted_, n_) {
-    eigen_assert(options.count >= 1 && options.guards >= 0 && "eigenpairs are asked for");
-    eigen_assert(options.basis >= 3 * wanted_ + 6 && "the basis holds 3 (count + guards) + 6 vectors");
+    require(options.count >= 1 && options.guards >= 0, "count must be positive, and guards not negative");
+    require(options.basis >= 3 * wanted_ + 6, "basis must be at least 3 (count + guards) + 6");
   }
 
   EigenResult run(MatrixView<T> start, MatrixView<T> vectors) {
-    eigen_assert(start.cols == n_ && start.rows <= options_.basis && "the start fits the operator and the basis");
+    require(start.cols == n_ && start.rows <= options_.basis,
+            "start must be of vectors of the operator that fit the basis");
     Interruption interruption(execution_.poll);  // products may be too short to ask
     bool grown = widen(start);
     while (size_ > 0) {
@@ -78,6 +81,10 @@ class DavidsonSearch {
   Index size_ = 0;                  ///< of the basis
   std::vector<T> theta_;            ///< Ritz values of the residuals that are not small enough
   EigenResult result_{{}, {}, 0, 0, false};
+
+  static void require(bool holds, const char* what) {
+    if (!holds) throw std::invalid_argument(what);
+  }
 
   Index ritz_count() const { return std::min(wanted_, size_); }
 

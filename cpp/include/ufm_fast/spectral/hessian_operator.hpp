@@ -29,10 +29,11 @@ namespace ufm_fast {
 template <class T>
 class HessianOperator final : public LinearOperator<T> {
  public:
-  HessianOperator(const Problem<T>& problem, PointView<const T> p, bool store, bool deflate, const Execution& execution)
+  HessianOperator(const Problem<T>& problem, Same<PointView<const T>> p, bool store = false, bool deflate = false,
+                  const Execution& execution = {})
       : problem_(problem), p_(p), deflate_(deflate), d_(problem.d) {
     assert_fits<T>(problem, p);
-    eigen_assert(has_constant_ridges() && "the ridges are equal: the preconditioner takes the first for all");
+    if (!has_constant_ridges()) detail::refuse_problem("ridges must be equal: the preconditioner takes the first");
     eigen_assert((!deflate || has_diagonal_gram(execution)) && "W^T W + H^T H is diagonal: deflation relies on it");
     if (store) {
       states_ = std::make_unique<Workspace<T>>(problem.M * problem.loss->states());
@@ -41,16 +42,15 @@ class HessianOperator final : public LinearOperator<T> {
     set_squares(execution);
   }
 
-  Index size() const override { return (problem_.K + problem_.M) * d_ + (problem_.bias ? problem_.biases() : 0); }
+  Index size() const override { return problem_.size(); }
 
   void apply(MatrixView<const T> X, MatrixView<T> Y, const Execution& execution) const override {
-    const Workspace<T> no_bias(problem_.biases());
-    const auto states = states_ ? MatrixView<const T>(this->states()) : MatrixView<const T>(nullptr, 0, 0);
+    const auto states = states_ ? MatrixView<const T>(this->states()) : MatrixView<const T>();
     std::vector<PointView<const T>> directions;
     std::vector<PointView<T>> images;
     for (Index i = 0; i < X.rows; ++i) {
-      directions.push_back(view(X.row(i), no_bias.data()));
-      images.push_back(view(Y.row(i), no_bias.data()));
+      directions.push_back(problem_.point(X.row(i)));
+      images.push_back(problem_.point(Y.row(i)));
     }
     hessian_products(problem_, p_, directions, states, images, execution);
     project(Y, execution);  // changes something only where the point is not critical
@@ -61,7 +61,7 @@ class HessianOperator final : public LinearOperator<T> {
     const Workspace<T> space(d_ * d_);
     const MatrixView<T> S(space.data(), d_, d_);
     for (Index i = 0; i < X.rows; ++i) {
-      const PointView<T> v = view(X.row(i), nullptr);
+      const PointView<T> v = problem_.point(X.row(i));
       inner_sums(v, S, execution);
       for (Index j = 0; j < d_; ++j) {
         S.row(j)[j] = 0;
@@ -82,7 +82,7 @@ class HessianOperator final : public LinearOperator<T> {
     const MatrixView<T> a(space.data(), d_, d_), h(space.data() + d_ * d_, d_, d_);
     for (Index i = 0; i < R.rows; ++i) {
       const T shift = std::max(floor_, -theta[i]);
-      const PointView<T> r = view(R.row(i), nullptr);
+      const PointView<T> r = problem_.point(R.row(i));
       if (deflate_) {
         parallel_gemm<T>(Op::transpose, Op::none, 1, p_.W, r.W, 0, a, execution);
         parallel_gemm<T>(Op::transpose, Op::none, 1, p_.H, r.H, 0, h, execution);
@@ -108,13 +108,6 @@ class HessianOperator final : public LinearOperator<T> {
   T weight_, bias_curvature_, floor_;
 
   MatrixView<T> states() const { return {states_->data(), problem_.M, problem_.loss->states()}; }
-
-  PointView<T> view(T* x, T* no_bias) const {
-    T* H = x + problem_.K * d_;
-    T* b = problem_.bias ? H + problem_.M * d_ : no_bias;
-    return {{x, problem_.K, d_}, {H, problem_.M, d_}, b};
-  }
-  PointView<const T> view(const T* x, T* no_bias) const { return view(const_cast<T*>(x), no_bias); }
 
   /// C = W^T V_W + H^T V_H
   void inner_sums(PointView<const T> v, MatrixView<T> C, const Execution& execution) const {
