@@ -1,6 +1,7 @@
 """The examples in the docstrings of public names run and give what they say."""
 
 import doctest
+import inspect
 from pathlib import Path
 
 import pytest
@@ -26,3 +27,8 @@ def test_example(example):
 def test_every_public_name_is_in_the_reference():
     page = Path(__file__).parents[1] / "docs" / "reference.md"
     assert set(NAMES) <= set(page.read_text(encoding="utf-8").split())
+
+
+def test_every_public_name_has_an_example():
+    with_examples = {example.name.partition(".")[0] for example in EXAMPLES}
+    assert {name for name, value in NAMES.items() if not inspect.ismodule(value)} <= with_examples

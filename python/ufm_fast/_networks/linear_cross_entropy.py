@@ -15,7 +15,7 @@ from .._model.losses import CrossEntropy, as_loss
 from .._model.rows import Rows
 from .._model.targets import Targets, checked_targets
 from .._runtime import core
-from .._runtime.arguments import choice, flag, real_array
+from .._runtime.arguments import choice, dimensions, flag, real_array
 from .._runtime.blas import single_threaded_blas
 from .._runtime.threads import checked_threads, get_num_threads
 from .labels import LabelRule, as_ignored
@@ -154,6 +154,16 @@ def linear_cross_entropy_hvp(
     Notes
     -----
     Cost: seven K x d x N products. Memory as there.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import ufm_fast as uf
+    >>> rng = np.random.default_rng(0)
+    >>> W, H, labels = rng.standard_normal((5, 3)), rng.standard_normal((7, 3)), rng.integers(0, 5, 7)
+    >>> of_W, of_H, of_b = uf.linear_cross_entropy_hvp(W, H, labels, (W, 0 * H, None))
+    >>> of_W.shape, of_H.shape, of_b
+    ((5, 3), (7, 3), None)
     """
     choice(reduction, "reduction", _REDUCTIONS[:2])
     batch = _batch_of(W, H, labels, b, loss, weights, ignore_index, reduction, threads)
@@ -254,7 +264,7 @@ def _batch_of(
     function.check(K)
     ignored = as_ignored(ignore_index)
     kept: NDArray[np.bool_] | None = None
-    if scipy.sparse.issparse(labels) or np.ndim(labels) == 2:
+    if scipy.sparse.issparse(labels) or dimensions(labels, "labels") == 2:
         if len(ignored):
             raise ValueError("ignore_index must be None where labels are targets with a number a class")
         targets = checked_targets(labels, K) if scipy.sparse.issparse(labels) else _dense(labels, K)
@@ -292,6 +302,8 @@ def _check_arrays(**arrays: Any) -> None:
     for name in ("W", "H"):
         if arrays[name].ndim != 2:
             raise ValueError(f"{name} must have two dimensions, not shape {arrays[name].shape}")
+    if not len(W):
+        raise ValueError(f"W must have a row for each class, not shape {W.shape}")
     if W.shape[1] != arrays["H"].shape[1]:
         raise ValueError(f"H must have shape (N, {W.shape[1]}), as W has, not {arrays['H'].shape}")
 

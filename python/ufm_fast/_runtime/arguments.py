@@ -30,8 +30,18 @@ def shown(value: Any) -> str:
 def as_array(value: ArrayLike, name: str) -> NDArray[Any]:
     """Return NumPy's array of a value that is not masked and has rows of one length."""
     refuse_masked(value, name)
+    array: NDArray[Any] = _of_rows_of_one_length(np.asarray, value, name)
+    return array
+
+
+def dimensions(value: ArrayLike, name: str) -> int:
+    """Return how many dimensions a value, which may be masked, has as an array; it has rows of one length."""
+    return int(_of_rows_of_one_length(np.ndim, value, name))
+
+
+def _of_rows_of_one_length(function: Callable[[ArrayLike], Any], value: ArrayLike, name: str) -> Any:
     try:
-        return np.asarray(value)
+        return function(value)
     except ValueError:
         raise ValueError(f"{name} must have rows of one length, not {shown(value)}") from None
 

@@ -37,6 +37,13 @@ def get_library_dir() -> str:
     """Return the directory of ``libufm_fast``, the shared library of the C functions in ``ufm_fast.h``.
 
     Beside it are its parts, one for each instruction-set level; it loads the one that suits the machine.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> import ufm_fast as uf
+    >>> Path(uf.get_library_dir()).name
+    'lib'
     """
     return _installed("lib")
 

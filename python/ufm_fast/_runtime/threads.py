@@ -39,6 +39,14 @@ def set_num_threads(n: int | None) -> None:
     ------
     TypeError, ValueError
         If ``n`` is neither None nor an int from 1 to 4096.
+
+    Examples
+    --------
+    >>> import ufm_fast as uf
+    >>> uf.set_num_threads(1)
+    >>> uf.get_num_threads()
+    1
+    >>> uf.set_num_threads(None)
     """
     global _chosen
     _chosen = None if n is None else checked_threads(n, "n")
@@ -57,6 +65,12 @@ def get_num_threads() -> int:
     ------
     ValueError
         If ``UFM_FAST_NUM_THREADS`` is not an integer from 1 to 4096.
+
+    Examples
+    --------
+    >>> import ufm_fast as uf
+    >>> uf.get_num_threads() >= 1
+    True
     """
     if _chosen is not None:
         return _chosen

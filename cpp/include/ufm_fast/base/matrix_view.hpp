@@ -53,6 +53,13 @@ using Vector = Eigen::Map<Eigen::Array<T, Eigen::Dynamic, 1>>;
 template <class T>
 using ConstVector = Eigen::Map<const Eigen::Array<T, Eigen::Dynamic, 1>>;
 
+/// The sum of numbers, in an order that does not depend on where they lie: Eigen adds up stored numbers from the first
+/// aligned one on, those of an expression from the first.
+template <class T>
+T sum_of(const T* x, Index size) {
+  return (ConstVector<T>(x, size) * T(1)).sum();
+}
+
 /// Sum of squares, accumulated in double whatever T is, in blocks, so that the rounding error stays small however many
 /// numbers there are. Calls each(i, count) on the way, for pieces of the numbers.
 template <class T, class Each>
@@ -71,7 +78,7 @@ double squared_norm(const T* x, Index size, Each&& each) {
       squares[0] += double(x[i]) * double(x[i]);
       each(i, std::integral_constant<int, 1>());
     }
-    total += ConstVector<double>(squares, lanes).sum();
+    total += sum_of<double>(squares, lanes);
   }
   return total;
 }
@@ -100,7 +107,7 @@ bool all_finite(const T* x, Index size) {
     for (Index lane = 0; lane < lanes; ++lane) zeros[lane] += T(0) * x[i + lane];
   }
   for (; i < size; ++i) zeros[0] += T(0) * x[i];
-  return ConstVector<T>(zeros, lanes).sum() == T(0);
+  return sum_of<T>(zeros, lanes) == T(0);
 }
 
 /// The index of the first number that is infinite or NaN; -1 if there is none.

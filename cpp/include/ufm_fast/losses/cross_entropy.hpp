@@ -39,7 +39,7 @@ struct CrossEntropy {
   template <class Target>
   void residual(T* state, const Target& target) const {
     state[anchor_of(target)] = T(0);
-    const T others = Vector<T>(state, K).sum();
+    const T others = sum_of(state, K);
     subtract_target(state, target, others, T(1));
   }
 
@@ -74,11 +74,12 @@ struct CrossEntropy {
     constexpr double tolerance = 1e-6;
     constexpr const char* wanted = "of cross-entropy must be nonnegative and sum to one in every row";
     const ConstVector<T> entries(target, count);
-    const double sum = entries.template cast<double>().sum();
+    const auto total = [&] { return (entries.template cast<double>() * 1.0).sum(); };  // see sum_of
+    const double sum = total();
     if (count > 0 && entries.minCoeff() < T(0)) refuse_target(wanted, m, "holds", double(entries.minCoeff()));
     if (std::abs(sum - 1) > tolerance) refuse_target(wanted, m, "sums to", sum);
     target[anchor] = T(0);
-    target[anchor] = T(1 - entries.template cast<double>().sum());
+    target[anchor] = T(1 - total());
   }
 
   void smooth(T* target) const { Vector<T>(target, K) = smoothed(target, K); }
@@ -143,7 +144,7 @@ struct CrossEntropy {
     Vector<T> x(z, K);
     x -= total * smoothed(target.entries, K);
     z[target.anchor] = T(0);
-    z[target.anchor] = -x.sum();
+    z[target.anchor] = -sum_of(z, K);
   }
 };
 

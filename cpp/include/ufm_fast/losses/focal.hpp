@@ -84,7 +84,7 @@ struct Focal {
   Derivatives derivatives(const T* state, Index label) const {
     const Index next = label + 1;
     const double p = double(state[label]);
-    const double q = double(ConstVector<T>(state, label).sum() + ConstVector<T>(state + next, K - next).sum());
+    const double q = double(sum_of<T>(state, label) + sum_of<T>(state + next, K - next));
     return derivatives(p, q, q < 0.5 ? std::log1p(-q) : std::log(p));
   }
 

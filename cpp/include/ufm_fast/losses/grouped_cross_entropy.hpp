@@ -89,7 +89,7 @@ struct GroupedCrossEntropy {
   void residual(T* state, const Target& target) const {
     const Index label = anchor_of(target);
     state[label] = T(0);
-    const T wrong = Vector<T>(state, K).sum();
+    const T wrong = sum_of<T>(state, K);
     if (smoothing > T(0)) Vector<T>(state, K) -= smoothing * ConstVector<T>(share.data(), K);
     state[label] = smoothing * (T(1) - share[label]) - wrong;
     multiply_by_scale(state, 0, K);
@@ -164,7 +164,7 @@ struct GroupedCrossEntropy {
   /// Sum of the entries but the label's.
   double others_of(const T* x, Index label) const {
     const Index next = label + 1;
-    return double(ConstVector<T>(x, label).sum()) + double(ConstVector<T>(x + next, K - next).sum());
+    return double(sum_of<T>(x, label)) + double(sum_of<T>(x + next, K - next));
   }
 
   /// The entries of z but the label's become probabilities.

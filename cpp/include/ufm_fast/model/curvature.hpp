@@ -48,7 +48,7 @@ CurvatureSums<T> curvature_sums(const Problem<T>& problem, MatrixView<const T> G
         const Index m = begin + i;
         const ConstVector<T> values(rows.row(i), problem.K);
         const T factor = problem.weights[m] * problem.scales[m] * problem.scales[m];
-        row_sums[m] = double(factor) * double(values.sum());
+        row_sums[m] = double(factor) * double(sum_of(rows.row(i), problem.K));
         part.total += row_sums[m];
         part.at_anchors += double(factor) * double(values[problem.targets->anchor(m)]);
         part.largest = std::max(part.largest, factor * values.maxCoeff());

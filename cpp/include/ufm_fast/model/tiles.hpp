@@ -18,7 +18,8 @@ Index tile_rows(const Problem<T>& problem) {
   constexpr Index size = sizeof(T);
   const Index K = problem.K;
   if (!packs<T>(K, problem.d)) return std::clamp<Index>((Index{1} << 25) / size / K / 16 * 16, 192, 2048);
-  const Index features = (Index{1} << 19) / size / problem.d, logits = (Index{1} << 23) / size / K / 16 * 16;
+  const Index features = (Index{1} << 19) / size / std::max<Index>(1, problem.d),
+              logits = (Index{1} << 23) / size / K / 16 * 16;
   return std::clamp<Index>(logits, 192, std::clamp<Index>(std::max(features, K), 192, 768));
 }
 

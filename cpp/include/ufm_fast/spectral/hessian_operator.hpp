@@ -164,7 +164,7 @@ class HessianOperator final : public LinearOperator<T> {
         problem_.loss->diagonal_curvatures(problem_.data(nullptr), begin, 0, tile);
         for (Index i = 0; i < count; ++i) {
           const Index m = begin + i;
-          const double sum = double(Vector<T>(tile.row(i), K).sum()), weight = double(problem_.weights[m]);
+          const double sum = double(sum_of<T>(tile.row(i), K)), weight = double(problem_.weights[m]);
           const double scale = double(problem_.scales[m]);
           const double at_anchor = K > 1 ? double(tile.row(i)[problem_.targets->anchor(m)]) : 0.0;
           in_scores[worker] += weight * scale * scale * (sum - at_anchor);

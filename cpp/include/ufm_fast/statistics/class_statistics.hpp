@@ -316,7 +316,7 @@ class ClassStatistics {
       for (; column + strip <= d_; column += strip) shift_strip<strip>(h + i, column, reference, sum, squares, out);
       for (; column < d_; ++column) shift_strip<1>(h + i, column, reference, sum, squares, out);
     }
-    return Vector<double>(squares, strip).sum();
+    return sum_of<double>(squares, strip);
   }
 
   /// Adds up what the workers found. Returns the sum of squares over all classes.
