@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -26,7 +27,9 @@ class Ranks:
         self._mpiexec = shutil.which("mpiexec")
         if self._mpiexec is None:
             refuse("mpiexec is not installed")
-        (folder / "ufm_fast").symlink_to(Path(ufm_fast.__file__).parent, target_is_directory=True)
+        metadata_folder = Path(metadata.distribution("ufm-fast")._path)
+        for source in (Path(ufm_fast.__file__).parent, metadata_folder):
+            (folder / source.name).symlink_to(source, target_is_directory=True)
         code, _, error = self._output([PYTHON, "-c", f"import ufm_fast._runtime.core, {modules}"], 60)
         if code:
             refuse(f"{PYTHON} cannot import {modules}: {error.splitlines()[-1] if error else code}")

@@ -6,6 +6,7 @@ import warnings
 
 import numpy as np
 import pytest
+import scipy.sparse
 
 import ufm_fast as uf
 from ufm_fast._model.storage import describe_ufm
@@ -348,3 +349,26 @@ def test_packed_vectors_are_converted(dtype):
     for wrong in [np.nan, np.inf, *([1e39] if dtype == "float32" else [])]:
         with pytest.raises(ValueError, match=r"\b[xW] must be finite"):
             ufm.fun(np.where(np.arange(ufm.size) == 1, wrong, x.astype(float)))
+
+
+ROWS = {"lambda_W": 0.02, "lambda_H": 0.01, "lambda_b": 0.05}
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        MODEL,
+        uf.UFM(3, 3, targets=[0, 2, 1, 1], n=[1.0, 2, 3, 4], **ROWS),
+        uf.UFM(3, 3, targets=np.eye(3)[[0, 2, 1, 1]], weights=[1.0, 2, 3, 4], **ROWS),
+        uf.UFM(3, 3, targets=scipy.sparse.csr_array(np.eye(3)[[0, 2, 1, 1]]), **ROWS),
+        uf.UFM(3, 3, targets=[0, 2, 1, 1], **ROWS).rows(1, 3),
+    ],
+    ids=["classes", "labels", "targets", "sparse targets", "shard"],
+)
+def test_models_unpickle_wherever_their_arrays_lie(model):
+    """Dask and others hand over the arrays of a pickle apart from it, at any address."""
+    buffers = []
+    stream = pickle.dumps(model, protocol=5, buffer_callback=buffers.append)
+    moved = [memoryview(b"?" + bytes(buffer.raw()))[1:] for buffer in buffers]
+    x = np.random.default_rng(0).standard_normal(model.size)
+    assert pickle.loads(stream, buffers=moved).fun(x) == model.fun(x)

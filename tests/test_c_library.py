@@ -328,7 +328,7 @@ BLAS = """
 import ctypes, numpy as np, c_library as c
 from scipy.linalg import cython_blas
 library = c.load()
-problem = c.Problem(library, "cross_entropy", 300, 400)
+problem = c.Problem(library, "cross_entropy", 300, 600)  # more features than our own kernels take
 problem.call("set_labels", 300, None, None, None, None)
 x = np.sin(np.arange(problem.size()) + 1.0)
 own = problem.loss_and_gradient(x)

@@ -87,7 +87,7 @@ void compare_blocks(const Shape& shape, const std::vector<Index>& ends, double s
   const Plain plain(model, point, plain_loss);
   check_close(value, plain.loss(), tolerance, "loss of blocks");
   check_close(gradient, plain.gradient(), tolerance, "gradient of blocks");
-  check_close(product, plain.hessian_product(direction), tolerance, "Hessian product of blocks");
+  check_close(product, plain.hessian_product(wide(direction)), tolerance, "Hessian product of blocks");
 }
 
 template <class T>

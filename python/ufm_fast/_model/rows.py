@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -42,8 +43,17 @@ class Rows:
     N: float = 0.0
 
     def __post_init__(self) -> None:
+        set_part = partial(object.__setattr__, self)
+        parts = self.targets if isinstance(self.targets, tuple) else (self.targets,)
+        in_order = tuple(np.require(part, requirements="CA") for part in parts)  # unpickled ones can lie anywhere
+        set_part("targets", in_order if isinstance(self.targets, tuple) else in_order[0])
+        for name in ("weights", "ridges"):
+            set_part(name, np.require(getattr(self, name), requirements="CA"))
         if self.N == 0:
-            object.__setattr__(self, "N", float(self.ridges.sum()))
+            set_part("N", float(self.ridges.sum()))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Rows, (self.targets, self.weights, self.ridges, self.N)
 
     @property
     def M(self) -> int:

@@ -1,6 +1,6 @@
 """Two MPI ranks with one thread each against one process with two threads, on the same two processors.
 
-    python bench/distributed.py [--turns N] [--size K D M]
+    python bench/mpi_ranks.py [--turns N] [--size K D M]
 
 The interpreter needs mpi4py and petsc4py: the running one, or the one that UFM_FAST_PETSC_PYTHON names. Both sides stay
 up and take turns; the side that waits sleeps. Loss, gradient and Hessian product are compared first.
