@@ -56,7 +56,7 @@ def interrupted(ufm, x0, path, evaluations, **options):
 CASES = {
     "own start": (uf.UFM(130, 130, range(1, 131), lambda_W=2e-3, lambda_H=5e-5), None, {"tol": 1e-12}, (1, 3)),
     "random start": (model(), "random", {}, (1, 3, 8)),
-    "zero, free bias": (model(lambda_b=0.0), "zero", {}, (2, 12)),
+    "zero, free bias": (model(lambda_b=0.0), "zero", {}, (2, 8)),
     "squared error, fitted columns": (model(39, loss="mse"), None, {}, (1, 2)),
     "wide": (model(150), "random", {}, (5,)),
     "saddle of full rank": (

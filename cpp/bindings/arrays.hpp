@@ -59,8 +59,8 @@ template <class T>
   const std::vector<Index> has(array.shape(), array.shape() + array.ndim());
   if (has != shape) throw py::value_error(start + "shape " + shape_text(has));
   if (is_masked(argument)) throw py::type_error(start + "a masked one (its method filled replaces what is masked)");
-  throw py::value_error(start +
-                        "a strided or unaligned one (numpy.require(array, requirements=\"CA\") copies it into order)");
+  throw py::value_error(
+      start + "a strided or unaligned one (numpy.require(array, requirements=[\"C\", \"A\"]) copies it into order)");
 }
 
 /// The numbers of a C-contiguous array of T of this shape; anything else is an exception naming the argument.

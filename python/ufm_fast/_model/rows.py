@@ -45,10 +45,10 @@ class Rows:
     def __post_init__(self) -> None:
         set_part = partial(object.__setattr__, self)
         parts = self.targets if isinstance(self.targets, tuple) else (self.targets,)
-        in_order = tuple(np.require(part, requirements="CA") for part in parts)  # unpickled ones can lie anywhere
+        in_order = tuple(np.require(part, requirements=["C", "A"]) for part in parts)  # unpickled ones can lie anywhere
         set_part("targets", in_order if isinstance(self.targets, tuple) else in_order[0])
         for name in ("weights", "ridges"):
-            set_part(name, np.require(getattr(self, name), requirements="CA"))
+            set_part(name, np.require(getattr(self, name), requirements=["C", "A"]))
         if self.N == 0:
             set_part("N", float(self.ridges.sum()))
 
