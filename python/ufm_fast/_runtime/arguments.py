@@ -64,7 +64,7 @@ def function(value: Callable[..., Any], name: str) -> Callable[..., Any]:
 def whole_number(value: Any, name: str, least: int | None = None, most: int | None = None) -> int:
     """Return an int between the limits, both included."""
     try:
-        if isinstance(value, (bool, np.ma.MaskedArray)):
+        if isinstance(value, (bool, np.bool_, np.ma.MaskedArray)):
             raise TypeError
         number = operator.index(value)
     except TypeError:
