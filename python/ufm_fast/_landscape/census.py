@@ -8,8 +8,6 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing, nullcontext
 from dataclasses import dataclass
 from importlib.metadata import version
-from pathlib import Path
-from reprlib import repr as shown
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,7 +18,7 @@ from .._model.facts import covered
 from .._model.model import UFM
 from .._model.storage import describe_ufm, described_ufm
 from .._optimize.tolerance import checked_tolerance
-from .._runtime.arguments import whole_number
+from .._runtime.arguments import file_path, shown, whole_number
 from .census_runs import Task, explore
 from .workers import Workers, checked_workers, spread
 
@@ -121,7 +119,7 @@ class Census:
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write everything to a file that `load` reads and that ``census(..., path=...)`` continues."""
-        write_journal(Path(path), _header(self.models, self.settings), self.records)
+        write_journal(file_path(path, "path"), _header(self.models, self.settings), self.records)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Census:
@@ -134,7 +132,7 @@ class Census:
         OSError
             If it cannot be opened.
         """
-        path = Path(path)
+        path = file_path(path, "path")
         header, records = read_journal(path)
         with reading(path):
             if "census" not in header:
@@ -224,7 +222,7 @@ def census(
     settings = {"version": version("ufm-fast"), "seed": seed, "tol": tol, "max_evaluations": max_evaluations}
     total = len(models) * runs
     tasks = [(index, run) for run in range(runs) for index in range(len(models))]
-    with nullcontext() if path is None else Journal(Path(path), _header(models, settings)) as journal:
+    with nullcontext() if path is None else Journal(file_path(path, "path"), _header(models, settings)) as journal:
         found = {} if journal is None else _by_run(journal.records)
         alone = [described_ufm(describe_ufm(ufm), threads=1) for ufm in models]
         todo = [Task(alone[index], index, run, settings) for index, run in tasks if (index, run) not in found]

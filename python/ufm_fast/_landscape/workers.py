@@ -8,10 +8,9 @@ import threading
 import warnings
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from reprlib import repr as shown
 from typing import Any, TypeAlias
 
-from .._runtime.arguments import whole_number
+from .._runtime.arguments import shown, whole_number
 
 Workers: TypeAlias = int | Callable[..., Iterable[Any]] | None
 

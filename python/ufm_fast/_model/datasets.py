@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from reprlib import repr as shown
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .._io.files import reading
-from .._runtime.arguments import choice, real_number
+from .._runtime.arguments import choice, real_number, shown
 
 _BALANCED = {  # name: (samples per class, classes), training split
     "cifar10": (5000, 10),

@@ -9,13 +9,12 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, fields
-from reprlib import repr as shown
 from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from .._runtime.arguments import choice, real_number, real_numbers
+from .._runtime.arguments import choice, real_number, real_numbers, shown
 from .._runtime.arrays import Array
 from .grouped import GroupedCrossEntropy
 from .loss import Loss, Parameters, change_of_entropy

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from reprlib import repr as shown
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .._runtime.arguments import choice
+from .._runtime.arguments import choice, shown
 
 FORMAT = "ufm_fast.NCAccumulator 1"
 STATISTICS = ("full", "traces")  # with the d x d matrix S_W, or without

@@ -10,6 +10,7 @@ import numpy as np
 from mpi4py import MPI
 from numpy.typing import NDArray
 
+from .._model.facts import checked_model
 from .._model.losses import CrossEntropy
 from .._model.model import UFM
 from .._model.packing import Layout
@@ -271,9 +272,7 @@ class ClassParallel:
 
 
 def _check(ufm: Any) -> None:
-    if not isinstance(ufm, UFM):
-        raise TypeError(f"ufm must be a UFM, not {type(ufm).__name__}")
-    loss = ufm.loss_function
+    loss = checked_model(ufm).loss_function
     if type(loss) is not CrossEntropy or not loss.treats_classes_alike or ufm.data.labels is None:
         raise ValueError(
             f"ufm must have labels and cross-entropy, plain or with label smoothing, not {loss}"

@@ -10,6 +10,7 @@ import numpy as np
 from mpi4py import MPI
 from petsc4py import PETSc
 
+from .._model.facts import checked_model
 from .._model.hessian import free_memory
 from .._model.model import UFM
 from .._model.point import Point
@@ -274,8 +275,7 @@ class HessianShell(Shell):
 
 def _part_of(ufm: UFM, comm: MPI.Comm) -> RowShard | None:
     """Return this rank's rows; None if there are none."""
-    if not isinstance(ufm, UFM):
-        raise TypeError(f"ufm must be a UFM, not {type(ufm).__name__}")
+    ufm = checked_model(ufm)
     if np.issubdtype(PETSc.ScalarType, np.complexfloating):
         raise TypeError("ufm_fast.petsc needs a PETSc of real numbers, but the numbers of this one are complex")
     start, stop = edges(ufm.M, comm.size)[comm.rank : comm.rank + 2].tolist()
