@@ -15,6 +15,15 @@ settings.register_profile("default", deadline=None, derandomize=True, max_exampl
 settings.load_profile("default")
 
 
+@pytest.fixture(scope="session", autouse=True)
+def folder_of_the_tests(tmp_path_factory):
+    """Run in a folder of their own: what a test writes under a relative path never lands in the checkout."""
+    before = os.getcwd()
+    os.chdir(tmp_path_factory.mktemp("tests"))
+    yield
+    os.chdir(before)
+
+
 @pytest.fixture
 def run_python():
     """Run a script in a fresh interpreter that can import the tests' oracle; return its standard output."""
