@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -78,7 +79,10 @@ class NCAccumulator:
     Memory: ``d^2 + 2 K d`` float64 numbers and, while updating, ``4096 d + d^2`` of the batch's type, or 512^2 for each
     thread where ``d^2`` is less, however many samples; `result` needs ``2 d^2`` and about ``16 K d`` float64 numbers
     more. With "traces" there is no ``d^2`` in these. Cost: that of the product ``H.T @ H`` and a pass over H; with
-    "traces", of the pass. One accumulator may be used by several threads: they take turns.
+    "traces", of the pass.
+
+    One accumulator may be used by several threads, which take turns: the sums are then the same but for their order. A
+    signal's handler that comes in the midst of a turn of its own thread gets a RuntimeError instead of one.
 
     Accumulators can be pickled, copied and sent to other processes, and those of parts of the data merged. Copies share
     nothing.
@@ -117,18 +121,18 @@ class NCAccumulator:
         self.left_out = 0
         self._statistics = core.ClassStatistics(self.K, self.d, self.statistics == "full")
         self._precision = 0.0  # relative, of the products in S_W
-        self._lock = threading.Lock()
+        self._lock, self._taken = threading.RLock(), False
 
     @property
     def counts(self) -> NDArray[np.int64]:
         """Samples seen of each class, (K,)."""
-        with self._lock:
+        with self._turn():
             return self._statistics.counts()
 
     @property
     def class_means(self) -> Array:
         """Mean of the features of each class, (K, d); NaN where it has no samples yet."""
-        counts, means, *_ = self._sums()
+        (counts, means, *_), _ = self._sums()
         means[counts == 0] = np.nan
         return means
 
@@ -157,7 +161,7 @@ class NCAccumulator:
             (Ctrl-C), the accumulator is of no use any more, and says so.
         """
         features = as_features(H, self.d)
-        with self._lock:
+        with self._turn():
             first = int(self._statistics.counts().sum()) + self.left_out
             kept, rows = self._rule.rows(labels, len(features), first)
             counted = features if kept is None else features[kept]
@@ -181,7 +185,7 @@ class NCAccumulator:
         ValueError
             If an update was interrupted or refused, after which there is nothing to go on with.
         """
-        with self._lock:
+        with self._turn():
             return {
                 "format": FORMAT,
                 "statistics": self.statistics,
@@ -241,7 +245,7 @@ class NCAccumulator:
         first, second = sorted((self, other), key=id)
         if first is second:
             raise ValueError("other must be another accumulator")
-        with first._lock, second._lock:
+        with first._turn(), second._turn():
             self._statistics.merge(other._statistics, self.threads or get_num_threads())
             self._precision = max(self._precision, other._precision)
             self.left_out += other.left_out
@@ -298,10 +302,11 @@ class NCAccumulator:
             raise TypeError(f"batches must be an iterable of arrays, not {type(batches).__name__}")
         classifier = classifier_of(W, b, self.K, self.d)
         threads = self.threads or get_num_threads()
+        sums, left_out = self._sums()
         found, messages = measured(
-            Moments.of(*self._sums(), centre=centre, threads=threads), classifier, self.classes,
+            Moments.of(*sums, centre=centre, threads=threads), classifier, self.classes,
             batches=None if batches is None else map(self._seen, batches),
-            left_out=self.left_out,
+            left_out=left_out,
         )  # fmt: skip
         for message in messages:
             warn(message, RuntimeWarning)
@@ -314,11 +319,25 @@ class NCAccumulator:
         kept, rows = self._rule.rows(batch[1], len(features))
         return Seen(features if kept is None else features[kept], rows)
 
-    def _sums(self) -> Sums:
-        """Return what metrics are computed from."""
-        with self._lock:
+    def _sums(self) -> tuple[Sums, int]:
+        """Return what metrics are computed from, and how many samples had been left out by then."""
+        with self._turn():
             read = self._statistics.read(self.threads or get_num_threads())
-            return Sums(self._statistics.counts(), *read, self._precision)
+            return Sums(self._statistics.counts(), *read, self._precision), self.left_out
+
+    @contextmanager
+    def _turn(self) -> Iterator[None]:
+        """Wait until no other thread is at work here; refuse the one that is, which would wait for itself."""
+        with self._lock:
+            if self._taken:
+                raise RuntimeError(
+                    "this accumulator is at work in this thread: a signal's handler cannot use it before it is done"
+                )
+            self._taken = True
+            try:
+                yield
+            finally:
+                self._taken = False
 
 
 def _check_size(K: int, d: int, full: bool) -> None:
