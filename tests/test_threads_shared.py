@@ -2,6 +2,7 @@
 
 import sys
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from operator import attrgetter
 
@@ -100,25 +101,27 @@ def test_what_is_made_at_first_use():
     assert set(together(lambda _: bits(tuple(shared.point)))) == {expected}
 
 
-def batches(callers=CALLERS, count=30, rows=50):
+def batches(callers, count, rows=50, d=7):
+    """Return features (callers, count, rows, d) and their labels."""
     rng = np.random.default_rng(0)
     labels = rng.integers(0, 5, (callers, count, rows))
-    return rng.standard_normal((5, 7))[labels] + 0.1 * rng.standard_normal((*labels.shape, 7)), labels
+    return rng.standard_normal((5, d))[labels] + 0.1 * rng.standard_normal((*labels.shape, d)), labels
 
 
 def test_an_accumulator_that_all_update():
-    H, labels = batches()
-    W = np.random.default_rng(1).standard_normal((4, 7))
-    shared = uf.NCAccumulator(4, 7, ignore_index=4)
+    rows, d = 3000, 64  # so that an update takes longer than a thread's turn at the interpreter
+    H, labels = batches(CALLERS, 3, rows, d)
+    W = np.random.default_rng(1).standard_normal((4, d))
+    shared, alone = (uf.NCAccumulator(4, d, ignore_index=4) for _ in range(2))
 
     def work(caller):
         for batch in zip(H[caller], labels[caller], strict=True):
             shared.update(*batch)
             state = shared.state()
-            assert (state["counts"].sum() + state["left_out"]) % H.shape[2] == 0  # a batch is in there as a whole
+            assert (state["counts"].sum() + state["left_out"]) % rows == 0  # a batch is in there as a whole
 
     together(work)
-    alone = uf.NCAccumulator(4, 7, ignore_index=4).update(H.reshape(-1, 7), labels.reshape(-1))
+    alone.update(H.reshape(-1, d), labels.reshape(-1))
     assert (shared.counts == alone.counts).all()
     assert shared.left_out == alone.left_out
     np.testing.assert_allclose(shared.class_means, alone.class_means, rtol=1e-12)
@@ -141,7 +144,7 @@ def test_accumulators_that_are_merged_into_each_other():
 
 
 class Labels:
-    """Labels that make use of what they are given to, as a signal's handler would in the midst of it."""
+    """Labels that make use of the accumulator which reads them, as a signal's handler can."""
 
     def __init__(self, values, use):
         self.values, self.use = values, use
@@ -200,13 +203,24 @@ def test_no_thread_waits_for_itself_while_blas_is_limited(monkeypatch):
     assert blas._callers == 0
 
 
-def test_terms_that_torch_compiles():
-    pytest.importorskip("torch")
-    from ufm_fast.torch.compiled import number_of
-    from ufm_fast.torch.terms import Head
+class Term:
+    """A term that lets other threads go on while it is compared."""
 
-    found = together(lambda _: [number_of(Head, "mse", 0.0, label, "sum", None) for label in range(300)])
-    assert len(set(found[0])) == 300
+    def __init__(self, label):
+        self.label = label
+
+    def __eq__(self, other):
+        time.sleep(0)
+        return self.label == other.label
+
+
+def test_terms_that_torch_compiles(monkeypatch):
+    pytest.importorskip("torch")
+    from ufm_fast.torch import compiled
+
+    monkeypatch.setattr(compiled, "_terms", {})
+    found = together(lambda _: [compiled.number_of(Term, label) for label in range(20)])
+    assert len(set(found[0])) == 20
     assert all(numbers == found[0] for numbers in found)
 
 
