@@ -27,8 +27,10 @@ templates_path = ["_templates"]
 autosummary_context = {  # classes whose methods users call; those of losses are called by the library
     "with_members": [
         "UFM", "Certificate", "SymmetricPoint", "InterpolatedPoint", "Census", "Spectrum", "NCAccumulator", "NCMetrics",
+        "Shard", "ClassParallel",
     ]
 }  # fmt: skip
+autodoc_mock_imports = ["mpi4py", "petsc4py", "slepc4py"]
 autodoc_typehints = "none"
 numpydoc_show_class_members = False
 
