@@ -369,6 +369,12 @@ class Functions:
         return Point(*self.layout.unpack(self._packed(x, "x")))
 
 
+def check_functions(ufm: object) -> None:
+    """Raise TypeError if ufm is neither a model nor some rows of one."""
+    if not isinstance(ufm, Functions):
+        raise TypeError(f"ufm must be a UFM, not {check.shown(ufm)}")
+
+
 def gradient_gram(ufm: Functions, p: Point) -> NDArray[Any]:
     """Return G^T G (K, K) of the gradient matrix G (M, K), without forming G."""
     gram: NDArray[Any] = ufm._run(ufm._problem.gradient_gram, *p)
