@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -16,6 +14,7 @@ from .._runtime.arrays import Array
 from .._runtime.blas import single_threaded_blas
 from .._runtime.memory import require_memory
 from .._runtime.threads import checked_threads, get_num_threads
+from .._runtime.turns import Turns
 from .._runtime.warnings import warn
 from .accumulator_state import FORMAT, STATISTICS, checked, parts_of
 from .agreement import Seen
@@ -121,7 +120,7 @@ class NCAccumulator:
         self.left_out = 0
         self._statistics = core.ClassStatistics(self.K, self.d, self.statistics == "full")
         self._precision = 0.0  # relative, of the products in S_W
-        self._lock, self._taken = threading.RLock(), False
+        self._turns = Turns("this accumulator")
 
     @property
     def counts(self) -> NDArray[np.int64]:
@@ -134,7 +133,7 @@ class NCAccumulator:
         >>> uf.NCAccumulator(3, 2).update(np.ones((4, 2)), [0, 2, 2, 2]).counts
         array([1, 0, 3])
         """
-        with self._turn():
+        with self._turns.turn():
             return self._statistics.counts()
 
     @property
@@ -185,7 +184,7 @@ class NCAccumulator:
         1
         """
         features = as_features(H, self.d)
-        with self._turn():
+        with self._turns.turn():
             first = int(self._statistics.counts().sum()) + self.left_out
             kept, rows = self._rule.rows(labels, len(features), first)
             counted = features if kept is None else features[kept]
@@ -216,7 +215,7 @@ class NCAccumulator:
         >>> uf.NCAccumulator(3, 2).update(np.ones((4, 2)), [0, 2, 2, 2]).state()["counts"]
         array([1, 0, 3])
         """
-        with self._turn():
+        with self._turns.turn():
             return {
                 "format": FORMAT,
                 "statistics": self.statistics,
@@ -293,7 +292,7 @@ class NCAccumulator:
         first, second = sorted((self, other), key=id)
         if first is second:
             raise ValueError("other must be another accumulator")
-        with first._turn(), second._turn():
+        with first._turns.turn(), second._turns.turn():
             self._statistics.merge(other._statistics, self.threads or get_num_threads())
             self._precision = max(self._precision, other._precision)
             self.left_out += other.left_out
@@ -380,23 +379,9 @@ class NCAccumulator:
 
     def _sums(self) -> tuple[Sums, int]:
         """Return what metrics are computed from, and how many samples had been left out by then."""
-        with self._turn():
+        with self._turns.turn():
             read = self._statistics.read(self.threads or get_num_threads())
             return Sums(self._statistics.counts(), *read, self._precision), self.left_out
-
-    @contextmanager
-    def _turn(self) -> Iterator[None]:
-        """Wait until no other thread is at work here; refuse the one that is, which would wait for itself."""
-        with self._lock:
-            if self._taken:
-                raise RuntimeError(
-                    "this accumulator is at work in this thread: a signal's handler cannot use it before it is done"
-                )
-            self._taken = True
-            try:
-                yield
-            finally:
-                self._taken = False
 
 
 def _check_size(K: int, d: int, full: bool) -> None:
