@@ -55,7 +55,7 @@ def labels_of(p):
 
 MODELS = {
     "small": uf.UFM(6, 6, [9, 7, 5, 4, 2, 1], lambda_W=0.01, lambda_H=0.004, lambda_b=0.01),
-    "large": uf.UFM(60, 50, [2] * 30 + [1] * 30, collapse=False, lambda_W=0.01, lambda_H=0.01, threads=2),
+    "large": uf.UFM(40, 40, [2] * 20 + [1] * 20, collapse=False, lambda_W=0.01, lambda_H=0.01, threads=2),
 }
 CALLS = {
     "UFM.loss": lambda ufm, p: ufm.loss(p),
