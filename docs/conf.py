@@ -25,12 +25,16 @@ html_css_files = ["wide.css"]
 myst_heading_anchors = 3
 default_role = "autolink"
 templates_path = ["_templates"]
-autosummary_context = {  # classes whose methods users call; those of losses are called by the library
-    "with_members": [
-        "UFM", "Certificate", "SymmetricPoint", "InterpolatedPoint", "Census", "Spectrum", "NCAccumulator", "NCMetrics",
-        "Shard", "ClassParallel",
-    ]
-}  # fmt: skip
+_ALL = [
+    "UFM", "Certificate", "SymmetricPoint", "InterpolatedPoint", "Census", "Spectrum", "NCAccumulator", "NCMetrics",
+]  # fmt: skip
+autosummary_context = {  # classes whose methods users call, and which; methods of losses are called by the library
+    "with_members": dict.fromkeys(_ALL, "")
+    | {
+        "Shard": "fun, fun_and_grad, hvp, hessian, scatter, gather, local, vector, metric",
+        "ClassParallel": "part, loss, loss_and_grad, hvp",
+    }
+}
 autodoc_mock_imports = ["mpi4py", "petsc4py", "slepc4py"]
 autodoc_typehints = "none"
 numpydoc_show_class_members = False
