@@ -7,7 +7,7 @@ import pytest
 from scipy.integrate import trapezoid
 
 import ufm_fast as uf
-from ufm_fast.plotting.models import plot_solution, plot_spectrum
+from ufm_fast.plotting.models import plot_census, plot_solution, plot_spectrum
 
 
 @pytest.fixture(scope="module")
@@ -105,3 +105,15 @@ plot_solution(ufm, uf.minimize(ufm))
 print("matplotlib.pyplot" in sys.modules)
 """
     assert run_python(script) == "False\n"
+
+
+def test_colours_of_equal_eigenvalues_have_a_scale():
+    """With balanced classes all saddles have one lowest eigenvalue, but for rounding; labels of the colours differ."""
+    census = uf.census(uf.UFM(8, 8, 5, lambda_W=1e-3, lambda_H=1e-3, lambda_b=1e-2), runs=8)
+    values = census.points["lowest_eigenvalue"][census.points["kind"] == "strict_saddle"]
+    assert 0 < np.ptp(values) < 1e-12
+    figure = plot_census(census)
+    figure.canvas.draw()
+    (axes,) = (axes for axes in figure.axes if axes.get_ylabel() == "− lowest eigenvalue at the saddle")
+    labels = [label.get_text() for label in axes.get_yticklabels(which="both") if label.get_text()]
+    assert len(labels) == len(set(labels)) > 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -92,7 +93,7 @@ def plot_census(census: Census) -> Figure:
     points = census.points
     saddles = points[~points["end"] & (points["kind"] == "strict_saddle")]
     depth = -saddles["lowest_eigenvalue"][saddles["lowest_eigenvalue"] < 0]
-    norm = LogNorm(depth.min(), depth.max()) if len(depth) and depth.min() < depth.max() else LogNorm(1e-3, 1)
+    norm = _norm_of(depth)
     columns = int(np.ceil(np.sqrt(len(census.models))))
     rows = -(-len(census.models) // columns)
     figure = Figure(figsize=(3.6 * columns + 3.2, max(2.8 * rows, 3.6)), dpi=150, layout="constrained")
@@ -106,6 +107,14 @@ def plot_census(census: Census) -> Figure:
         figure.colorbar(panels[0].collections[0], ax=panels, label="− lowest eigenvalue at the saddle", pad=0.01)
     _draw_fractions(figure.add_subplot(grid[:, columns]), census)
     return figure
+
+
+def _norm_of(values: NDArray[Any]) -> LogNorm:
+    """Return a logarithmic scale of all values, a factor of 4 at least, so that its labels differ."""
+    if not len(values):
+        return LogNorm(1e-3, 1)
+    centre = math.sqrt(values.min() * values.max())
+    return LogNorm(min(values.min(), centre / 2), max(values.max(), centre * 2))
 
 
 def _draw_landscape(axes: Axes, saddles: NDArray[Any], norm: LogNorm) -> None:
