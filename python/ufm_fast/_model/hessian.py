@@ -40,7 +40,8 @@ class SymmetricOperator(LinearOperator):  # type: ignore[misc]  # SciPy is untyp
 class HessianOperator(SymmetricOperator):
     """The Hessian of a UFM at a fixed point in one of two coordinates; symmetric. Made by `UFM.hessian`.
 
-    Vectors of real numbers of any dtype and layout are converted to the model's dtype, in which the products are.
+    Vectors of real numbers of any dtype and layout are converted to the model's dtype, in which the products are. The
+    operator does not change, so threads may share it.
     """
 
     def __init__(

@@ -99,7 +99,7 @@ class UFM(Functions):
 
     Notes
     -----
-    Numbers may be Python's or NumPy's, but no booleans or strings.
+    Numbers may be Python's or NumPy's, but no booleans or strings. A model does not change, so threads may share it.
 
     A row's feature depends on its target and on the ratio of its loss weight and its ridge. Where these are equal the
     rows can be merged (`merged`): weighted classes, contexts of a language model with equal next tokens.

@@ -113,4 +113,4 @@ def _sums(samples: Samples, statistics: Literal["full", "traces"], threads: int 
     )
     for batch in samples.batches():
         accumulator.update(batch.features, batch.labels)
-    return accumulator._sums()
+    return accumulator._sums()[0]
