@@ -1,6 +1,10 @@
-"""Work that needs more memory than the machine has is refused before it begins."""
+"""Work that needs more memory than there is is refused before it begins."""
 
+import math
+import os
 import re
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,11 +12,14 @@ import pytest
 import ufm_fast as uf
 from ufm_fast._runtime import memory
 
+linux = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+
 
 @pytest.fixture
 def small_machine(monkeypatch):
-    """A machine of half a MiB."""
-    monkeypatch.setattr(memory, "machine_memory", lambda: 2.0**19)
+    """A machine with half a MiB."""
+    monkeypatch.setattr(memory, "available_memory", lambda: 2.0**19)
+    monkeypatch.setattr(memory, "_SMALL", 0)
 
 
 def model(K=100, **options):
@@ -49,15 +56,43 @@ def test_a_point_that_no_machine_holds():
         uf.minimize(uf.UFM(10**6, 10**6, 10, lambda_W=1e-4, lambda_H=1e-6))
 
 
-def test_the_machine_has_some():
-    assert memory.machine_memory() > 2**26
+def test_what_is_available_is_less_than_the_machine_has():
+    pages = os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else math.inf
+    assert 2**26 < memory.available_memory() <= pages * 4096 * 16
 
 
-def test_a_limit_of_the_control_group_counts(monkeypatch, tmp_path):
-    limit = tmp_path / "memory.max"
-    monkeypatch.setattr(memory, "_LIMITS", (str(limit),))
-    physical = memory.machine_memory()
-    limit.write_text("max\n")
-    assert memory.machine_memory() == physical
-    limit.write_text("1048576\n")
-    assert memory.machine_memory() == 2**20
+@linux
+def test_memory_that_others_use_is_not_available(monkeypatch, tmp_path):
+    text = Path("/proc/meminfo").read_text()
+    (tmp_path / "meminfo").write_text(re.sub(r"(?<=MemAvailable:).*", "  2048 kB", text))
+    monkeypatch.setattr(memory, "_PROC", tmp_path)
+    assert memory.available_memory() == 2**21
+
+
+@linux
+@pytest.mark.parametrize("name", ["RLIMIT_AS", "RLIMIT_DATA"])
+def test_a_limit_of_the_process_counts_less_what_it_uses(name, run_python):
+    script = f"""
+import resource
+import numpy as np
+from ufm_fast._runtime.memory import available_memory, require_memory
+resource.setrlimit(resource.{name}, (3 << 30, resource.RLIM_INFINITY))
+before = available_memory()
+held = np.ones(1 << 26)
+print(before < 3 << 30, abs(before - available_memory() - held.nbytes) < 1 << 20)
+np.empty(int(0.99 * available_memory()) // 8)
+try:
+    require_memory("f", available_memory() / 8 + 1e6, K=1)
+except MemoryError as error:
+    print(error)
+"""
+    lines = run_python(script).splitlines()
+    assert lines[0] == "True True"
+    assert re.fullmatch(r"f needs about 2\.\d+ GiB of memory for K = 1; 2\.\d+ are available", lines[1])
+
+
+def test_memory_to_spare(monkeypatch):
+    monkeypatch.setattr(memory, "available_memory", lambda: 2.0**30)
+    assert memory.spare_memory() == 2**28
+    monkeypatch.setattr(memory, "available_memory", lambda: math.inf)
+    assert memory.spare_memory() == 2**30

@@ -68,7 +68,8 @@ class UFM(Functions):
     dtype : "float64" or "float32", optional
         Of all points; arrays of it are used without copying.
     threads : int, optional
-        Threads of this model, from 1 to 4096; None follows `set_num_threads`.
+        Threads of this model, from 1 to 4096; None follows `set_num_threads`, and more than there are processors
+        become as many, as there.
 
     Attributes
     ----------

@@ -24,7 +24,7 @@ from .._runtime.arguments import choice, flag, function, positive_numbers, real_
 from .._runtime.arrays import Array
 from .._runtime.blas import single_threaded_blas
 from .._runtime.memory import require_memory
-from .._runtime.threads import get_num_threads
+from .._runtime.threads import checked_threads, get_num_threads
 from .._runtime.warnings import held_convergence_warnings, warn
 from .accumulator import CENTRES, NCAccumulator
 from .data_term import DataTerm, Decays, check_size, usable
@@ -204,6 +204,7 @@ def inspect(
     """
     loss_function, solve = _checked_loss(loss), flag(solve, "solve")
     choice(centre, "centre", CENTRES)
+    threads = None if threads is None else checked_threads(threads, "threads")
     if progress is not None:
         function(progress, "progress")
     given = _given_decays(lambda_W, lambda_H, lambda_b)

@@ -8,7 +8,7 @@ from numpy.typing import ArrayLike
 
 from .._runtime.arguments import choice
 from .._runtime.blas import single_threaded_blas
-from .._runtime.threads import get_num_threads
+from .._runtime.threads import checked_threads, get_num_threads
 from .._runtime.warnings import warn
 from .accumulator import CENTRES, NCAccumulator, Sums
 from .agreement import Seen
@@ -92,6 +92,7 @@ def nc_metrics(
     (True, 1.0)
     """
     choice(centre, "centre", CENTRES)
+    threads = None if threads is None else checked_threads(threads, "threads")
     classifier = classifier_of(W, b)
     K, d = (None, None) if classifier is None else classifier.W.shape
     samples = Samples(H, labels, K, d, classes=classes, ignore_index=ignore_index)

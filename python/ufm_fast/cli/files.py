@@ -22,6 +22,7 @@ from rich.console import Console, RenderableType
 import ufm_fast as uf
 
 from .._io.files import FileError, check_destination, read_array, reading, write_file
+from .messages import tell
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -212,7 +213,7 @@ def deliver(result: Result, *, as_json: bool, output: Path | None = None, plot: 
     if plot is not None and result.figure is not None:
         save_figure(plot, result.figure())
     if result.failure:
-        print(f"ufm-fast: {result.failure}", file=sys.stderr)
+        tell(result.failure)
         raise typer.Exit(1)
 
 
