@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from .._model.canonical import CanonicalProblem
 from .._model.model import UFM
 from .._model.point import Point
+from .._runtime import linalg
 from .._runtime.arrays import Array
 from .._runtime.threads import concurrently, get_num_threads
 from .count_panels import CountPanels
@@ -104,7 +105,7 @@ class InterpolatedPoint:
         if missing >= 0:
             A, B = (np.pad(X, ((0, 0), (0, missing))) for X in (A, B))
         elif self.rank <= self.ufm.d:
-            U, s, Vt = np.linalg.svd(B @ A.T)
+            U, s, Vt = linalg.svd(B @ A.T)
             s = np.sqrt(s[: self.ufm.d])
             A, B = Vt[: self.ufm.d].T * s, U[:, : self.ufm.d] * s
         else:

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 import re
 from collections import deque
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from typing import Any
 
 from . import core
 from .arguments import whole_number
 from .control_groups import processors_allowed
+from .helpers import Helper
 from .warnings import warn
 
 _ENVIRONMENT = "UFM_FAST_NUM_THREADS"
@@ -165,7 +166,10 @@ def _quota() -> int:
 
 
 def concurrently(tasks: Sequence[Callable[[], Any]], threads: int) -> list[Any]:
-    """Call functions, so many at a time, started in their order; return their results. The caller's thread helps."""
+    """Call functions, so many at a time, started in their order; return their results. The caller's thread helps.
+
+    After an error, or Ctrl-C in the caller's thread, no further one is called; those that run are not waited for.
+    """
     results: list[Any] = [None] * len(tasks)
     todo = deque(range(len(tasks)))
 
@@ -177,18 +181,15 @@ def concurrently(tasks: Sequence[Callable[[], Any]], threads: int) -> list[Any]:
                 return
             results[i] = tasks[i]()
 
-    threads = min(threads, len(tasks))
-    if threads <= 1:
-        work()
-        return results
-    with ThreadPoolExecutor(threads - 1) as pool:
-        helpers = []
-        try:
-            for _ in range(threads - 1):
-                helpers.append(pool.submit(work))
-        except RuntimeError:  # no further thread can be started: the others do its work
-            pass
+    helpers = []
+    try:
+        with contextlib.suppress(RuntimeError, MemoryError):  # no further thread can be started: others do its work
+            for _ in range(min(threads, len(tasks)) - 1):
+                helpers.append(Helper(work))
         work()
         for helper in helpers:
             helper.result()
+    except BaseException:
+        todo.clear()
+        raise
     return results

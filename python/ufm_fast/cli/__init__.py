@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import io
+import os
 import signal
 import sys
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
+from .._runtime.helpers import helpers_at_work
 from .messages import tell, telling_warnings
 
 _EXTRA = ("typer", "rich", "click", "matplotlib", "joblib")
@@ -41,7 +43,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         except KeyboardInterrupt as stop:
             words = ["terminated" if received else "interrupted", *map(str, stop.args)]
             tell("; ".join(words))
-            return 128 + (received or [signal.SIGINT])[0]
+            code = 128 + (received or [signal.SIGINT])[0]
+            if helpers_at_work():
+                os._exit(code)  # else the end of the process would wait for them
+            return code
 
 
 @contextmanager

@@ -17,6 +17,8 @@ from matplotlib.ticker import (
 )
 from numpy.typing import ArrayLike, NDArray
 
+from .._runtime import linalg
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from scipy.optimize import OptimizeResult
@@ -217,7 +219,7 @@ def _draw_gap(axes: Axes, history: dict[str, NDArray[Any]], best_bound: float, t
 
 
 def _draw_singular_values(axes: Axes, W: NDArray[Any]) -> None:
-    values = np.linalg.svd(W, compute_uv=False)
+    values = linalg.svd(W, compute_uv=False)
     axes.plot(np.arange(1, len(values) + 1), values, "o", markersize=3, color=_LOSS, clip_on=False)
     axes.set_ylim(bottom=0)
     axes.set_xlabel("index")
