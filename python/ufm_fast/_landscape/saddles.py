@@ -274,7 +274,7 @@ def _is_above(problem: CanonicalProblem, p: _Critical) -> bool:
 def _exceeds(G: Array, threshold: float) -> bool:
     """Whether |G|_2 > threshold; a row of G often tells."""
     rows = np.sqrt(np.einsum("ij,ij->i", G, G))
-    return bool(rows.max() > threshold or np.linalg.norm(G, 2) > threshold)
+    return bool(rows.max() > threshold or linalg.svd(G, compute_uv=False)[0] > threshold)
 
 
 def _check_accuracy(ufm: UFM, rank: int, error: float) -> None:
