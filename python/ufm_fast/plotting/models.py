@@ -18,6 +18,7 @@ from matplotlib.ticker import (
 from numpy.typing import ArrayLike, NDArray
 
 from .._runtime import linalg
+from .classes import draw_pairs, shown_classes
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -50,7 +51,8 @@ def plot_solution(ufm: UFM, result: OptimizeResult, *, tol: float | None = None)
     -------
     matplotlib.figure.Figure
         Loss and certified lower bound over time, the certified relative gap on a logarithmic axis, escapes from saddles
-        marked in both; singular values of W; Gram matrix of W (colours saturate on the diagonal).
+        marked in both; singular values of W; Gram matrix of W (colours saturate on the diagonal), of 1000 classes at
+        equal distances where there are more.
     """
     figure = Figure(figsize=(12, 4.2), dpi=150, layout="constrained")
     grid = figure.add_gridspec(2, 3, width_ratios=(1.15, 1, 1.1))
@@ -227,10 +229,10 @@ def _draw_singular_values(axes: Axes, W: NDArray[Any]) -> None:
 
 
 def _draw_gram_matrix(axes: Axes, W: NDArray[Any]) -> None:
-    gram = W @ W.T
+    chosen = W[shown_classes(len(W))]
+    gram = chosen @ chosen.T
     off_diagonal = np.abs(gram[~np.eye(len(gram), dtype=bool)])
     limit = off_diagonal.max(initial=np.finfo(float).tiny)
-    image = axes.imshow(gram, cmap="RdBu_r", vmin=-limit, vmax=limit, interpolation="nearest")
-    axes.set_title("Gram matrix of W", fontsize="medium")
+    image = draw_pairs(axes, gram, len(W), "Gram matrix of W", cmap="RdBu_r", vmin=-limit, vmax=limit)
     axes.set_xlabel("class")
     axes.figure.colorbar(image, ax=axes, extend="max", shrink=0.85)
