@@ -78,6 +78,19 @@ def test_census_options_reach_the_models(run):
     assert [model["n"][-1] for model in json.loads(out)["config"]["models"]] == [50, 50]
 
 
+def test_census_of_rows_with_targets(run, tmp_path):
+    targets = np.array([[0.5, 0.5, 0], [0, 0.2, 0.8], [0, 0, 1]])
+    np.savez(tmp_path / "rows.npz", targets=targets, n=[7, 2, 3])
+    words = ["--targets", tmp_path / "rows.npz", "--d", 3, "--loss", "cross_entropy", "--lambda-H", 1e-3]
+    code, out, err = run("census", *words, "--runs", 3, "--workers", 1, "--output", tmp_path / "census.jsonl", "--json")
+    assert (code, err) == (0, "")
+    ufm = uf.UFM(3, 3, targets=targets, n=[7, 2, 3], lambda_W=5e-4, lambda_H=1e-3, lambda_b=1e-2)
+    assert uf.Census.load(tmp_path / "census.jsonl").records == uf.census(ufm, 3).records
+    assert json.loads(out)["models"][0]["certified"] == 1
+    code, _, err = run("census", *words, "--imbalance", 10)
+    assert (code, "the file of --targets describes all of the data" in err) == (2, True)
+
+
 def test_census_continues_its_file_and_draws(run, tmp_path):
     words = [*SMALL, "--loss", "mse", "--output", tmp_path / "census.jsonl"]
     assert run(*words)[0] == 0

@@ -11,6 +11,7 @@ import numpy as np
 from .._model.facts import checked_model
 from .._model.model import UFM, in_double
 from .._model.point import Point, checked_point
+from .._runtime.arguments import real_number
 from .._runtime.blas import product, single_threaded_blas
 from .._runtime.memory import require_memory
 from .._runtime.threads import concurrently
@@ -57,8 +58,14 @@ class Certificate:
     rounding: float
 
     def is_global(self, tol: float = 1e-8) -> bool:
-        """Whether the loss is proven to be within the relative tolerance ``tol`` of the global minimum."""
-        return self.relative_gap <= tol
+        """Whether the loss is proven to be within the relative tolerance ``tol`` of the global minimum.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If ``tol`` is no number, negative or not finite.
+        """
+        return self.relative_gap <= real_number(tol, "tol", least=0)
 
     def __str__(self) -> str:
         return (

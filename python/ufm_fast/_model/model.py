@@ -100,7 +100,8 @@ class UFM(Functions):
 
     Notes
     -----
-    Numbers may be Python's or NumPy's, but no booleans or strings.
+    Numbers may be Python's or NumPy's, but no booleans or strings. A model stays as it was made: neither attributes
+    nor entries of `counts` and `weights` can be set.
 
     A row's feature depends on its target and on the ratio of its loss weight and its ridge. Where these are equal the
     rows can be merged (`merged`): weighted classes, contexts of a language model with equal next tokens.
