@@ -27,22 +27,56 @@ def model(K=100, **options):
     return uf.UFM(K, K, **options)
 
 
+def origin(ufm):
+    return ufm.unpack(np.zeros(ufm.size))
+
+
 CALLS = {
     "minimize": uf.minimize,
     "global_minimum": lambda ufm: uf.global_minimum(model(weights=np.full(100, 2.0))),  # without: nodes, which are few
-    "certify": lambda ufm: uf.certify(ufm, ufm.random_point(0)),
-    "classify": lambda ufm: uf.classify(ufm, ufm.random_point(0)),
-    "lowest_eigenpairs": lambda ufm: uf.lowest_eigenpairs(ufm, ufm.random_point(0)),
+    "certify": lambda ufm: uf.certify(ufm, origin(ufm)),
+    "classify": lambda ufm: uf.classify(ufm, origin(ufm)),
+    "lowest_eigenpairs": lambda ufm: uf.lowest_eigenpairs(ufm, origin(ufm)),
     "saddle": lambda ufm: uf.saddle(ufm, 2),
+    "spectrum": lambda ufm: uf.spectrum(ufm, origin(ufm)),
+    "expand": lambda ufm: ufm.expand(origin(ufm)),
+    "path": lambda ufm: uf.path(ufm, [1, 2, 3, 4], "lambda", keep_points=True),
+    "census": lambda ufm: uf.census(ufm, 2),
+}
+OTHERS = {
+    "minimize with W fixed": ("minimize", lambda ufm, p: uf.minimize(ufm, p, fixed="W")),
+    "minimize with H fixed": ("minimize", lambda ufm, p: uf.minimize(ufm, p, fixed="H")),
+    "closed form": ("global_minimum", lambda *_: uf.global_minimum(model(loss="mse", bias=False))),
+    "random point": ("random_point", lambda *_: model(K=200).random_point()),
+    "symmetric point": ("point", lambda *_: uf.global_minimum(model(K=200, n=20)).point),
+    "interpolated point": ("point", lambda *_: uf.global_minimum(model(K=200, lambda_W=1e-7)).point),
+    "escape": ("escape", uf.escape),
 }
 
 
 @pytest.mark.parametrize("name", CALLS)
 def test_sizes_are_named(small_machine, name):
-    with pytest.raises(MemoryError, match=rf"{name} needs about [0-9.]+ GiB .*K = 100.* 0.000488") as refusal:
+    with pytest.raises(MemoryError, match=rf"^{name} needs about [0-9.]+ GiB .*K = 100.* 0.000488") as refusal:
         CALLS[name](model())
     needed = float(re.search(r"about ([0-9.]+) GiB", str(refusal.value))[1])
     assert 3 * 8 * 100**2 / 2**30 <= needed <= 300 * 8 * 100**2 / 2**30
+
+
+@pytest.mark.parametrize(("function", "call"), OTHERS.values(), ids=OTHERS)
+def test_every_way_through_a_function_asks_first(small_machine, function, call):
+    with pytest.raises(MemoryError, match=f"^{function} needs about [0-9.]+ GiB"):
+        call(model(), origin(model()))
+
+
+def test_runs_at_a_time_count(monkeypatch):
+    """One descent has the memory that it needs, three at a time have not."""
+    monkeypatch.setattr(memory, "available_memory", lambda: 2.0**23)
+    monkeypatch.setattr(memory, "_SMALL", 0)
+    assert len(uf.census(model(), 2).records) == 2
+    with pytest.raises(
+        MemoryError, match=r"^census needs about 0\.0134 GiB .* 0\.00781 are available: 3 runs at a time"
+    ):
+        uf.census(model(), 3, workers=3)
 
 
 def test_what_fits_is_done(small_machine):

@@ -110,7 +110,7 @@ def certify(ufm: UFM, p: Point) -> Certificate:
     ArithmeticError
         If a bound exceeds the loss by more than rounding explains, which would be a fault of this package.
     MemoryError
-        If the machine has less memory than the sizes of the model ask for.
+        If there is less memory than the sizes of the model ask for.
 
     Notes
     -----

@@ -25,6 +25,7 @@ from .._model.model import UFM
 from .._model.point import Point
 from .._runtime import linalg
 from .._runtime.arrays import Array
+from .._runtime.memory import require_memory
 from .._runtime.threads import concurrently, get_num_threads
 from .count_panels import CountPanels
 
@@ -100,6 +101,7 @@ class InterpolatedPoint:
         ValueError
             If the model's d is less than the rank.
         """
+        require_memory("point", 3 * self.ufm.size, K=self.ufm.K, M=self.ufm.M, d=self.ufm.d)
         A, B = self.factors()
         missing = self.ufm.d - len(A)
         if missing >= 0:

@@ -89,7 +89,7 @@ def saddle(ufm: UFM, rank: int, seed: int = 0) -> Point:
     ArithmeticError
         If Newton's method stops short of the accuracy promised.
     MemoryError
-        If the machine has less memory than the sizes of the model ask for.
+        If there is less memory than the sizes of the model ask for.
 
     Notes
     -----

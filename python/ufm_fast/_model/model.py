@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .._runtime import arguments as check
+from .._runtime.memory import require_memory
 from .._runtime.threads import checked_threads
 from .functions import Functions
 from .loss import Loss
@@ -247,6 +248,8 @@ class UFM(Functions):
         ------
         TypeError, ValueError
             If an argument is not as above, or an entry overflows the model's dtype.
+        MemoryError
+            If there is not memory for three points.
 
         Examples
         --------
@@ -258,6 +261,7 @@ class UFM(Functions):
         """
         if not isinstance(seed, np.random.Generator):
             seed = check.whole_number(seed, "seed", 0)
+        require_memory("random_point", 3 * self.size, K=self.K, M=self.M, d=self.d)
         generator = np.random.default_rng(seed)
         shapes = (self.layout.K, self.d), (self.M, self.d), self.layout.biases
         W, H, b = (generator.standard_normal(shape) for shape in shapes)
@@ -388,6 +392,7 @@ class UFM(Functions):
         (60, 4)
         """
         self._require_classes("expand")
+        require_memory("expand", self.N * self.d, K=self.K, N=self.N, d=self.d)
         W, H, b = checked_point(p, replace(self.layout, M=self.K), self.dtype)
         return Point(W, np.repeat(H, self.counts, axis=0), b)
 

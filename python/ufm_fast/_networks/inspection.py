@@ -173,7 +173,7 @@ def inspect(
     FloatingPointError
         If the loss overflows.
     MemoryError
-        If the machine has less memory than this needs, before H is read. `nc_metrics` needs far less.
+        If there is less memory than this needs, before H is read. `nc_metrics` needs far less.
 
     Warns
     -----
@@ -255,7 +255,7 @@ def _model(counts: NDArray[np.int64], d: int, weights: Array | None, **options: 
 
 
 def _require_memory(K: int, M: int, d: int, batch: int, threads: int) -> None:
-    """Raise MemoryError if the machine has less than was measured for reading, and for comparing class means."""
+    """Raise MemoryError if there is less than was measured for reading, and for comparing class means."""
     reading = 2 * K * K + 5 * d * d + (8 + threads) * K * d + batch * (4 * K + 6 * d)
     comparing = 30 * M * K + 4 * K * K + 2 * d * d + 8 * (M + K) * d
     require_memory("inspect", max(reading, comparing), K=K, M=M, d=d)

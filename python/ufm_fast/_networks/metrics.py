@@ -67,7 +67,7 @@ def nc_metrics(
     TypeError, ValueError
         If shapes or types do not fit, a label belongs to no class, or an entry is not finite.
     MemoryError
-        If sums over the features need more memory than the machine has.
+        If sums over the features need more memory than there is.
 
     Warns
     -----

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from importlib.metadata import version
 from typing import Annotated, Any
 
@@ -11,10 +12,9 @@ from .._io.files import FileError
 from .census import census
 from .classify import classify
 from .config import config
-from .files import abandon_output
 from .info import info
 from .inspect import inspect
-from .messages import tell
+from .messages import abandon, tell
 from .path import path
 from .solve import solve
 from .spectrum import spectrum
@@ -65,7 +65,7 @@ def run(arguments: list[str]) -> int:
         message = str(error) or "memory does not suffice"
     except OSError as error:
         if error.filename is None:  # of standard output: that of a file names it
-            abandon_output()
+            abandon(sys.stdout)
             if isinstance(error, BrokenPipeError):
                 return 0
         message = str(error)
