@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
     from .shard import RowShard
 
+_DRAWN = 2**22  # random numbers at a time, some hundredths of a second
+
 
 class UFM(Functions):
     """An unconstrained feature model (Gu & Shen 2024, arXiv 2407.10702; Zhu et al. 2021, arXiv 2105.02375).
@@ -263,8 +265,8 @@ class UFM(Functions):
             seed = check.whole_number(seed, "seed", 0)
         require_memory("random_point", 3 * self.size, K=self.K, M=self.M, d=self.d)
         generator = np.random.default_rng(seed)
-        shapes = (self.layout.K, self.d), (self.M, self.d), self.layout.biases
-        W, H, b = (generator.standard_normal(shape) for shape in shapes)
+        shapes = (self.layout.K, self.d), (self.M, self.d), (self.layout.biases,)
+        W, H, b = (_normal(generator, shape) for shape in shapes)
         if scale is None:
             root = np.sqrt(self.data.ridges if self.collapse_classes else np.repeat(self.counts, self.counts))
             spread = 0.3 / math.sqrt(self.K)
@@ -399,6 +401,14 @@ class UFM(Functions):
     def _require_classes(self, method: str) -> None:
         if self.counts is None:
             raise ValueError(f"{method} is for models of classes with samples, not of rows with targets: see merged")
+
+
+def _normal(generator: np.random.Generator, shape: tuple[int, ...]) -> NDArray[np.float64]:
+    """Draw normal numbers, some at a time, between which a signal can end it."""
+    numbers = np.empty(math.prod(shape))
+    for first in range(0, numbers.size, _DRAWN):
+        generator.standard_normal(out=numbers[first : first + _DRAWN])
+    return numbers.reshape(shape)
 
 
 def rows_model(
