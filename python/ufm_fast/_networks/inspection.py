@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Literal
@@ -28,7 +28,7 @@ from .._runtime.threads import checked_threads, get_num_threads
 from .._runtime.warnings import held_convergence_warnings, warn
 from .accumulator import CENTRES, NCAccumulator
 from .data_term import DataTerm, Decays, check_size, usable
-from .features import Batch, Samples, as_classifier
+from .features import Readings, Samples, as_classifier
 from .nc_metrics import NCMetrics
 
 
@@ -272,7 +272,7 @@ def _read(
 ) -> NCMetrics:
     """Go through the samples twice: add them to the data term, and measure how collapsed they are."""
     accumulator = NCAccumulator(*data.W.shape, classes=samples.classes, threads=threads)
-    batches = _Batches(samples, progress)
+    batches = Readings(samples, 2, progress)
     for batch in batches:
         accumulator.update(batch.features, batch.labels)
         data.add(batch.counted.astype(np.float64), batch.rows)
@@ -339,18 +339,3 @@ def _lower_bound(ufm: UFM, here: Linearization, solve: bool) -> float:
         except MemoryError as error:
             warn(f"the lower bound is that of the class means: {error}", RuntimeWarning)
     return bound
-
-
-class _Batches:
-    """The batches of the samples, to be gone through twice, with reports on how far that is."""
-
-    def __init__(self, samples: Samples, progress: Callable[[int, int], None] | None) -> None:
-        self._samples, self._progress = samples, progress
-        self._done, self._total = 0, 2 * sum(1 for _ in samples.slices())
-
-    def __iter__(self) -> Iterator[Batch]:
-        for batch in self._samples.batches():
-            yield batch
-            self._done += 1
-            if self._progress is not None:
-                self._progress(self._done, self._total)

@@ -14,6 +14,7 @@ from rich.table import Table
 import ufm_fast as uf
 
 from .._model.storage import describe_ufm
+from .._runtime.threads import checked_threads
 from . import options
 from .data import data_of
 from .files import Result, check_destinations, deliver, going_on_from
@@ -108,17 +109,25 @@ def census(
         for dimension, ratio, loss_maker in product(dimensions, ratios, losses)
     ]  # fmt: skip
     options.check_tolerance(tol, models[0].K)
-    if workers == 0:
-        raise typer.BadParameter("must not be 0", param_hint="--workers")
+    workers = uf.get_num_threads() if workers is None else _checked_workers(workers)
     with (
         follow_count("descents", enabled=not as_json) as callback,
         going_on_from(output, "--output", f"the same command does what {output} lacks"),
     ):
         found = uf.census(
             models, runs, seed=seed, tol=tol, max_evaluations=max_evaluations,
-            workers=uf.get_num_threads() if workers is None else workers, path=output, callback=callback,
+            workers=workers, path=output, callback=callback,
         )  # fmt: skip
     deliver(_result(found, runs), as_json=as_json, plot=plot)
+
+
+def _checked_workers(workers: int) -> int:
+    if workers < 0:
+        return workers
+    try:
+        return checked_threads(workers, "--workers")
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--workers") from error
 
 
 def _result(found: uf.Census, runs: int) -> Result:

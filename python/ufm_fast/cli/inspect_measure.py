@@ -62,5 +62,5 @@ class Measurement:
 
     def _measured(self, chosen: Chosen, progress: Callable[[int, int], None] | None) -> uf.Inspection | uf.NCMetrics:
         if self.metrics_only:
-            return uf.nc_metrics(**chosen.arrays, **self.settings)
+            return uf.nc_metrics(**chosen.arrays, **self.settings, progress=progress)
         return uf.inspect(**chosen.arrays, **self.settings, **self.model, progress=progress)
