@@ -175,7 +175,7 @@ def test_two_arrays_of_one_name_in_one_file(tmp_path):
         with pytest.warns(UserWarning, match="Duplicate name"):
             archive.write(tmp_path / "H.npy", "H.npy")
     message = refusal(tmp_path / "twice.npz")
-    assert message == f"cannot read {tmp_path / 'twice.npz'}: it must not hold two arrays H"
+    assert message == f"cannot read {tmp_path / 'twice.npz'}: it must not hold two members 'H.npy'"
 
 
 @pytest.mark.parametrize("by_columns", [False, True])
@@ -217,6 +217,19 @@ def test_a_dataset_that_is_not_as_large_as_its_shape(tmp_path):
     place = content.index(struct.pack("<QQ", *FEATURES.shape))
     path.write_bytes(content[:place] + struct.pack("<Q", 4) + content[place + 8 :])
     assert "H has 80 bytes" in refusal(path, name="H")
+
+
+@pytest.mark.parametrize("shape", [(10**12,), (10**12, 3), (6, 4)])
+@pytest.mark.parametrize("options", [{}, {"chunks": True}, {"chunks": True, "compression": "gzip"}], ids=str)
+def test_numbers_of_a_dataset_that_were_never_written(tmp_path, shape, options):
+    """They are zeros for the library, which makes memory for them."""
+    with package("h5py").File(tmp_path / "x.h5", "w") as file:
+        H = file.create_dataset("H", shape, "f4", **options)
+        if options and shape != (6, 4):
+            H[:5] = 1
+    message = refusal(tmp_path / "x.h5", name="H")
+    assert "H has " in message
+    assert f"where {shape} of float32 needs" in message
 
 
 def parts(tmp_path, **arrays):

@@ -46,7 +46,7 @@ class StoredArray:
         self.name, self.file, self.shape, self.dtype, self._read = name, file, shape, np.dtype(dtype), read
 
     def __str__(self) -> str:
-        return f"{self.name} in {self.file}"
+        return f"{shown_name(self.name)} in {self.file}"
 
     def __len__(self) -> int:
         if not self.shape:
@@ -66,6 +66,11 @@ class StoredArray:
             if found.shape != due or found.dtype.newbyteorder("=") != self.dtype.newbyteorder("="):
                 raise ValueError(f"it gave {found.dtype} of shape {found.shape}, where {self.dtype} of {due} was due")
             return found
+
+
+def shown_name(name: str) -> str:
+    """Return a name from a file as a message may have it, in one line."""
+    return name if name.isprintable() else repr(name)
 
 
 def _described(dtype: np.dtype[Any]) -> str:

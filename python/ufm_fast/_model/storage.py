@@ -13,7 +13,8 @@ import numpy as np
 import scipy.sparse
 from numpy.typing import NDArray
 
-from .._io.files import read_archive, reading, write_file
+from .._io.files import reading, write_file
+from .._io.numpy_files import read_archive
 from .._runtime import arguments as check
 from .._runtime.threads import checked_threads
 from .facts import checked_model
