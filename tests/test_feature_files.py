@@ -128,6 +128,15 @@ def test_a_pickle_cannot_ask_for_a_table_of_any_length(tmp_path):
     assert "is numbered where" in refusal(tmp_path / "x.pt", name="x")
 
 
+@pytest.mark.parametrize("memo", [b"", b"q\x00h\x00"])
+def test_a_pickle_cannot_nest_tuples_without_end(tmp_path, memo):
+    """To hash one as a key takes the processor's stack."""
+    tuples = b")" + (b"\x85" + memo + b"\x85" * bool(memo)) * 10**6
+    with zipfile.ZipFile(tmp_path / "x.pt", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("x/data.pkl", b"\x80\x02}" + tuples + b"K\x01s.")
+    assert "tuples within tuples 1001 deep" in refusal(tmp_path / "x.pt")
+
+
 def written_safetensors(path, dtype, shape, content):
     header = json.dumps({"H": {"dtype": dtype, "shape": shape, "data_offsets": [0, len(content)]}}).encode()
     path.write_bytes(struct.pack("<Q", len(header)) + header + content)
