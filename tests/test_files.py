@@ -25,6 +25,7 @@ from saved import (
     saved_census,
     saved_checkpoint,
     saved_point,
+    saved_point_of_rows,
 )
 from ufm_fast._io.feature_files import open_arrays
 from ufm_fast._io.files import FileError
@@ -148,6 +149,17 @@ def test_models_with_values_of_other_types_are_refused(tmp_path):
         for value in ("x", None, [], {}, -1, 1e300, [[1]], [3.5, 2, 1]):
             changed(path, config=json.dumps({**config, name: value}))
             outcome(path, loaded_point, {})
+
+
+def test_a_point_with_more_classes_than_numbers(tmp_path):
+    """Rows do not tell how many classes there are; a model of so many is not made before the bias is looked at."""
+    path = tmp_path / "point.npz"
+    saved_point_of_rows(path)
+    with np.load(path) as archive:
+        config = json.loads(str(archive["config"]))
+    changed(path, config=json.dumps({**config, "K": 10**7}))
+    with pytest.raises(ValueError, match=r"b must have shape \(10000000,\) for K = 10000000, not \(3,\)"):
+        uf.load_point(path)
 
 
 def test_an_array_longer_than_its_header_says_is_refused(tmp_path):

@@ -137,3 +137,10 @@ def test_sizes(ufm):
     assert ufm.size == ufm.K * ufm.d + ufm.M * ufm.d + (ufm.K if ufm.bias else 0)
     assert ufm.tau == pytest.approx(np.sqrt(0.02 * 0.003), rel=1e-15)
     assert ufm.counts.dtype == np.int64
+
+
+def test_decays_that_make_terms_overflow():
+    """The refusal alone tells, without a warning of NumPy's."""
+    for n in ([1.0, 2.0, 100.0], [1.0, 1e308, 1.0]):
+        with pytest.raises(ValueError, match="ridges must make terms in the range of float64"):
+            uf.UFM(3, 2, n, targets=np.arange(3), lambda_W=1.0, lambda_H=1e308)

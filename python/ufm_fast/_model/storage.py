@@ -66,6 +66,16 @@ def described_ufm(description: Mapping[str, Any], *, threads: int | None = None)
     return rows_model(K, d, _described_rows(rows, K), **values, threads=threads)
 
 
+def _check_classes(description: Mapping[str, Any], biases: int) -> None:
+    """Refuse a number of classes that does not go with a bias, before memory is taken for a model of so many."""
+    K = description.get("K")
+    if isinstance(K, int) and "loss" in description:
+        loss = described_loss(description)
+        loss.check(K)
+        if loss.biases(K) != biases:
+            raise ValueError(f"b must have shape ({loss.biases(K)},) for K = {K}, not ({biases},)")
+
+
 def _describe_data(ufm: UFM) -> dict[str, Any]:
     if ufm.counts is not None:
         weights = {} if ufm.weights is None else {"weights": ufm.weights.tolist()}
@@ -177,5 +187,7 @@ def load_point(path: str | os.PathLike[str], *, threads: int | None = None) -> t
     arrays = read_archive(path, ("W", "H", "b", "config"))
     with reading(path):
         config = json.loads(str(arrays["config"]))
-        ufm = described_ufm(config if isinstance(config, dict) else {}, threads=threads)
+        description = config if isinstance(config, dict) else {}
+        _check_classes(description, arrays["b"].size)
+        ufm = described_ufm(description, threads=threads)
         return ufm, checked_point(Point(*(np.ascontiguousarray(arrays[name]) for name in "WHb")), ufm.layout, ufm.dtype)
