@@ -57,7 +57,15 @@ class Certificate:
     rounding: float
 
     def is_global(self, tol: float = 1e-8) -> bool:
-        """Whether the loss is proven to be within the relative tolerance ``tol`` of the global minimum."""
+        """Whether the loss is proven to be within the relative tolerance ``tol`` of the global minimum.
+
+        Examples
+        --------
+        >>> import ufm_fast as uf
+        >>> ufm = uf.UFM(K=5, d=5, n=10, lambda_W=1e-3, lambda_H=1e-4, lambda_b=1e-2)
+        >>> uf.certify(ufm, ufm.random_point(seed=0)).is_global()
+        False
+        """
         return self.relative_gap <= tol
 
     def __str__(self) -> str:

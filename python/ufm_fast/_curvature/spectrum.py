@@ -51,7 +51,17 @@ class Spectrum:
     exact: tuple[Array, NDArray[np.int64]] | None
 
     def count_below(self, x: ArrayLike) -> Array:
-        """Estimate how many eigenvalues are less than x, for each x."""
+        """Estimate how many eigenvalues are less than x, for each x.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import ufm_fast as uf
+        >>> ufm = uf.UFM(K=5, d=5, n=10, lambda_W=1e-3, lambda_H=1e-4, lambda_b=1e-2)
+        >>> found = uf.spectrum(ufm, uf.global_minimum(ufm).point)
+        >>> bool(np.isclose(found.count_below(np.inf), found.size))
+        True
+        """
         total = np.concatenate([[0.0], np.cumsum(self.weights)])
         counts: Array = total[np.searchsorted(self.nodes, real_array(x, "x", float), side="left")]
         return counts
@@ -63,6 +73,16 @@ class Spectrum:
         ------
         ValueError
             If `width` is not positive.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import ufm_fast as uf
+        >>> ufm = uf.UFM(K=5, d=5, n=10, lambda_W=1e-3, lambda_H=1e-4, lambda_b=1e-2)
+        >>> found = uf.spectrum(ufm, uf.global_minimum(ufm).point)
+        >>> x = np.linspace(-0.1, found.nodes.max() + 0.1, 10_001)
+        >>> bool(np.isclose(found.density(x, width=0.01).sum() * (x[1] - x[0]), found.size))
+        True
         """
         width = real_number(width, "width", above=0)
         distance = (real_array(x, "x", float)[..., None] - self.nodes) / width

@@ -68,6 +68,14 @@ class Census:
         and "global_minimum" where the run is certified); rank (see `rank_at_tolerance`); loss; relative_gap (certified;
         it means nothing where d is too small for the bound); relative_gradient_norm and lowest_eigenvalue as `classify`
         gives them (NaN where it is not exact); norm_excess, ``|G|_2 / tau - 1``, positive at a saddle.
+
+        Examples
+        --------
+        >>> import ufm_fast as uf
+        >>> ufm = uf.UFM(6, 6, [40, 20, 10, 5, 3, 2], lambda_W=5e-3, lambda_H=2e-4, lambda_b=0.1)
+        >>> points = uf.census(ufm, runs=2).points
+        >>> set(points["kind"][points["end"]].tolist())
+        {'global_minimum'}
         """
         rows = [
             tuple(_from_json((record | point)[name]) for name in _FIELDS.names or ())
@@ -88,6 +96,13 @@ class Census:
             loss found, relative), ``lowest_loss``, ``highest_loss``, ``largest_gap`` (relative, over the ends),
             ``escapes`` (of each kind), ``saddle_ranks`` (of the strict saddles met, ascending), ``eigenvalues`` (least
             and greatest exact lowest eigenvalue of the strict saddles met, else None), ``evaluations`` (median).
+
+        Examples
+        --------
+        >>> import ufm_fast as uf
+        >>> ufm = uf.UFM(6, 6, [40, 20, 10, 5, 3, 2], lambda_W=5e-3, lambda_H=2e-4, lambda_b=0.1)
+        >>> uf.census(ufm, runs=2).summary()[0]["certified"]
+        1.0
         """
         points = self.points
         rows = []
@@ -118,7 +133,18 @@ class Census:
         return rows
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write everything to a file that `load` reads and that ``census(..., path=...)`` continues."""
+        """Write everything to a file that `load` reads and that ``census(..., path=...)`` continues.
+
+        Examples
+        --------
+        >>> import tempfile, ufm_fast as uf
+        >>> ufm = uf.UFM(6, 6, [40, 20, 10, 5, 3, 2], lambda_W=5e-3, lambda_H=2e-4, lambda_b=0.1)
+        >>> found = uf.census(ufm, runs=2)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     found.save(f"{folder}/census.jsonl")
+        ...     uf.Census.load(f"{folder}/census.jsonl").records == found.records
+        True
+        """
         write_journal(file_path(path, "path"), _header(self.models, self.settings), self.records)
 
     @classmethod
@@ -131,6 +157,15 @@ class Census:
             If the file is not a census, or is damaged: each line has a checksum, which is verified.
         OSError
             If it cannot be opened.
+
+        Examples
+        --------
+        >>> import tempfile, ufm_fast as uf
+        >>> ufm = uf.UFM(6, 6, [40, 20, 10, 5, 3, 2], lambda_W=5e-3, lambda_H=2e-4, lambda_b=0.1)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     found = uf.census(ufm, runs=2, path=f"{folder}/census.jsonl")
+        ...     len(uf.Census.load(f"{folder}/census.jsonl").records)
+        2
         """
         path = file_path(path, "path")
         header, records = read_journal(path)

@@ -101,7 +101,15 @@ class Path:
 
     @property
     def transitions(self) -> list[Transition]:
-        """Where the rank or the number of collapsed classes changes from a row to the next."""
+        """Where the rank or the number of collapsed classes changes from a row to the next.
+
+        Examples
+        --------
+        >>> import ufm_fast as uf
+        >>> ufm = uf.UFM(10, 10, [500] * 5 + [5] * 5, lambda_W=1e-2, lambda_H=2e-4, lambda_b=1e-2)
+        >>> [change.collapsed for change in uf.path(ufm, [0.05, 0.5], over="weight_exponent").transitions]
+        [(5, 0)]
+        """
         return [
             Transition(
                 float(before["value"] + after["value"]) / 2,

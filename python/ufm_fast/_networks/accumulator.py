@@ -121,13 +121,29 @@ class NCAccumulator:
 
     @property
     def counts(self) -> NDArray[np.int64]:
-        """Samples seen of each class, (K,)."""
+        """Samples seen of each class, (K,).
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import ufm_fast as uf
+        >>> uf.NCAccumulator(3, 2).update(np.ones((4, 2)), [0, 2, 2, 2]).counts
+        array([1, 0, 3])
+        """
         with self._lock:
             return self._statistics.counts()
 
     @property
     def class_means(self) -> Array:
-        """Mean of the features of each class, (K, d); NaN where it has no samples yet."""
+        """Mean of the features of each class, (K, d); NaN where it has no samples yet.
+
+        Examples
+        --------
+        >>> import ufm_fast as uf
+        >>> uf.NCAccumulator(2, 2).update([[1.0, 2.0], [3.0, 4.0]], [0, 0]).class_means
+        array([[ 2.,  3.],
+               [nan, nan]])
+        """
         counts, means, *_ = self._sums()
         means[counts == 0] = np.nan
         return means
@@ -155,6 +171,14 @@ class NCAccumulator:
             If shapes or types do not fit, a label is none of `classes`, or H is not finite; samples are numbered from
             the first ever seen, not from the batch's first. After features that are not finite, or an interrupt
             (Ctrl-C), the accumulator is of no use any more, and says so.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import ufm_fast as uf
+        >>> accumulator = uf.NCAccumulator(3, 2, ignore_index=-100)
+        >>> accumulator.update(np.ones((4, 2)), [0, 2, -100, 2]).left_out
+        1
         """
         features = as_features(H, self.d)
         with self._lock:
@@ -180,6 +204,13 @@ class NCAccumulator:
         ------
         ValueError
             If an update was interrupted or refused, after which there is nothing to go on with.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import ufm_fast as uf
+        >>> uf.NCAccumulator(3, 2).update(np.ones((4, 2)), [0, 2, 2, 2]).state()["counts"]
+        array([1, 0, 3])
         """
         with self._lock:
             return {
@@ -209,6 +240,14 @@ class NCAccumulator:
             If an entry is missing, strange, not of its type and shape, or contradicts another; the error names it.
         MemoryError
             As for a new accumulator.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import ufm_fast as uf
+        >>> accumulator = uf.NCAccumulator(3, 2).update(np.ones((4, 2)), [0, 2, 2, 2])
+        >>> uf.NCAccumulator.from_state(accumulator.state()).counts
+        array([1, 0, 3])
         """
         found = checked(state)
         accumulator = cls(
@@ -231,6 +270,15 @@ class NCAccumulator:
         ------
         TypeError, ValueError
             If other is no accumulator, the two do not fit, or are the same.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import ufm_fast as uf
+        >>> first = uf.NCAccumulator(3, 2).update(np.ones((4, 2)), [0, 2, 2, 2])
+        >>> second = uf.NCAccumulator(3, 2).update(np.ones((2, 2)), [0, 1])
+        >>> first.merge(second).counts
+        array([2, 1, 3])
         """
         if not isinstance(other, NCAccumulator):
             raise TypeError(f"other must be an NCAccumulator, not {type(other).__name__}")
@@ -292,6 +340,17 @@ class NCAccumulator:
         -----
         Cost: a singular value decomposition of K x d, eigenvalues of d x d unless statistics="traces", six products
         K x d x K (tile by tile), and two products K x d x N for NC4.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import ufm_fast as uf
+        >>> labels = np.arange(300) % 3
+        >>> W = uf.simplex_etf(3, 8)
+        >>> H = W[labels] + 0.1 * np.random.default_rng(0).standard_normal((300, 8))
+        >>> metrics = uf.NCAccumulator(3, 8).update(H, labels).result(W, batches=[H])
+        >>> metrics.nc4_agreement
+        1.0
         """
         choice(centre, "centre", CENTRES)
         if batches is not None and not isinstance(batches, Iterable):

@@ -66,12 +66,27 @@ class Solution:
 
     @property
     def factored(self) -> SymmetricPoint | InterpolatedPoint | None:
-        """The minimum in a few numbers, where classes of equal counts made that possible."""
+        """The minimum in a few numbers, where classes of equal counts made that possible.
+
+        Examples
+        --------
+        >>> import ufm_fast as uf
+        >>> ufm = uf.UFM(1000, 1000, [500] * 400 + [5] * 600, lambda_W=1e-4, lambda_H=1e-6)
+        >>> uf.global_minimum(ufm).factored.rank
+        999
+        """
         return None if isinstance(self._found, Point) else self._found
 
     @cached_property
     def point(self) -> Point:
-        """The minimum itself, made from `factored` at first use where there is one: K x d and M x d arrays."""
+        """The minimum itself, made from `factored` at first use where there is one: K x d and M x d arrays.
+
+        Examples
+        --------
+        >>> import ufm_fast as uf
+        >>> uf.global_minimum(uf.UFM(4, 3, lambda_W=1e-3, lambda_H=1e-3)).point.W.shape
+        (4, 3)
+        """
         return self._found if isinstance(self._found, Point) else self._found.point()
 
 

@@ -34,6 +34,16 @@ def plot_inspection(W: NDArray[Any] | None, found: Inspection | NCMetrics) -> Fi
     matplotlib.figure.Figure
         Cosines between rows of W and between centred class means, as matrices, grey where a class has no samples;
         eigenvalues of S_B and S_W; histogram of the cosines between different classes, -1/(K-1) marked.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import ufm_fast as uf
+    >>> from ufm_fast.plotting import plot_inspection
+    >>> labels = np.arange(300) % 3
+    >>> W = uf.simplex_etf(3, 8)
+    >>> H = W[labels] + 0.1 * np.random.default_rng(0).standard_normal((300, 8))
+    >>> figure = plot_inspection(W, uf.inspect(W, H, labels, lambda_W=1e-2))
     """
     m: Any = getattr(found, "metrics", None) or found
     figure = Figure(figsize=(13, 3.4), dpi=150, layout="constrained")

@@ -49,6 +49,14 @@ def plot_solution(ufm: UFM, result: OptimizeResult, *, tol: float | None = None)
     matplotlib.figure.Figure
         Loss and certified lower bound over time, the certified relative gap on a logarithmic axis, escapes from saddles
         marked in both; singular values of W; Gram matrix of W (colours saturate on the diagonal).
+
+    Examples
+    --------
+    >>> import ufm_fast as uf
+    >>> from ufm_fast.plotting import plot_solution
+    >>> ufm = uf.UFM(K=5, d=5, n=10, lambda_W=1e-3, lambda_H=1e-4, lambda_b=1e-2)
+    >>> figure = plot_solution(ufm, uf.minimize(ufm))
+    >>> figure.savefig("solution.png")  # doctest: +SKIP
     """
     figure = Figure(figsize=(12, 4.2), dpi=150, layout="constrained")
     grid = figure.add_gridspec(2, 3, width_ratios=(1.15, 1, 1.1))
@@ -71,6 +79,13 @@ def plot_census(census: Census) -> Figure:
         A panel a model with loss against rank: strict saddles that were left, coloured by their lowest Hessian
         eigenvalue, the ends of the runs by kind, and the certified lower bound on the global minimum over all d. Last,
         the fractions of the ends of each kind, a bar a model. Points left short of critical are not drawn.
+
+    Examples
+    --------
+    >>> import ufm_fast as uf
+    >>> from ufm_fast.plotting import plot_census
+    >>> ufm = uf.UFM(6, 6, [40, 20, 10, 5, 3, 2], lambda_W=5e-3, lambda_H=2e-4, lambda_b=0.1)
+    >>> figure = plot_census(uf.census(ufm, runs=2))
     """
     from .._landscape.census import name_of
 
@@ -153,6 +168,13 @@ def plot_spectrum(spectrum: Spectrum, lowest: ArrayLike = ()) -> Figure:
     matplotlib.figure.Figure
         The number of eigenvalues below x, on an axis that is linear around zero and logarithmic elsewhere; and their
         density, smoothed over 1/200 of the range, on a logarithmic scale; both with the closed form where there is one.
+
+    Examples
+    --------
+    >>> import ufm_fast as uf
+    >>> from ufm_fast.plotting import plot_spectrum
+    >>> ufm = uf.UFM(K=5, d=5, n=10, lambda_W=1e-3, lambda_H=1e-4, lambda_b=1e-2)
+    >>> figure = plot_spectrum(uf.spectrum(ufm, uf.global_minimum(ufm).point))
     """
     figure = Figure(figsize=(9, 3.8), dpi=150, layout="constrained")
     count_axes, density_axes = figure.subplots(1, 2)
