@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from feature_writers import WRITERS, package
+from feature_writers import CHECKED, WRITERS, package
 from ufm_fast._io.feature_files import agreed, check_same_rows, open_arrays, stacked, stacked_features
 from ufm_fast._io.files import FileError
 
@@ -302,9 +302,6 @@ def test_a_package_that_is_missing(tmp_path, monkeypatch):
     message = r'x\.h5 needs h5py: pip install "ufm-fast\[io\]"'
     with pytest.raises(ImportError, match=message), open_arrays(tmp_path / "x.h5"):
         pass
-
-
-CHECKED = ("npz", "npz_by_columns", "npz_compressed", "torch_zipped", "matlab_compressed")
 
 
 @pytest.mark.parametrize("kind", WRITERS)

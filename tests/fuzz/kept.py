@@ -10,14 +10,13 @@ import scipy.sparse
 import typer
 
 import ufm_fast as uf
-from feature_writers import WRITERS
+from feature_writers import CHECKED, WRITERS
 from saved import COUNTS, KINDS, UFM, Kind, loaded_arrays
 from ufm_fast._io.files import FileError
 from ufm_fast.cli.data import read_targets
 from ufm_fast.cli.files import read_counts, read_numbers
 
 CHECKPOINTS = Path(__file__).parents[1] / "checkpoints"
-CHECKED = ("npz", "npz_by_columns", "npz_compressed", "torch_zipped", "matlab_compressed")
 FEATURES = (np.arange(39).reshape(13, 3) ** 2 - 7).astype(np.float32)
 TARGETS = np.eye(3)[[0, 1, 2, 2]]
 TENSORS = ("state_dict.module.fc.weight", "fc.bias", "columns", "every_second", "half", "numpy_columns", "labels")

@@ -62,7 +62,8 @@ def open_arrays(*paths: Path, addressed: Sequence[Path] = ()) -> Iterator[Stored
         If a file cannot be opened.
     FileError
         If it is none of these, or is damaged: ``.npz`` and the zipped format of PyTorch have checksums, verified when
-        the last row of an array is read; in the other formats a number that was changed is not seen.
+        the last row of an array is read, pages of ``.parquet`` may have them; in the other formats a number that was
+        changed is not seen.
     ImportError
         If the package that reads it is not installed; names the file.
     """

@@ -37,12 +37,14 @@ class StoredArray:
     Raises
     ------
     ValueError
-        When sliced with a step, or if it has no rows.
+        If its shape is none; when sliced with a step, or if it has no rows.
     FileError
         When sliced, if it holds no numbers or is damaged; names array and file.
     """
 
     def __init__(self, name: str, file: Path, shape: tuple[int, ...], dtype: Any, read: Read) -> None:
+        if min(shape, default=0) < 0:
+            raise ValueError(f"{shown_name(name)} must not have the shape {shape}")
         self.name, self.file, self.shape, self.dtype, self._read = name, file, shape, np.dtype(dtype), read
 
     def __str__(self) -> str:
