@@ -158,3 +158,10 @@ def test_entries_of_counts_and_weights_cannot_be_set():
     for numbers in (ufm.counts, ufm.weights):
         with pytest.raises(ValueError, match="read-only"):
             numbers[0] = 5
+
+
+def test_decays_that_make_terms_overflow():
+    """The refusal alone tells, without a warning of NumPy's."""
+    for n in ([1.0, 2.0, 100.0], [1.0, 1e308, 1.0]):
+        with pytest.raises(ValueError, match="ridges must make terms in the range of float64"):
+            uf.UFM(3, 2, n, targets=np.arange(3), lambda_W=1.0, lambda_H=1e308)

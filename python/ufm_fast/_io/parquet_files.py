@@ -16,11 +16,19 @@ _BATCH_ROWS, _BUFFER = 4096, 1 << 20
 
 
 def parquet_arrays(path: Path, files: ExitStack) -> dict[str, StoredArray]:
-    """Open the columns of numbers, of shape (N,), and of lists of numbers as many in each row, of shape (N, d)."""
+    """Open the columns of numbers, of shape (N,), and of lists of numbers as many in each row, of shape (N, d).
+
+    Pages that were written with a checksum are verified.
+    """
     import pyarrow as pa
     from pyarrow.parquet import ParquetFile
 
-    file = files.enter_context(ParquetFile(path, buffer_size=_BUFFER, pre_buffer=False))  # else whole groups of rows
+    options = {"buffer_size": _BUFFER, "pre_buffer": False}  # else whole groups of rows
+    file = files.enter_context(ParquetFile(path, **options, page_checksum_verification=True))
+    known = file.metadata
+    rows = sum(known.row_group(group).num_rows for group in range(known.num_row_groups))
+    if rows != known.num_rows:
+        raise ValueError(f"it says that it has {known.num_rows} rows, and {rows} in its groups")
     return {field.name: _column(file, field, path, pa.types) for field in file.schema_arrow}
 
 

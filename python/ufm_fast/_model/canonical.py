@@ -306,7 +306,7 @@ class CanonicalProblem:
         if not self.bias:
             return B, b
         b = self.best_bias(product(B, A.T, self.workers), b)
-        if self.biases != self.K:  # none of the features acts as the bias
+        if not self.loss.adds_bias:  # none of the features acts as the bias
             return B, b
         x = B.T @ self.root / self.samples
         if self.lambda_b > 0:

@@ -193,9 +193,9 @@ class UFM(Functions):
     def _set_rows(self, rows: Rows) -> None:
         self.N = rows.N
         self._check_size(rows.M)
-        for name, numbers in (("weights", rows.weights), ("ridges", rows.ridges * self.lambda_H)):
+        for name, numbers, decay in (("weights", rows.weights, 1.0), ("ridges", rows.ridges, self.lambda_H)):
             with np.errstate(over="ignore"):
-                kept = numbers.astype(self.dtype)
+                kept = (numbers * decay).astype(self.dtype)
             if not (np.isfinite(kept).all() and kept.min() > 0):
                 raise ValueError(f"{name} must make terms in the range of {self.dtype}, but they over- or underflow it")
         self.loss_function.check_rows(rows.labels, self.K, self.bias)

@@ -20,7 +20,8 @@ from rich.console import Console, RenderableType
 
 import ufm_fast as uf
 
-from .._io.files import FileError, check_destination, read_array, reading, write_file
+from .._io.files import FileError, check_destination, reading, write_file
+from .._io.numpy_files import read_array
 from .messages import abandon, tell
 
 if TYPE_CHECKING:

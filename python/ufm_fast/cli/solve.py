@@ -14,7 +14,7 @@ from threadpoolctl import threadpool_limits
 
 import ufm_fast as uf
 
-from .._io.files import read_archive
+from .._io.numpy_files import read_archive
 from .._model.storage import describe_ufm
 from . import options
 from .data import data_of
