@@ -29,11 +29,11 @@ def parquet_arrays(path: Path, files: ExitStack) -> dict[str, StoredArray]:
     rows = sum(known.row_group(group).num_rows for group in range(known.num_row_groups))
     if rows != known.num_rows:
         raise ValueError(f"it says that it has {known.num_rows} rows, and {rows} in its groups")
-    return {field.name: _column(file, field, path, pa.types) for field in file.schema_arrow}
+    return {field.name: _column(file, field, path, pa) for field in file.schema_arrow}
 
 
-def _column(file: Any, field: Any, path: Path, types: Any) -> StoredArray:
-    kind = field.type
+def _column(file: Any, field: Any, path: Path, pa: Any) -> StoredArray:
+    kind, types = field.type, pa.types
     shape: tuple[int, ...] = (file.metadata.num_rows,)
     is_list = types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind)
     entries = kind.value_type if is_list else kind
@@ -41,7 +41,7 @@ def _column(file: Any, field: Any, path: Path, types: Any) -> StoredArray:
         return refused(field.name, path, shape, f"it must be a column of numbers or of lists of them, not {kind}")
     if is_list:
         shape += (_first_length(file, field.name),)
-    dtype = entries.to_pandas_dtype()
+    dtype = pa.array([], entries).to_numpy().dtype
     return StoredArray(field.name, path, shape, dtype, _Column(file, field.name, shape, dtype))
 
 
