@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from importlib import metadata
+from pathlib import Path
 from typing import Any
 
 from matplotlib.figure import Figure
@@ -24,12 +25,16 @@ html_css_files = ["wide.css"]
 myst_heading_anchors = 3
 default_role = "autolink"
 templates_path = ["_templates"]
-autosummary_context = {  # classes whose methods users call; those of losses are called by the library
-    "with_members": [
-        "UFM", "Certificate", "SymmetricPoint", "InterpolatedPoint", "Census", "Spectrum", "NCAccumulator", "NCMetrics",
-        "Shard", "ClassParallel",
-    ]
-}  # fmt: skip
+_ALL = [
+    "UFM", "Certificate", "SymmetricPoint", "InterpolatedPoint", "Census", "Spectrum", "NCAccumulator", "NCMetrics",
+]  # fmt: skip
+autosummary_context = {  # classes whose methods users call, and which; methods of losses are called by the library
+    "with_members": dict.fromkeys(_ALL, "")
+    | {
+        "Shard": "fun, fun_and_grad, hvp, hessian, scatter, gather, local, vector, metric",
+        "ClassParallel": "part, loss, loss_and_grad, hvp",
+    }
+}
 autodoc_mock_imports = ["mpi4py", "petsc4py", "slepc4py"]
 autodoc_typehints = "none"
 numpydoc_show_class_members = False
@@ -60,15 +65,23 @@ sphinx_gallery_conf = {
     "show_signature": False,
     "write_computation_times": False,
     "min_reported_time": 1,
+    "default_thumb_file": str(Path(__file__).parent / "solve.png"),
 }
 
 
 def escape_bars(app: Any, what: str, name: str, thing: Any, options: Any, lines: list[str]) -> None:
-    """Keep norms like |W|_2 in docstrings from being read as substitutions."""
+    """Keep norms like |W|_2 in docstrings, where these are no code, from being read as substitutions."""
+    literal = None  # while in a literal block, the indentation of the text before it
     for index, line in enumerate(lines):
+        indentation = len(line) - len(line.lstrip())
+        if line.strip() and literal is not None and indentation <= literal:
+            literal = None
+        if literal is not None or line.lstrip().startswith((">>>", "...")):
+            continue
         parts = re.split(r"(``.*?``)", line)
-        if not line.lstrip().startswith((">>>", "...")):
-            lines[index] = "".join(part if part.startswith("``") else part.replace("|", r"\|") for part in parts)
+        lines[index] = "".join(part if part.startswith("``") else part.replace("|", r"\|") for part in parts)
+        if line.rstrip().endswith("::"):
+            literal = indentation
 
 
 def link_to_pages(app: Any, path: Any, page: str, text: list[str]) -> None:

@@ -18,6 +18,7 @@ from .._runtime import core
 from .._runtime.arguments import real_array, real_number, whole_number
 from .._runtime.arrays import Array
 from .._runtime.blas import single_threaded_blas
+from .._runtime.memory import require_memory
 
 _AT_MINIMUM = 1e-8
 
@@ -119,6 +120,8 @@ def spectrum(ufm: UFM, p: Point, *, steps: int = 80, probes: int = 8, seed: int 
     ------
     TypeError, ValueError
         If p is not a point of the model, a number is not positive, or the seed is negative.
+    MemoryError
+        If there is not memory for ten vectors of the length of a point.
 
     Examples
     --------
@@ -130,8 +133,9 @@ def spectrum(ufm: UFM, p: Point, *, steps: int = 80, probes: int = 8, seed: int 
     """
     steps, probes = whole_number(steps, "steps", 1), whole_number(probes, "probes", 1)
     seed = whole_number(seed, "seed", 0)
-    problem = IsometricProblem(checked_model(ufm))
-    p = checked_point(p, ufm.layout, ufm.dtype)
+    p = checked_point(p, checked_model(ufm).layout, ufm.dtype)
+    require_memory("spectrum", 10 * ufm.size, K=ufm.K, M=ufm.M, d=ufm.d)
+    problem = IsometricProblem(ufm)
     point, compiled, n = problem.coordinates(p), problem.compiled(ufm.d), problem.layout(ufm.d).size
     variance = np.ones(n)
     within = np.zeros(n)

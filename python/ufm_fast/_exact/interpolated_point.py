@@ -23,7 +23,9 @@ from numpy.typing import NDArray
 from .._model.canonical import CanonicalProblem
 from .._model.model import UFM
 from .._model.point import Point
+from .._runtime import linalg
 from .._runtime.arrays import Array
+from .._runtime.memory import require_memory
 from .._runtime.threads import concurrently, get_num_threads
 from .count_panels import CountPanels
 
@@ -144,12 +146,13 @@ class InterpolatedPoint:
         >>> uf.certify(ufm, minimum.factored.point()).is_global(1e-8)
         True
         """
+        require_memory("point", 3 * self.ufm.size, K=self.ufm.K, M=self.ufm.M, d=self.ufm.d)
         A, B = self.factors()
         missing = self.ufm.d - len(A)
         if missing >= 0:
             A, B = (np.pad(X, ((0, 0), (0, missing))) for X in (A, B))
         elif self.rank <= self.ufm.d:
-            U, s, Vt = np.linalg.svd(B @ A.T)
+            U, s, Vt = linalg.svd(B @ A.T)
             s = np.sqrt(s[: self.ufm.d])
             A, B = Vt[: self.ufm.d].T * s, U[:, : self.ufm.d] * s
         else:

@@ -12,6 +12,7 @@ from .._model.canonical import CanonicalProblem
 from .._model.model import UFM, rows_of_classes
 from .._model.point import Point
 from .._runtime.arrays import Array
+from .._runtime.memory import require_memory
 from .groups import Groups
 
 
@@ -88,6 +89,7 @@ class SymmetricPoint:
         """
         if self.rank > self.ufm.d:
             raise ValueError(f"a point of rank {self.rank} does not fit into a model with d = {self.ufm.d}")
+        require_memory("point", 3 * self.ufm.size, K=self.ufm.K, M=self.ufm.M, d=self.ufm.d)
         A, B = self.factors()
         missing = ((0, 0), (0, self.ufm.d - self.rank))
         return CanonicalProblem(self.ufm).point(np.pad(A, missing), np.pad(B, missing), self.bias[self.group])

@@ -14,13 +14,15 @@ import numpy as np
 
 from .._io.files import reading
 from .._io.journal import Journal, read_journal, write_journal
+from .._model.canonical import CanonicalProblem
 from .._model.facts import covered
 from .._model.model import UFM
 from .._model.storage import describe_ufm, described_ufm
+from .._optimize.minimize import require_descent_memory
 from .._optimize.tolerance import checked_tolerance
 from .._runtime.arguments import file_path, shown, whole_number
 from .census_runs import Task, explore
-from .workers import Workers, checked_workers, spread
+from .workers import Workers, checked_workers, runs_at_once, spread
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -225,6 +227,8 @@ def census(
     TypeError, ValueError
         If an argument is out of range, or `path` holds something else than a census of these models and settings, is
         damaged, or is written by another process.
+    MemoryError
+        If there is not memory for as many runs as there are workers on this machine.
     OSError
         If `path` cannot be written: before the first run, or when a disk is full. The runs that were finished stay.
     ImportError
@@ -257,6 +261,8 @@ def census(
     settings = {"version": version("ufm-fast"), "seed": seed, "tol": tol, "max_evaluations": max_evaluations}
     total = len(models) * runs
     tasks = [(index, run) for run in range(runs) for index in range(len(models))]
+    for ufm in models:
+        require_descent_memory("census", CanonicalProblem(ufm), near_minimum=False, copies=runs_at_once(workers, total))
     with nullcontext() if path is None else Journal(file_path(path, "path"), _header(models, settings)) as journal:
         found = {} if journal is None else _by_run(journal.records)
         alone = [described_ufm(describe_ufm(ufm), threads=1) for ufm in models]

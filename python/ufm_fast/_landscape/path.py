@@ -28,6 +28,7 @@ from .._optimize.stages import starts_near_minimum
 from .._optimize.tolerance import checked_tolerance
 from .._runtime.arguments import choice, file_path, flag, function, real_array, real_number, whole_number
 from .._runtime.blas import single_threaded_blas
+from .._runtime.memory import require_memory
 from .._runtime.warnings import held_convergence_warnings, warn
 from .path_families import FAMILIES, Family
 from .path_rows import FIELDS, row_of
@@ -174,6 +175,8 @@ def path(
     TypeError, ValueError
         If an argument is not as above, the family has no model for a value, or the checkpoint is damaged or belongs to
         another path.
+    MemoryError
+        If there is not memory for the points to be kept, or for `minimize`.
     OSError
         If the checkpoint cannot be read or written.
 
@@ -212,6 +215,8 @@ def path(
     }
     if flag(keep_points, "keep_points") and checkpoint is not None:
         raise ValueError("keep_points must be False with a checkpoint, which holds rows and no points")
+    if keep_points:
+        require_memory("path", len(asked) * ufm.size, K=ufm.K, M=ufm.M, d=ufm.d, points=len(asked))
     models = [_model(family, ufm, value) for value in asked]
     file = (
         None

@@ -46,6 +46,12 @@ class Functions:
     _problem: Any
     _inline: bool
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Set what makes the model, and nothing once it is compiled: the core would not notice."""
+        if "_inline" in self.__dict__:
+            raise AttributeError(f"{name} cannot be set: a {type(self).__name__} stays as it was made; make another")
+        super().__setattr__(name, value)
+
     def _compile(self, rows: Rows) -> None:
         """Make the layout of points and the compiled problem from rows and the options above."""
         outputs, biases = self.loss_function.outputs(self.K), self.loss_function.biases(self.K)

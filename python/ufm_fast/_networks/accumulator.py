@@ -71,7 +71,7 @@ class NCAccumulator:
     TypeError, ValueError
         If an argument is not as above.
     MemoryError
-        If the statistics and `result` need more memory than the machine has.
+        If the statistics and `result` need more memory than there is.
 
     Notes
     -----

@@ -19,6 +19,7 @@ from .._model.model import UFM
 from .._model.point import Point
 from .._runtime.arguments import real_number
 from .._runtime.blas import single_threaded_blas
+from .._runtime.memory import require_memory
 from .._runtime.warnings import warn
 from .groups import FEW, grouped_minimum
 from .interpolated import interpolated_minimum
@@ -118,7 +119,7 @@ def global_minimum(ufm: UFM, *, tol: float = 1e-10) -> Solution:
     ValueError
         If the loss is not convex in the logits, where nothing shows that a minimum is global.
     MemoryError
-        If the machine has less memory than about 33 m x m arrays for m groups, or than `minimize` asks for.
+        If there is less memory than about 33 m x m arrays for m groups, or than `minimize` asks for.
 
     Warns
     -----
@@ -148,6 +149,8 @@ def global_minimum(ufm: UFM, *, tol: float = 1e-10) -> Solution:
                 warn(f"not certified: relative gap {certificate.relative_gap:.2e} > {reached:g}")
             method = "closed_form" if explicit else "symmetry_reduction"
             return Solution(certificate.loss, method, certificate, evaluations, symmetric)
+    K, M, d = ufm.layout.K, ufm.M if ufm.collapse_classes else ufm.K, ufm.d
+    require_memory("global_minimum", 14 * M * K + 4 * (M + K) * d, K=ufm.K, M=M, d=d)  # at least, whatever follows
     exact = closed_form(ufm)
     if exact is not None:
         point = CanonicalProblem(ufm).point(exact.A, exact.B, exact.b)
