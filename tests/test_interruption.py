@@ -93,6 +93,27 @@ sys.exit(main(sys.argv[1:]))
     assert err.count("\n") == 1
 
 
+def test_a_large_product_is_left_halfway(run_python):
+    script = """
+import signal
+import numpy as np
+from ufm_fast._runtime.blas import product, single_threaded_blas
+
+def stop(*_):
+    raise KeyboardInterrupt
+
+signal.signal(signal.SIGALRM, stop)
+X, out = np.ones((3000, 3000)), np.full((3000, 3000), np.nan)
+try:
+    with single_threaded_blas():
+        signal.setitimer(signal.ITIMER_REAL, 1e-3)
+        product(X, X, 1, out)
+except KeyboardInterrupt:
+    print("interrupted", bool(np.isnan(out[-1]).all()))
+"""
+    assert run_python(script) == "interrupted True\n"
+
+
 def test_a_model_is_as_before_after_an_interruption(run_python):
     """At many moments of many calls, from a timer; each call is then made once more, to the end."""
     script = """
