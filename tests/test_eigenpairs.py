@@ -33,7 +33,7 @@ def dense_hessian(ufm, p):
 def rotations(ufm, p, number=None):
     """Orthonormal bases of the tangents (W S, H S), S skew, and of what is orthogonal to them.
 
-    A direction of the features may be so nearly empty that rounding decides whether it has tangents: `number` does then.
+    A direction of the features may be so nearly empty that rounding decides if it has tangents; then `number` does.
     """
     tangents = []
     for i in range(ufm.d):
