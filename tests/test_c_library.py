@@ -335,7 +335,8 @@ own = problem.loss_and_gradient(x)
 calls, bytes_of_integers = [], int(ctypes.sizeof(ctypes.c_int))
 integers = ctypes.POINTER(ctypes.c_int)
 doubles = ctypes.POINTER(ctypes.c_double)
-kind = ctypes.CFUNCTYPE(None, *[ctypes.c_char_p] * 2, *[integers] * 3, doubles, doubles, integers, doubles, integers,
+letter = ctypes.POINTER(ctypes.c_char)  # no string: nothing ends it
+kind = ctypes.CFUNCTYPE(None, letter, letter, *[integers] * 3, doubles, doubles, integers, doubles, integers,
                         doubles, doubles, integers)
 name = ctypes.pythonapi.PyCapsule_GetName
 name.restype, name.argtypes = ctypes.c_char_p, [ctypes.py_object]
