@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import scipy.optimize
 
+import certificate_models
 import ufm_fast as uf
 
 DECAYS = {"lambda_W": 5e-3, "lambda_H": 2e-4}
@@ -161,3 +162,9 @@ def test_what_is_returned_is_lower_and_none_means_certified(loss, kind):
         else:
             assert ufm.loss(q) < ufm.loss(p)
             assert not uf.certify(ufm, p).is_global(1e-8)
+
+
+def test_a_descent_with_fewer_columns_than_the_model():
+    """From W = H = 0 there were fewer ways down, and no bound told that this was the end."""
+    ufm, _ = certificate_models.model(371)
+    assert uf.minimize(ufm, tol=1e-11).success

@@ -100,6 +100,15 @@ def test_nothing_is_certified():
             work(ufm, ufm.random_point(0))
 
 
+def test_more_features_than_a_descent_uses():
+    """The escape by curvature at its end is from where it is: with fewer columns than the model."""
+    values = []
+    for d in (7, 30):
+        ufm = uf.UFM(5, d, [2, 79, 5, 8, 46], loss=uf.Focal(2.0), lambda_W=0.041, lambda_H=0.0237)
+        values.append(uf.minimize(ufm).fun)
+    assert values[1] == pytest.approx(values[0], rel=1e-9)
+
+
 def test_the_gradient_does_not_tell_second_derivatives():
     ufm = uf.UFM(3, 3, loss=uf.Focal(2.0), lambda_W=0.05, lambda_H=0.02)
     problem = CanonicalProblem(ufm)

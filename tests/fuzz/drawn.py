@@ -60,7 +60,7 @@ def targets_of(loss, rng, M, K, kind):
 def models(draw):
     """A model of any kind: classes or rows, any loss, bias and dimension."""
     K, seed = draw(st.integers(2, 7)), draw(st.integers(0, 2**16))
-    d = draw(st.integers(1, K + 2))
+    d = draw(st.integers(1, K + 2) | st.integers(1, K + 2) | st.just(40))
     rng = np.random.default_rng(seed)
     loss = draw(losses(K))
     learned = isinstance(loss, uf.Ordinal) and loss.thresholds is None

@@ -216,6 +216,7 @@ class Walk(RuleBasedStateMachine):
         )
         assert np.linalg.norm((after[1] - before[1]) / (2 * h) - product) <= 1e-2 * change / h + 1e-9
 
+    @precondition(lambda self: self.ufm.size <= 1000)
     @rule(p=points)
     def lowest_eigenpairs(self, p):
         """Against the eigenvalues of the dense Hessian."""

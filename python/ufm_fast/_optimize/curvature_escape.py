@@ -23,7 +23,7 @@ def escape_by_curvature(objective: Objective, state: State) -> State | None:
     eigenvector of the Hessian, or what the eigen-solver has on the way to it: any negative Ritz value will do.
     """
     problem, work = objective.problem, objective.work
-    ufm = in_double(problem.ufm, collapse=True)
+    ufm = in_double(problem.ufm, collapse=True, d=objective.columns)
     means = CanonicalProblem(ufm)
     p = means.point(state.A, state.B, state.b)
     with held_convergence_warnings():
