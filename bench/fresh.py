@@ -2,7 +2,8 @@
 
     python bench/fresh.py            print the table (about 6 minutes)
     python bench/fresh.py --quick    two layouts instead of four
-    python bench/fresh.py --write    record it in bench/README.md
+    python bench/fresh.py --avx2     hold every library to AVX2
+    python bench/fresh.py --write    record it in bench/README.md, where both instruction sets have a place
 
 A kernel can depend on where its arrays lie: what a process did before may hide that, or cause it. So every number comes
 from a process that has done nothing else, on one thread; before its first work, each layout allocates and frees blocks
@@ -17,10 +18,12 @@ from importlib.util import find_spec
 
 import numpy as np
 
+import instructions
 import machine
 import report
 from layouts import measure
 from peers import IMPLEMENTATIONS, OURS, TORCH
+from process import Worker
 from work import Work
 
 NUMPY = "NumPy"
@@ -68,20 +71,24 @@ def sections(layouts: int) -> Iterator[str]:
             behind.append(work.title)
     yield report.table(["work", "median", "worst layout", "NumPy / ours", "PyTorch / ours", "of the peak"], rows)
     yield f"Never behind NumPy: {'**NO**, but in ' + '; '.join(behind) if behind else 'yes'}."
-    yield report.table(["", ""], [list(item) for item in machine.description().items()])
+    with Worker(1) as worker:
+        yield report.table(["", ""], [list(item) for item in worker.ask(machine.description).items()])
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--avx2", action="store_true")
     parser.add_argument("--write", action="store_true")
     options = parser.parse_args()
+    if options.avx2:
+        instructions.hold_to_avx2()
     parts = []
     for part in sections(QUICK_LAYOUTS if options.quick else LAYOUTS):
         print(part, end="\n\n", flush=True)
         parts.append(part)
     if options.write:
-        report.record("fresh.py", parts)
+        report.record("fresh.py --avx2" if options.avx2 else "fresh.py", parts)
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import ufm_fast as uf
+from instructions import compiler_flag
 
 PACKAGES = (
     "ufm-fast", "numpy", "scipy", "torch", "jax", "jaxlib", "curvlinops-for-pytorch", "primme",
@@ -27,7 +28,7 @@ def _peak_library() -> ctypes.CDLL:
     source = Path(__file__).with_name("fma_peak.cpp")
     with tempfile.TemporaryDirectory() as directory:
         library = Path(directory) / "fma_peak.so"
-        flags = ["-O3", "-march=native", "-ffp-contract=fast", "-shared", "-fPIC", "-pthread"]
+        flags = ["-O3", compiler_flag(), "-ffp-contract=fast", "-shared", "-fPIC", "-pthread"]
         subprocess.run([compiler, *flags, str(source), "-o", str(library)], check=True)
         loaded = ctypes.CDLL(str(library))
     for function in (loaded.fma_peak_double, loaded.fma_peak_single):

@@ -6,6 +6,7 @@
     python bench/stress.py --seed 17            model 17 alone, with what was found
     python bench/stress.py --collapse 500       500 models of up to 600 classes, of which some are given up
     python bench/stress.py --two-classes 20000  20000 bounds of models with two classes, against the exact minimum
+    python bench/stress.py --bounds 100000      100000 bounds of small models of every loss that has certificates
 
 `minimize` and `global_minimum` must certify a gap of 1e-7, with --collapse 1e-8; evaluations are those of `minimize`.
 Model i depends on i and the number of classes only. Bounds are held against the lowest loss known: that of a second run
@@ -13,6 +14,9 @@ to 1e-11. Besides the runs' own bounds, those of a point 30 % away, of zero and 
 
 With two classes and a bias without decay the minimum is known in closed form; it is evaluated with 45 digits, and a
 bound above it by any amount counts. Counts differ by factors of up to 1e12.
+
+With --bounds the points of a model are near its minimum, anywhere, at saddles and between, and the lowest loss known is
+that of the minimum, found to 1e-11, and of all of them.
 """
 
 from __future__ import annotations
@@ -25,11 +29,13 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from decimal import Decimal, localcontext
 from functools import partial
+from itertools import islice
 from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+import certificate_models
 import collapse_models
 import ufm_fast as uf
 from report import table
@@ -204,6 +210,50 @@ def two_classes(bounds: int, workers: int) -> str:
     return "\n".join([heading, spread, *wrong])
 
 
+POINTS_A_MODEL = 19  # whose bounds, with that of the minimum, are twenty
+
+
+@dataclass(frozen=True)
+class Bounds:
+    seed: int
+    kind: str
+    excess: float  # of the highest bound over the lowest loss, relative; NaN after an error
+    error: str = ""
+
+    @property
+    def valid(self) -> bool:
+        return self.excess <= ROUNDING
+
+
+def bounds_of(seed: int) -> Bounds:
+    """Certify points of the small model of this number."""
+    ufm, kind = certificate_models.model(seed)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", uf.ConvergenceWarning)
+            found = uf.minimize(ufm, tol=TIGHT)
+        points = islice(certificate_models.points(ufm, found.point, np.random.default_rng(seed)), POINTS_A_MODEL)
+        certificates = [found.certificate, *(uf.certify(ufm, p) for p in points)]
+    except Exception as error:
+        return Bounds(seed, kind, np.nan, f"{type(error).__name__}: {error}")
+    lowest = min(certificate.loss for certificate in certificates)
+    above = max(certificate.lower_bound for certificate in certificates) - lowest
+    return Bounds(seed, kind, above / lowest if lowest else above)
+
+
+def bounds_of_every_loss(count: int, workers: int) -> str:
+    results = _in_processes(bounds_of, -(-count // (POINTS_A_MODEL + 1)), workers)
+    rows = []
+    for kind in [*certificate_models.LOSSES, "all"]:
+        excess = np.array([result.excess for result in results if kind in (result.kind, "all")])
+        if len(excess):
+            bounds, wrong = str(len(excess) * (POINTS_A_MODEL + 1)), str(np.sum(~(excess <= ROUNDING)))
+            rows.append([kind, str(len(excess)), bounds, wrong, f"{np.nanmax(excess):.1e}"])
+    wrong = [f"model {result.seed}: {result.error or result.excess}" for result in results if not result.valid]
+    header = ["loss", "models", "bounds", "wrong models", "highest bound over loss, less 1"]
+    return "\n".join([table(header, rows), *wrong])
+
+
 def summary(results: list[Result], family: Family = MIXED) -> str:
     """Table of the evaluations, one row a kind."""
     rows = []
@@ -242,9 +292,13 @@ def main() -> None:
     parser.add_argument("--seed", type=int, help="only this model")
     parser.add_argument("--collapse", type=int, nargs="?", const=COLLAPSE_COUNT, metavar="COUNT")
     parser.add_argument("--two-classes", type=int, metavar="BOUNDS")
+    parser.add_argument("--bounds", type=int)
     options = parser.parse_args()
     if options.two_classes is not None:
         print(two_classes(options.two_classes, uf.get_num_threads()))
+        return
+    if options.bounds is not None:
+        print(bounds_of_every_loss(options.bounds, uf.get_num_threads()))
         return
     count, family = (options.count, MIXED) if options.collapse is None else (options.collapse, COLLAPSE)
     classes = options.classes or family.classes

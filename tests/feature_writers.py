@@ -79,6 +79,11 @@ def parquet(path, array):
     package("pyarrow.parquet").write_table(pa.table({"H": rows}), path, row_group_size=4)
 
 
+def parquet_checked(path, array):
+    table = package("pyarrow").table({"H": list(array)})
+    package("pyarrow.parquet").write_table(table, path, write_page_checksum=True)
+
+
 def parquet_lists(path, array):
     pa = package("pyarrow")
     table = pa.table({"H": pa.array(list(array)), "text": ["a"] * len(array)})
@@ -103,5 +108,8 @@ WRITERS = {
         (".mat", matlab_hdf5),
         (".parquet", parquet),
         (".parquet", parquet_lists),
+        (".parquet", parquet_checked),
     )
 }
+#: Those whose format has checksums of its numbers.
+CHECKED = ("npz", "npz_by_columns", "npz_compressed", "torch_zipped", "matlab_compressed", "parquet_checked")

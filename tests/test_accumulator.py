@@ -217,12 +217,12 @@ print(updating, status("VmHWM") - before, found.nc1_trace_ratio * between / with
 
 
 def test_a_scatter_that_no_memory_holds_is_refused_before_it_is_made(monkeypatch):
-    monkeypatch.setattr(memory, "machine_memory", lambda: 2.0**30)
+    monkeypatch.setattr(memory, "available_memory", lambda: 2.0**30)
     with pytest.raises(
-        MemoryError, match=r'NCAccumulator needs about 96.* GiB .* K = 10, d = 65536; .* has 1: statistics="traces"'
+        MemoryError, match=r'NCAccumulator needs about 96.* GiB .* K = 10, d = 65536; 1 .*: statistics="traces"'
     ):
         uf.NCAccumulator(10, 65536)
-    with pytest.raises(MemoryError, match=r"K = 5000, d = 65536; this machine has 1$"):
+    with pytest.raises(MemoryError, match=r"K = 5000, d = 65536; 1 are available$"):
         uf.NCAccumulator(5000, 65536, statistics="traces")
     assert uf.NCAccumulator(10, 65536, statistics="traces").counts.sum() == 0
 

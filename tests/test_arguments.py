@@ -70,6 +70,7 @@ REAL = [
     (with_model(uf.classify, POINT), "gradient_tol", 0.5, 0.0),
     (with_model(uf.classify, POINT), "certificate_tol", 0.5, 0.0),
     (with_model(uf.census, 1), "tol", 0.5, 1.0),
+    (uf.certify(MODEL, POINT).is_global, "tol", 0.5, -1.0),
     (lambda width: uf.spectrum(MODEL, POINT, steps=3).density([0.0], width), "width", 0.5, 0.0),
     (lambda imbalance: uf.counts("cifar10-lt", imbalance), "imbalance", 32.0, 0.5),
     (lambda lambda_W: uf.inspect(*DATA, lambda_W=lambda_W), "lambda_W", 0.5, 0.0),

@@ -11,6 +11,7 @@ from rich.console import Console
 import ufm_fast as uf
 from oracle import Oracle
 from refusals import assert_refused
+from ufm_fast._runtime import threads
 from ufm_fast.cli import progress
 
 DECAYS = {"lambda_W": 1e-3, "lambda_H": 2e-4, "lambda_b": 1e-2}
@@ -78,6 +79,19 @@ def test_census_options_reach_the_models(run):
     assert [model["n"][-1] for model in json.loads(out)["config"]["models"]] == [50, 50]
 
 
+def test_census_of_rows_with_targets(run, tmp_path):
+    targets = np.array([[0.5, 0.5, 0], [0, 0.2, 0.8], [0, 0, 1]])
+    np.savez(tmp_path / "rows.npz", targets=targets, n=[7, 2, 3])
+    words = ["--targets", tmp_path / "rows.npz", "--d", 3, "--loss", "cross_entropy", "--lambda-H", 1e-3]
+    code, out, err = run("census", *words, "--runs", 3, "--workers", 1, "--output", tmp_path / "census.jsonl", "--json")
+    assert (code, err) == (0, "")
+    ufm = uf.UFM(3, 3, targets=targets, n=[7, 2, 3], lambda_W=5e-4, lambda_H=1e-3, lambda_b=1e-2)
+    assert uf.Census.load(tmp_path / "census.jsonl").records == uf.census(ufm, 3).records
+    assert json.loads(out)["models"][0]["certified"] == 1
+    code, _, err = run("census", *words, "--imbalance", 10)
+    assert (code, "the file of --targets describes all of the data" in err) == (2, True)
+
+
 def test_census_continues_its_file_and_draws(run, tmp_path):
     words = [*SMALL, "--loss", "mse", "--output", tmp_path / "census.jsonl"]
     assert run(*words)[0] == 0
@@ -99,6 +113,26 @@ def test_census_shows_how_many_runs_are_done(run, monkeypatch):
     monkeypatch.setattr(progress, "Console", lambda stderr: Console(stderr=stderr, force_terminal=True))
     assert "8/8" in run(*SMALL, "--loss", "mse")[2]
     assert run(*SMALL, "--loss", "mse", "--json")[2] == ""
+
+
+@pytest.mark.filterwarnings("default")
+def test_census_starts_no_more_processes_than_processors(run, monkeypatch):
+    found, asked = uf.census(uf.UFM(3, 3, lambda_W=1e-2, lambda_H=1e-2), 1), []
+    monkeypatch.setattr(threads, "_most_useful", lambda: 2)
+    monkeypatch.setattr(uf, "census", lambda *_, workers, **__: asked.append(workers) or found)
+    few = "ufm-fast: --workers is 100, but this process may use 2 processors: it is taken as 2\n"
+    for given, expected in ((100, few), (2, ""), (-1, "")):
+        code, _, err = run(*SMALL[:-1], given, "--json")
+        assert (code, err) == (0, expected)
+    assert asked == [2, 2, -1]
+
+
+def test_classify_shows_that_it_works(run, monkeypatch, tmp_path):
+    ufm = uf.UFM(3, 3, [4, 3, 2], lambda_W=1e-2, lambda_H=1e-3)
+    uf.save_point(tmp_path / "point.npz", ufm, ufm.random_point())
+    monkeypatch.setattr(progress, "Console", lambda stderr: Console(stderr=stderr, force_terminal=True))
+    assert "classifying" in run("classify", tmp_path / "point.npz")[2]
+    assert run("classify", tmp_path / "point.npz", "--json")[2] == ""
 
 
 def test_census_says_where_the_theorem_was_not_met(run):

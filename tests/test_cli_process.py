@@ -27,8 +27,10 @@ def heed_signals():
 def finished(command, **options):
     """Run to the end; return exit code, standard output if it is not elsewhere, and standard error."""
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
-    options = {"stdout": subprocess.PIPE, **options, "env": environment | options.get("env", {})}
-    pipes = {"stderr": subprocess.PIPE, "text": True, "preexec_fn": heed_signals}
+    options = {
+        "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options, "env": environment | options.get("env", {}),
+    }  # fmt: skip
+    pipes = {"text": True, "preexec_fn": heed_signals}
     done = subprocess.run(command, timeout=120, check=False, **pipes, **options)
     return done.returncode, done.stdout, done.stderr
 

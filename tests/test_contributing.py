@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import os
 import re
 import shlex
 import subprocess
@@ -116,3 +117,13 @@ def test_group_for_developers_has_all_that_is_needed():
 def test_versions_agree():
     header = (ROOT / "cpp" / "include" / "ufm_fast" / "version.hpp").read_text(encoding="utf-8")
     assert re.search(r'UFM_FAST_VERSION "(.*)"', header)[1] == re.search(r'^version = "(.*)"', PROJECT, re.MULTILINE)[1]
+
+
+def test_scripts_of_ci():
+    """What the workflows run can be run in a checkout, and all that can be run is described."""
+    if not (ROOT / ".ci").exists():
+        pytest.skip("source distributions lack .ci")
+    scripts = {path.name for path in (ROOT / ".ci").iterdir() if os.access(path, os.X_OK)}
+    assert set(re.findall(r"\.ci/(\w+)", (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8"))) == scripts
+    for workflow in (ROOT / ".github" / "workflows").iterdir():
+        assert set(re.findall(r"\.ci/(\w+)", workflow.read_text(encoding="utf-8"))) <= scripts

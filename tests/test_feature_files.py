@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from feature_writers import WRITERS, package
+from feature_writers import CHECKED, WRITERS, package
 from ufm_fast._io.feature_files import agreed, check_same_rows, open_arrays, stacked, stacked_features
 from ufm_fast._io.files import FileError
 
@@ -128,6 +128,15 @@ def test_a_pickle_cannot_ask_for_a_table_of_any_length(tmp_path):
     assert "is numbered where" in refusal(tmp_path / "x.pt", name="x")
 
 
+@pytest.mark.parametrize("memo", [b"", b"q\x00h\x00"])
+def test_a_pickle_cannot_nest_tuples_without_end(tmp_path, memo):
+    """To hash one as a key takes the processor's stack."""
+    tuples = b")" + (b"\x85" + memo + b"\x85" * bool(memo)) * 10**6
+    with zipfile.ZipFile(tmp_path / "x.pt", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("x/data.pkl", b"\x80\x02}" + tuples + b"K\x01s.")
+    assert "tuples within tuples 1001 deep" in refusal(tmp_path / "x.pt")
+
+
 def written_safetensors(path, dtype, shape, content):
     header = json.dumps({"H": {"dtype": dtype, "shape": shape, "data_offsets": [0, len(content)]}}).encode()
     path.write_bytes(struct.pack("<Q", len(header)) + header + content)
@@ -175,7 +184,7 @@ def test_two_arrays_of_one_name_in_one_file(tmp_path):
         with pytest.warns(UserWarning, match="Duplicate name"):
             archive.write(tmp_path / "H.npy", "H.npy")
     message = refusal(tmp_path / "twice.npz")
-    assert message == f"cannot read {tmp_path / 'twice.npz'}: it must not hold two arrays H"
+    assert message == f"cannot read {tmp_path / 'twice.npz'}: it must not hold two members 'H.npy'"
 
 
 @pytest.mark.parametrize("by_columns", [False, True])
@@ -217,6 +226,19 @@ def test_a_dataset_that_is_not_as_large_as_its_shape(tmp_path):
     place = content.index(struct.pack("<QQ", *FEATURES.shape))
     path.write_bytes(content[:place] + struct.pack("<Q", 4) + content[place + 8 :])
     assert "H has 80 bytes" in refusal(path, name="H")
+
+
+@pytest.mark.parametrize("shape", [(10**12,), (10**12, 3), (6, 4)])
+@pytest.mark.parametrize("options", [{}, {"chunks": True}, {"chunks": True, "compression": "gzip"}], ids=str)
+def test_numbers_of_a_dataset_that_were_never_written(tmp_path, shape, options):
+    """They are zeros for the library, which makes memory for them."""
+    with package("h5py").File(tmp_path / "x.h5", "w") as file:
+        H = file.create_dataset("H", shape, "f4", **options)
+        if options and shape != (6, 4):
+            H[:5] = 1
+    message = refusal(tmp_path / "x.h5", name="H")
+    assert "H has " in message
+    assert f"where {shape} of float32 needs" in message
 
 
 def parts(tmp_path, **arrays):
@@ -280,9 +302,6 @@ def test_a_package_that_is_missing(tmp_path, monkeypatch):
     message = r'x\.h5 needs h5py: pip install "ufm-fast\[io\]"'
     with pytest.raises(ImportError, match=message), open_arrays(tmp_path / "x.h5"):
         pass
-
-
-CHECKED = ("npz", "npz_by_columns", "npz_compressed", "torch_zipped", "matlab_compressed")
 
 
 @pytest.mark.parametrize("kind", WRITERS)

@@ -2,57 +2,34 @@
 
 import io
 import json
+import tracemalloc
 import zipfile
+import zlib
 
 import numpy as np
 import pytest
+import scipy.io
 
 import ufm_fast as uf
-from saved import ARRAYS, CENSUS, POINT, UFM, loaded_point, same, saved_census, saved_point
+from saved import (
+    ARRAYS,
+    CENSUS,
+    KINDS,
+    POINT,
+    UFM,
+    loaded_archive,
+    loaded_arrays,
+    loaded_checkpoint,
+    loaded_point,
+    same,
+    saved_census,
+    saved_checkpoint,
+    saved_point,
+    saved_point_of_rows,
+)
 from ufm_fast._io.feature_files import open_arrays
 from ufm_fast._io.files import FileError
-from ufm_fast._optimize.checkpoint import Checkpoint, describe_run
-from ufm_fast.cli.files import read_counts
-
-NPY = {"labels": np.arange(1, 40)}
-RUN = describe_run(UFM, None, tol=1e-8, seed=0, restarts=0)
-
-
-def saved_checkpoint(path):
-    uf.minimize(UFM, checkpoint=path)
-
-
-def loaded_checkpoint(path):
-    return Checkpoint(path, RUN).content
-
-
-def loaded_census(path):
-    found = uf.Census.load(path)
-    return {"models": repr(found.models), "settings": found.settings, "records": found.records}
-
-
-def loaded_arrays(path, names=("labels",)):
-    with open_arrays(path) as arrays:
-        for name in names:
-            if name not in arrays:
-                raise FileError(f"{path} lacks {name}")  # said by the inspect command
-        return {name: np.concatenate([arrays[name][:1], arrays[name][1:]]) for name in names}
-
-
-def loaded_archive(path):
-    return loaded_arrays(path, ARRAYS)
-
-
-# The file's name, who writes and reads it, and whether it has checksums.
-KINDS = {
-    "point": ("point.npz", saved_point, loaded_point, True),
-    "checkpoint": ("run.npz", saved_checkpoint, loaded_checkpoint, True),
-    "census": ("census.jsonl", saved_census, loaded_census, True),
-    "stored": ("arrays.npz", lambda path: np.savez(path, **ARRAYS), loaded_archive, True),
-    "compressed": ("arrays.npz", lambda path: np.savez_compressed(path, **ARRAYS), loaded_archive, True),
-    "npy": ("labels.npy", lambda path: np.save(path, NPY["labels"]), loaded_arrays, False),
-    "counts": ("labels.npy", lambda path: np.save(path, NPY["labels"]), lambda path: {"n": read_counts(path)}, False),
-}
+from ufm_fast._io.numpy_files import read_archive
 
 
 @pytest.fixture(params=KINDS.values(), ids=KINDS.keys())
@@ -174,6 +151,17 @@ def test_models_with_values_of_other_types_are_refused(tmp_path):
             outcome(path, loaded_point, {})
 
 
+def test_a_point_with_more_classes_than_numbers(tmp_path):
+    """Rows do not tell how many classes there are; a model of so many is not made before the bias is looked at."""
+    path = tmp_path / "point.npz"
+    saved_point_of_rows(path)
+    with np.load(path) as archive:
+        config = json.loads(str(archive["config"]))
+    changed(path, config=json.dumps({**config, "K": 10**7}))
+    with pytest.raises(ValueError, match=r"b must have shape \(10000000,\) for K = 10000000, not \(3,\)"):
+        uf.load_point(path)
+
+
 def test_an_array_longer_than_its_header_says_is_refused(tmp_path):
     """The checksum of an archive's member is right only for one who reads to its end."""
     path = tmp_path / "arrays.npz"
@@ -183,6 +171,54 @@ def test_an_array_longer_than_its_header_says_is_refused(tmp_path):
         archive.writestr("W.npy", stream.getvalue().replace(b"(10,)", b"(9,) "))
     with pytest.raises(ValueError, match=r"W in .*arrays\.npz"), open_arrays(path) as arrays:
         arrays["W"][:]
+
+
+def peak_of(function, *arguments):
+    """The memory that a call takes which refuses a file, and what it says."""
+    tracemalloc.start()
+    try:
+        with pytest.raises(FileError) as caught:
+            function(*arguments)
+        return tracemalloc.get_traced_memory()[1], str(caught.value)
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("compress", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
+@pytest.mark.parametrize("read", [read_archive, loaded_archive])
+def test_a_member_that_is_said_to_hold_more_than_there_is(read, compress, tmp_path):
+    """The array's header and the archive agree on 4 GB."""
+    path, stream, size = tmp_path / "arrays.npz", io.BytesIO(), 4 * 10**9
+    np.lib.format.write_array_header_1_0(stream, {"descr": "|u1", "fortran_order": False, "shape": (size,)})
+    with zipfile.ZipFile(path, "w", compress) as archive:
+        archive.writestr("W.npy", stream.getvalue())
+    content = bytearray(path.read_bytes())
+    place = content.index(b"PK\x01\x02") + 24
+    content[place : place + 4] = (size + len(stream.getvalue())).to_bytes(4, "little")
+    path.write_bytes(content)
+    peak, message = peak_of(read, path)
+    assert f"'W.npy' cannot have {size + len(stream.getvalue())} bytes" in message
+    assert peak < 1e7
+
+
+def test_a_matlab_variable_that_is_longer_than_it_says(tmp_path):
+    path, zeros = tmp_path / "W.mat", bytes(10**8)
+    scipy.io.savemat(path, {"W": np.eye(3)}, do_compression=True)
+    content = path.read_bytes()
+    variable = zlib.compress(zlib.decompress(content[136:]) + zeros)
+    path.write_bytes(content[:132] + len(variable).to_bytes(4, "little") + variable)
+    del zeros
+    peak, message = peak_of(loaded_arrays, path, ("W",))
+    assert "bytes that are due" in message
+    assert peak < 1e7
+
+
+def test_a_list_of_images_with_a_label_beyond_its_lines(tmp_path):
+    path = tmp_path / "list.txt"
+    path.write_text("a.jpg 0\nb.jpg 1000000000\n")
+    peak, message = peak_of(uf.counts, path)
+    assert "one of 2 lines has 1000000000" in message
+    assert peak < 1e7
 
 
 def test_safetensors_with_flipped_bits(tmp_path):

@@ -25,7 +25,7 @@ PYTHON_FLOORS = (
 )
 TOP = len(PYTHON_FLOORS)  # plotting and the adapters, which may use the public names; the program stands above them
 CPP_FLOORS = (("base",), ("simd",), ("blas",), ("losses",), ("model", "statistics"), ("spectral",))
-TUPLES_PUBLIC = {"_asdict", "_replace", "_make", "_fields", "_field_defaults"}  # of named tuples, documented by Python
+DOCUMENTED = {"_asdict", "_replace", "_make", "_fields", "_field_defaults", "_exit"}  # of named tuples, and of os
 
 PYTHON = Path(ufm_fast.__file__).parent
 CPP = Path(__file__).parents[1] / "cpp" / "include" / "ufm_fast"
@@ -120,7 +120,7 @@ def private_attributes(package: Path) -> list[str]:
     found = []
     for path in modules_of(package).values():
         tree = ast.parse(path.read_text(encoding="utf-8"))
-        own = names_defined_in(tree) | TUPLES_PUBLIC
+        own = names_defined_in(tree) | DOCUMENTED
         foreign = [
             node
             for node in ast.walk(tree)

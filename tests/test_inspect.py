@@ -279,7 +279,8 @@ def test_errors_come_before_the_work(message, change):
 
 def test_memory_is_asked_for_before_the_work(monkeypatch):
     _, arrays = network()
-    monkeypatch.setattr("ufm_fast._runtime.memory.machine_memory", lambda: 1e4)
+    monkeypatch.setattr("ufm_fast._runtime.memory.available_memory", lambda: 1e4)
+    monkeypatch.setattr("ufm_fast._runtime.memory._SMALL", 0)
     with pytest.raises(MemoryError, match=r"inspect needs about .* GiB of memory for K = 6, M = 6, d = 9"):
         uf.inspect(**(arrays | {"H": Unread()}))
 

@@ -23,7 +23,7 @@ P = UFM.random_point()
 
 REFUSED_POINTS = [
     ({"ufm": uf.UFM(K, D, lambda_W=1e-2, lambda_H=1e-2)}, ValueError, "ufm must be of float32, not float64, while jax"),
-    ({"ufm": P}, TypeError, "ufm must be a UFM, not Point"),
+    ({"ufm": P}, TypeError, r"ufm must be a UFM, not Point\(W=array"),
     ({"W": P.W.astype("float64")}, TypeError, "W must have 32 bits a number, not float64, while jax_enable_x64 is off"),
     ({"W": jnp.asarray(P.W, "bfloat16")}, TypeError, "W must be float32, as the model is, not bfloat16"),
     ({"W": jnp.zeros((K, D), "int32")}, TypeError, "W must be float32, as the model is, not int32"),

@@ -27,6 +27,18 @@ def test_definitions(kind, centre):
     np.testing.assert_allclose(found.spectrum_within.sum(), found.nc1_trace_ratio * found.spectrum_between.sum())
 
 
+@pytest.mark.parametrize(("with_W", "times"), [(True, 2), (False, 1)])
+def test_progress_over_the_readings(with_W, times):
+    W, H, labels, _ = example("random")
+    many, calls = -(-5000 // len(H)), []
+    H, labels = np.tile(H, (many, 1)), np.tile(labels, many)
+    batches = times * -(-len(H) // 2048)
+    uf.nc_metrics(W if with_W else None, H, labels, progress=lambda *call: calls.append(call))
+    assert calls == [(i, batches) for i in range(1, batches + 1)]
+    with pytest.raises(TypeError, match="progress must be callable"):
+        uf.nc_metrics(W, H, labels, progress=3)
+
+
 def test_the_two_global_means_differ_where_classes_do_in_size():
     W, H, labels, b = example("imbalanced")
     by_samples, by_classes = (uf.nc_metrics(W, H, labels, b, centre=centre) for centre in ("samples", "classes"))

@@ -1,5 +1,7 @@
 """What a model refuses, by name."""
 
+import copy
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -137,3 +139,29 @@ def test_sizes(ufm):
     assert ufm.size == ufm.K * ufm.d + ufm.M * ufm.d + (ufm.K if ufm.bias else 0)
     assert ufm.tau == pytest.approx(np.sqrt(0.02 * 0.003), rel=1e-15)
     assert ufm.counts.dtype == np.int64
+
+
+@pytest.mark.parametrize("model", [lambda ufm: ufm, lambda ufm: ufm.rows(0, 2), lambda ufm: ufm.merged()[0]])
+@pytest.mark.parametrize("name", ["lambda_W", "K", "threads", "counts", "lambda_w"])
+def test_a_model_stays_as_it_was_made(model, name):
+    """The core has copies: it would not notice."""
+    made = model(uf.UFM(3, 2, [3, 2, 1], lambda_W=0.02, lambda_H=0.01, lambda_b=0.05))
+    before = dict(vars(made))
+    with pytest.raises(AttributeError, match=f"^{name} cannot be set: a (UFM|RowShard) stays as it was made; make ano"):
+        setattr(made, name, 1)
+    assert vars(made) == before
+    assert vars(copy.copy(made)).keys() == before.keys()
+
+
+def test_entries_of_counts_and_weights_cannot_be_set():
+    ufm = uf.UFM(3, 2, [3, 2, 1], weights=[1, 2, 3], lambda_W=0.02, lambda_H=0.01)
+    for numbers in (ufm.counts, ufm.weights):
+        with pytest.raises(ValueError, match="read-only"):
+            numbers[0] = 5
+
+
+def test_decays_that_make_terms_overflow():
+    """The refusal alone tells, without a warning of NumPy's."""
+    for n in ([1.0, 2.0, 100.0], [1.0, 1e308, 1.0]):
+        with pytest.raises(ValueError, match="ridges must make terms in the range of float64"):
+            uf.UFM(3, 2, n, targets=np.arange(3), lambda_W=1.0, lambda_H=1e308)

@@ -294,6 +294,19 @@ def test_curvature_at_critical_points(link, thresholds, bias, collapse):
         assert uf.spectrum(ufm, p, steps=20, probes=2).size == full.size
 
 
+@pytest.mark.parametrize("levels", [2, 3])
+@pytest.mark.parametrize("lambda_b", [0.0, 0.01])
+def test_a_learned_threshold_is_not_added_to_the_logit(levels, lambda_b):
+    """Not even the one of two levels: no features act as it, and with H fixed there is no solver."""
+    ufm = uf.UFM(levels, 2, 5, loss=uf.Ordinal(None), lambda_W=1e-2, lambda_H=1e-3, lambda_b=lambda_b)
+    problem, p = CanonicalProblem(ufm), ufm.random_point(0, 3.0)
+    A, B, b = problem.coordinates(p)
+    polished = problem.point(A, *problem.polish(A, B, b))
+    assert ufm.loss(polished) <= ufm.loss(p)
+    with pytest.raises(ValueError, match="needs a bias that is added to the logits"):
+        uf.minimize(ufm, p, fixed="H")
+
+
 def test_rows():
     """Labels in any order, weights and ridges: as many classes merged, and certified."""
     rng = np.random.default_rng(0)

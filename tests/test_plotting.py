@@ -7,7 +7,8 @@ import pytest
 from scipy.integrate import trapezoid
 
 import ufm_fast as uf
-from ufm_fast.plotting.models import plot_solution, plot_spectrum
+from ufm_fast.plotting.inspection import plot_inspection
+from ufm_fast.plotting.models import plot_census, plot_solution, plot_spectrum
 
 
 @pytest.fixture(scope="module")
@@ -60,6 +61,25 @@ def test_singular_values_and_gram_matrix(solved):
     assert image.get_clim() == pytest.approx((-np.abs(off_diagonal).max(), np.abs(off_diagonal).max()))
 
 
+def test_of_many_classes_some_are_drawn():
+    """Of 2998: every third, the first and the last among them; the ticks count all."""
+    K, d = 2998, 4
+    rng = np.random.default_rng(0)
+    W, labels = rng.standard_normal((K, d)), np.repeat(np.arange(K), 2)
+    metrics = uf.nc_metrics(W, W[labels] + 0.1 * rng.standard_normal((2 * K, d)), labels)
+    of_W, of_means, _, histogram, *_ = plot_inspection(W, metrics).axes
+    unit = W[::3] / np.linalg.norm(W[::3], axis=1)[:, None]
+    for axes, vectors in ((of_W, unit), (of_means, (metrics.class_means - metrics.global_mean)[::3])):
+        (image,) = axes.get_images()
+        shown = np.asarray(image.get_array())
+        norms = np.linalg.norm(vectors, axis=1)
+        np.testing.assert_allclose(shown[0], vectors @ vectors[0] / (norms * norms[0]), atol=1e-14)
+        assert shown.shape == (1000, 1000)
+        assert list(image.get_extent()) == [-0.5, K - 0.5, K - 0.5, -0.5]
+        assert axes.get_title().endswith("\n1000 of 2998 classes")
+    assert sum(bar.get_height() for bar in histogram.patches) == 2 * 1000 * 999
+
+
 def test_the_zero_optimum_can_be_drawn():
     ufm = uf.UFM(3, 3, lambda_W=1.0, lambda_H=1.0)
     figure = plot_solution(ufm, uf.minimize(ufm))
@@ -99,9 +119,22 @@ def test_pyplot_is_left_alone(run_python):
     script = """
 import sys
 import ufm_fast as uf
+from ufm_fast.plotting.inspection import plot_inspection
 from ufm_fast.plotting.models import plot_solution
 ufm = uf.UFM(3, 3, lambda_W=1e-2, lambda_H=1e-2)
 plot_solution(ufm, uf.minimize(ufm))
 print("matplotlib.pyplot" in sys.modules)
 """
     assert run_python(script) == "False\n"
+
+
+def test_colours_of_equal_eigenvalues_have_a_scale():
+    """With balanced classes all saddles have one lowest eigenvalue, but for rounding; labels of the colours differ."""
+    census = uf.census(uf.UFM(8, 8, 5, lambda_W=1e-3, lambda_H=1e-3, lambda_b=1e-2), runs=8)
+    values = census.points["lowest_eigenvalue"][census.points["kind"] == "strict_saddle"]
+    assert 0 < np.ptp(values) < 1e-12
+    figure = plot_census(census)
+    figure.canvas.draw()
+    (axes,) = (axes for axes in figure.axes if axes.get_ylabel() == "− lowest eigenvalue at the saddle")
+    labels = [label.get_text() for label in axes.get_yticklabels(which="both") if label.get_text()]
+    assert len(labels) == len(set(labels)) > 0

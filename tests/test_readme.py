@@ -15,11 +15,6 @@ COMMANDS = [line for language, block in BLOCKS if language == "bash" for line in
 INSTALL, TEST, *OTHERS = COMMANDS
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    return tmp_path_factory.mktemp("readme")
-
-
 def run(words, folder):
     program = {"python": [sys.executable], "ufm-fast": [sys.executable, "-m", "ufm_fast"]}[words[0]]
     done = subprocess.run([*program, *words[1:]], cwd=folder, capture_output=True, text=True, timeout=300, check=False)
@@ -51,17 +46,17 @@ def test_continuous_integration_runs_the_test_command():
     assert [line for line in README.splitlines() if line.startswith("python -m pytest")] == [TEST]
 
 
-@pytest.mark.parametrize("command", [INSTALL.split(" && ")[1], *OTHERS])
-def test_command(command, folder):
-    """In the order of the README, in one folder: later commands use files of earlier ones."""
-    assert run(shlex.split(command), folder)
+def test_commands(tmp_path):
+    """In the order of the README, in one folder and one test: later commands use files of earlier ones."""
+    for command in (INSTALL.split(" && ")[1], *OTHERS):
+        assert run(shlex.split(command), tmp_path), command
 
 
-def test_python_blocks_print_what_their_comments_say(folder):
+def test_python_blocks_print_what_their_comments_say(tmp_path):
     script = "".join(block for language, block in BLOCKS if language == "python")
     expected = re.findall(r"^ *print\(.*\)  # (.*)$", script, re.MULTILINE)
     assert len(expected) == script.count("print(")
-    assert run(["python", "-W", "error", "-c", script], folder).splitlines() == expected
+    assert run(["python", "-W", "error", "-c", script], tmp_path).splitlines() == expected
 
 
 def test_first_example_has_five_lines():
@@ -76,12 +71,19 @@ def test_cmake_lines_are_those_of_the_tested_project():
             assert set(block.splitlines()) <= set(tested.splitlines())
 
 
-def test_pictures_and_links_exist_and_say_how_they_were_made():
-    pictures = re.findall(r"!\[.*?\]\((.*?)\)\s+\*`(.*?)`", README)
-    assert len(pictures) == README.count("![")
-    for picture, command in pictures:
-        assert command.startswith(("ufm-fast ", "python examples/"))
-        assert shlex.split(command)[-2:] == ["--plot", picture]
-    for page in (ROOT / "README.md", *(ROOT / "docs").glob("*.md")):
-        for target in re.findall(r"\]\((?!https?:)(.*?)\)", page.read_text(encoding="utf-8")):
-            assert (page.parent / target).is_file(), target
+def pages():
+    return [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]
+
+
+@pytest.mark.parametrize("page", pages(), ids=lambda page: page.name)
+def test_pictures_say_how_they_were_made(page):
+    text = page.read_text(encoding="utf-8")
+    for picture in re.findall(r"!\[.+?\]\((.*?)\)", text):
+        file = (page.parent / picture).relative_to(ROOT).as_posix()
+        assert re.search(rf"`(ufm-fast |python examples/)[^`]* --plot {file}`", text), picture
+
+
+@pytest.mark.parametrize("page", pages(), ids=lambda page: page.name)
+def test_links_exist(page):
+    for target in re.findall(r"\]\((?!https?:)(.*?)\)", page.read_text(encoding="utf-8")):
+        assert (page.parent / target).is_file(), target

@@ -2,7 +2,9 @@
 
 import sys
 import threading
+import warnings
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import numpy as np
 import pytest
@@ -76,6 +78,7 @@ def test_thread_setting():
 @pytest.mark.parametrize("setting", ["0", "-1", "4097", "1000000000", "9" * 5000, "2.0", "many", " 2", "²"])
 def test_nonsense_in_the_environment_is_refused(monkeypatch, setting):
     monkeypatch.setenv("UFM_FAST_NUM_THREADS", "4096")
+    threads._fitting_setting.cache_clear()
     assert uf.get_num_threads() == 4096
     monkeypatch.setenv("UFM_FAST_NUM_THREADS", setting)
     with pytest.raises(ValueError, match="UFM_FAST_NUM_THREADS must be an integer between 1 and 4096"):
@@ -89,9 +92,15 @@ def eight_processors(monkeypatch):
     for name in ("UFM_FAST_NUM_THREADS", "OMP_NUM_THREADS", *threads._LOCAL_SIZES):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(threads.os, "sched_getaffinity", lambda pid: bound.get(pid, set(range(8))), raising=False)
-    threads.processes_on_this_machine.cache_clear()
+    monkeypatch.setattr(threads, "_most_useful", partial(threads._processors, 0))
+    forget()
     yield bound
+    forget()
+
+
+def forget():
     threads.processes_on_this_machine.cache_clear()
+    threads._fitting_setting.cache_clear()
 
 
 def test_openmp_variable_is_honoured(monkeypatch, eight_processors):
@@ -104,7 +113,7 @@ def test_openmp_variable_is_honoured(monkeypatch, eight_processors):
         ("", 8),
         ("0", 8),
         ("many", 8),
-        ("9999", 4096),
+        ("9999", 8),
     ):
         monkeypatch.setenv("OMP_NUM_THREADS", setting)
         assert uf.get_num_threads() == expected, setting
@@ -112,11 +121,66 @@ def test_openmp_variable_is_honoured(monkeypatch, eight_processors):
     assert uf.get_num_threads() == 5
 
 
+ASKED = {
+    "set_num_threads": lambda n: (uf.set_num_threads(n), uf.get_num_threads(), uf.set_num_threads(None))[1],
+    "UFM": lambda n: uf.UFM(3, 3, lambda_W=0.1, lambda_H=0.1, threads=n).threads,
+    "NCAccumulator": lambda n: uf.NCAccumulator(3, 3, threads=n).threads,
+}
+
+
+@pytest.mark.parametrize("asked", ASKED.values(), ids=ASKED)
+def test_more_threads_than_processors_become_as_many(eight_processors, asked):
+    assert asked(8) == 8
+    with pytest.warns(UserWarning, match=r"is 9, but this process may use 8 processors: it is taken as 8") as told:
+        assert asked(9) == 8
+    assert [warning.filename for warning in told] == [__file__]
+    eight_processors[0] = {5}
+    with pytest.warns(UserWarning, match="is 4096, but this process may use 1 processor: it is taken as 1"):
+        assert asked(4096) == 1
+
+
+NETWORK = {"W": np.eye(3), "H": np.repeat(np.eye(3), 4, axis=0), "labels": np.repeat(range(3), 4)}
+MEASURES = {
+    "nc_metrics": uf.nc_metrics,
+    "inspect": partial(uf.inspect, lambda_W=0.1, lambda_H=0.1, lambda_b=0.1),
+    "linear_cross_entropy": uf.linear_cross_entropy,
+}
+
+
+@pytest.mark.parametrize("measure", MEASURES.values(), ids=MEASURES)
+def test_a_call_warns_once(eight_processors, measure):
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always", UserWarning)
+        measure(**NETWORK, threads=20)
+    assert [str(warning.message).partition(":")[0] for warning in told if warning.category is UserWarning] == [
+        "threads is 20, but this process may use 8 processors"
+    ]
+
+
+def test_the_environment_asks_for_more_threads_than_processors(monkeypatch, eight_processors):
+    monkeypatch.setenv("UFM_FAST_NUM_THREADS", "100")
+    with pytest.warns(UserWarning, match="variable UFM_FAST_NUM_THREADS is 100, but .* 8 processors: it is taken as 8"):
+        assert uf.get_num_threads() == 8
+    assert uf.get_num_threads() == 8  # without a word
+
+
+def test_the_processors_are_those_that_this_process_may_use(run_python):
+    script = """
+import os, warnings
+import ufm_fast as uf
+processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+with warnings.catch_warnings(record=True) as told:
+    ufm = uf.UFM(300, 300, lambda_W=0.1, lambda_H=0.1, threads=4096)
+print(1 <= ufm.threads <= processors, len(told))
+"""
+    assert run_python(script) == "True 1\n"
+
+
 @pytest.mark.parametrize("name", threads._LOCAL_SIZES)
 def test_processes_of_an_mpi_job_share_the_machine(monkeypatch, eight_processors, name):
     for setting, expected in (("1", 8), ("2", 4), ("3", 2), ("50", 1), ("4(x2),3", 2), ("none", 8)):
         monkeypatch.setenv(name, setting)
-        threads.processes_on_this_machine.cache_clear()
+        forget()
         assert uf.get_num_threads() == expected, setting
 
 
@@ -143,7 +207,9 @@ def test_threads_that_cannot_be_started(run_python):
 import resource, threading
 from functools import partial
 import ufm_fast as uf
+from ufm_fast._runtime import threads
 from ufm_fast._runtime.threads import concurrently
+threads._most_useful = lambda: 4096
 ufm, one = (uf.UFM(1500, 100, lambda_W=0.1, lambda_H=0.1, threads=threads) for threads in (4096, 1))
 p = ufm.random_point()
 expected, used = one.loss(p), int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()

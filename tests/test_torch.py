@@ -338,7 +338,7 @@ def test_what_is_refused(parts, error, message):
 def test_more_that_is_refused():
     with pytest.raises(ValueError, match="b must be None: the model has no bias"):
         loss(MODELS["no bias"], W0, H0, B0)
-    with pytest.raises(TypeError, match="ufm must be a UFM, not str"):
+    with pytest.raises(TypeError, match="ufm must be a UFM, not 'model'"):
         loss("model", W0, H0, B0)
     with pytest.raises(FloatingPointError, match="overflow"):
         loss(MODEL, 1e200 * W0, H0, B0)

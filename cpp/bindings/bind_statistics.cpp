@@ -13,7 +13,7 @@ namespace ufm_fast::bindings {
 namespace {
 
 /// ClassStatistics behind the checks of its arguments. After features that are not finite, or an update or a merge cut
-/// short, it is of no use any more and says so. The caller sees to it that no two threads use one at the same time.
+/// short, it is of no use any more and says so. The accumulator that owns it lets one thread at a time use it.
 class StatisticsBinding {
  public:
   StatisticsBinding(Index K, Index d, bool scatter) : statistics_(classes(K, d, scatter), d, scatter) {}

@@ -25,14 +25,14 @@ void set(const py::capsule& capsule, int integer_bytes) {
   if (integer_bytes != 4 && integer_bytes != 8) {
     throw py::value_error("integer_bytes must be 4 or 8, not " + std::to_string(integer_bytes));
   }
-  entry() = {capsule.get_pointer(), integer_bytes};
+  entry().set(capsule.get_pointer(), integer_bytes);
 }
 
 }  // namespace
 
 }  // namespace ufm_fast::bindings
 
-PYBIND11_MODULE(UFM_FAST_MODULE, m) {
+PYBIND11_MODULE(UFM_FAST_MODULE, m, pybind11::mod_gil_not_used(), pybind11::multiple_interpreters::not_supported()) {
   using namespace ufm_fast::bindings;
   m.doc() = "Compiled core of ufm_fast";
   pybind11::register_local_exception_translator([](std::exception_ptr error) {

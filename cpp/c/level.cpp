@@ -137,8 +137,8 @@ int make(const Description& description, const Rows& rows, std::unique_ptr<Model
 }
 
 void set_gemm(ufm_fast_function dgemm, ufm_fast_function sgemm, int integer_bytes) {
-  gemm_function<double>() = {reinterpret_cast<void*>(dgemm), integer_bytes};
-  gemm_function<float>() = {reinterpret_cast<void*>(sgemm), integer_bytes};
+  gemm_function<double>().set(reinterpret_cast<void*>(dgemm), integer_bytes);
+  gemm_function<float>().set(reinterpret_cast<void*>(sgemm), integer_bytes);
 }
 
 }  // namespace

@@ -99,7 +99,7 @@ UFM_FAST_API int ufm_fast_set_sparse_targets(ufm_fast_problem* problem, int64_t 
 UFM_FAST_API int ufm_fast_set_threads(ufm_fast_problem* problem, int threads);
 
 /* A function that is asked about twenty times a second, on the thread that evaluates, whether to stop; it gets context
- * and returns 0 to go on. NULL for none. */
+ * and returns 0 to go on. Where several threads evaluate the problem at a time, each asks it. NULL for none. */
 UFM_FAST_API int ufm_fast_set_interruption(ufm_fast_problem* problem, int (*stop)(void* context), void* context);
 
 /* The length of a packed point: (K + M) d and K more where there is a bias; for "ordinal" (1 + M) d and one more, or

@@ -11,6 +11,7 @@ import numpy as np
 from .._model.facts import checked_model
 from .._model.model import UFM, in_double
 from .._model.point import Point, checked_point
+from .._runtime.arguments import real_number
 from .._runtime.blas import product, single_threaded_blas
 from .._runtime.memory import require_memory
 from .._runtime.threads import concurrently
@@ -57,8 +58,21 @@ class Certificate:
     rounding: float
 
     def is_global(self, tol: float = 1e-8) -> bool:
-        """Whether the loss is proven to be within the relative tolerance ``tol`` of the global minimum."""
-        return self.relative_gap <= tol
+        """Whether the loss is proven to be within the relative tolerance ``tol`` of the global minimum.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If ``tol`` is no number, negative or not finite.
+
+        Examples
+        --------
+        >>> import ufm_fast as uf
+        >>> ufm = uf.UFM(K=5, d=5, n=10, lambda_W=1e-3, lambda_H=1e-4, lambda_b=1e-2)
+        >>> uf.certify(ufm, ufm.random_point(seed=0)).is_global()
+        False
+        """
+        return self.relative_gap <= real_number(tol, "tol", least=0)
 
     def __str__(self) -> str:
         return (
@@ -103,7 +117,7 @@ def certify(ufm: UFM, p: Point) -> Certificate:
     ArithmeticError
         If a bound exceeds the loss by more than rounding explains, which would be a fault of this package.
     MemoryError
-        If the machine has less memory than the sizes of the model ask for.
+        If there is less memory than the sizes of the model ask for.
 
     Notes
     -----

@@ -33,7 +33,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from .._numerics.gram_spectra import leading_singular_pair, norm_rounding
-from .._runtime import core
+from .._runtime import core, linalg
 from .._runtime.arrays import Array
 from .._runtime.blas import gram, product
 
@@ -213,13 +213,13 @@ class Dual(LowerBounds):
         square = gram(X, self.problem.workers)
         if abs(square).sum(axis=1).max() <= 16 + M.shape[1]:
             self.products += EIGH_PRODUCTS + 3
-            squares, V = np.linalg.eigh(square)
+            squares, V = linalg.eigh(square)
             s = self.problem.tau * np.sqrt(np.maximum(squares, TINY))
             change = factor(s) - 1
             V, change = np.ascontiguousarray(V[:, change != 0]), change[change != 0]
             changed = product(product(M, V, self.problem.workers) * change, V.T, self.problem.workers)
             return self.centred(M + changed), float(s[-1])
         self.products += SVD_PRODUCTS + 2
-        U, s, V = np.linalg.svd(M, full_matrices=False)
+        U, s, V = linalg.svd(M, full_matrices=False)
         s = np.maximum(s, TINY)
         return self.centred(product(U * (s * factor(s)), V, self.problem.workers)), float(s[0])

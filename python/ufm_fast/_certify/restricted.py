@@ -109,7 +109,7 @@ class Restriction:
     def __init__(self, problem: CanonicalProblem, fixed: str, start: Point) -> None:
         if not problem.loss.convex:
             raise ValueError(f"fixed={fixed!r} needs a loss that is convex in the logits, which {problem.loss} is not")
-        if fixed == "H" and len(start.b) != len(start.W):
+        if fixed == "H" and not problem.loss.adds_bias:
             raise ValueError(f"fixed='H' needs a bias that is added to the logits, which that of {problem.loss} is not")
         bounded = not problem.bias or problem.lambda_b > 0 or type(problem.loss) in _REACH
         if fixed == "H" and not bounded:

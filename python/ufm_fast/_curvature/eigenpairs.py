@@ -123,7 +123,7 @@ def lowest_eigenpairs(
     TypeError, ValueError
         If an argument is not as above.
     MemoryError
-        If the machine has less memory than a search asks for.
+        If there is less memory than a search asks for.
 
     Warns
     -----

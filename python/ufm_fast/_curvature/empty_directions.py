@@ -11,6 +11,7 @@ from .._model.facts import Branch, branches_of
 from .._model.isometric import GradientAt, IsometricProblem
 from .._model.point import Point
 from .._numerics.lowest import lowest
+from .._runtime import linalg
 from .._runtime.arrays import Array
 
 ABSENT = 1e-6  # relative size of a direction of the feature space that counts as absent from W and H ...
@@ -72,12 +73,12 @@ def _orthogonal_columns(p: Point) -> Array:
     Small columns are turned once more by themselves: the first Gram matrix holds their products with an error that is
     small only next to the large ones.
     """
-    turn: Array = np.linalg.eigh(p.W.T @ p.W + p.H.T @ p.H)[1][:, ::-1]
+    turn: Array = linalg.eigh(p.W.T @ p.W + p.H.T @ p.H)[1][:, ::-1]
     W, H = p.W @ turn, p.H @ turn
     squares = (W**2).sum(axis=0) + (H**2).sum(axis=0)
     small = squares <= _SMALL**2 * squares.max()
     W, H = W[:, small], H[:, small]
-    turn[:, small] = turn[:, small] @ np.linalg.eigh(W.T @ W + H.T @ H)[1][:, ::-1]
+    turn[:, small] = turn[:, small] @ linalg.eigh(W.T @ W + H.T @ H)[1][:, ::-1]
     return turn
 
 
@@ -149,7 +150,7 @@ def along(branch: Branch, v: Array, u: Array, direction: Array, biases: int) -> 
 
 def _orthonormal(X: Array) -> Array:
     """Orthonormal columns with the span of those of X; the columns of X, normalised, where these are orthogonal."""
-    Q, R = np.linalg.qr(X)
+    Q, R = linalg.qr(X)
     signed: Array = Q * np.sign(np.diagonal(R))
     return signed
 
@@ -165,8 +166,8 @@ def _all_branches(
     p = here.factors
     G = problem.run(problem.compiled(p.W.shape[1]).gradient_matrix, *p)
     G -= space_H @ (space_H.T @ G)
-    complement = np.linalg.qr(space_W, mode="complete")[0][:, space_W.shape[1] :]
-    U, s, Vt = np.linalg.svd(G @ complement, full_matrices=False)
+    complement = linalg.qr(space_W, mode="complete")[0][:, space_W.shape[1] :]
+    U, s, Vt = linalg.svd(G @ complement, full_matrices=False)
     V = complement @ Vt.T
     rank = int(np.count_nonzero(s > _ROUNDED * leading.norm))
     U = U[:, :rank] - space_H @ (space_H.T @ U[:, :rank])  # that of G left rounding, large next to a small s
@@ -185,4 +186,4 @@ def _others(Q: Array, count: int) -> Array:
     """Return up to `count` orthonormal columns orthogonal to the orthonormal columns of Q."""
     rows, columns = Q.shape
     more = np.random.default_rng(0).standard_normal((rows, min(count, rows - columns)))
-    return np.linalg.qr(np.hstack([Q, more]))[0][:, columns:]
+    return linalg.qr(np.hstack([Q, more]))[0][:, columns:]

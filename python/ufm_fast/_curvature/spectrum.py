@@ -18,6 +18,7 @@ from .._runtime import core
 from .._runtime.arguments import real_array, real_number, whole_number
 from .._runtime.arrays import Array
 from .._runtime.blas import single_threaded_blas
+from .._runtime.memory import require_memory
 
 _AT_MINIMUM = 1e-8
 
@@ -51,7 +52,17 @@ class Spectrum:
     exact: tuple[Array, NDArray[np.int64]] | None
 
     def count_below(self, x: ArrayLike) -> Array:
-        """Estimate how many eigenvalues are less than x, for each x."""
+        """Estimate how many eigenvalues are less than x, for each x.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import ufm_fast as uf
+        >>> ufm = uf.UFM(K=5, d=5, n=10, lambda_W=1e-3, lambda_H=1e-4, lambda_b=1e-2)
+        >>> found = uf.spectrum(ufm, uf.global_minimum(ufm).point)
+        >>> bool(np.isclose(found.count_below(np.inf), found.size))
+        True
+        """
         total = np.concatenate([[0.0], np.cumsum(self.weights)])
         counts: Array = total[np.searchsorted(self.nodes, real_array(x, "x", float), side="left")]
         return counts
@@ -63,6 +74,16 @@ class Spectrum:
         ------
         ValueError
             If `width` is not positive.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import ufm_fast as uf
+        >>> ufm = uf.UFM(K=5, d=5, n=10, lambda_W=1e-3, lambda_H=1e-4, lambda_b=1e-2)
+        >>> found = uf.spectrum(ufm, uf.global_minimum(ufm).point)
+        >>> x = np.linspace(-0.1, found.nodes.max() + 0.1, 10_001)
+        >>> bool(np.isclose(found.density(x, width=0.01).sum() * (x[1] - x[0]), found.size))
+        True
         """
         width = real_number(width, "width", above=0)
         distance = (real_array(x, "x", float)[..., None] - self.nodes) / width
@@ -99,6 +120,8 @@ def spectrum(ufm: UFM, p: Point, *, steps: int = 80, probes: int = 8, seed: int 
     ------
     TypeError, ValueError
         If p is not a point of the model, a number is not positive, or the seed is negative.
+    MemoryError
+        If there is not memory for ten vectors of the length of a point.
 
     Examples
     --------
@@ -110,8 +133,9 @@ def spectrum(ufm: UFM, p: Point, *, steps: int = 80, probes: int = 8, seed: int 
     """
     steps, probes = whole_number(steps, "steps", 1), whole_number(probes, "probes", 1)
     seed = whole_number(seed, "seed", 0)
-    problem = IsometricProblem(checked_model(ufm))
-    p = checked_point(p, ufm.layout, ufm.dtype)
+    p = checked_point(p, checked_model(ufm).layout, ufm.dtype)
+    require_memory("spectrum", 10 * ufm.size, K=ufm.K, M=ufm.M, d=ufm.d)
+    problem = IsometricProblem(ufm)
     point, compiled, n = problem.coordinates(p), problem.compiled(ufm.d), problem.layout(ufm.d).size
     variance = np.ones(n)
     within = np.zeros(n)

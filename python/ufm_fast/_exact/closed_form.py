@@ -20,6 +20,7 @@ from .._model.loss import Loss
 from .._model.losses import MSE, CrossEntropy
 from .._model.model import UFM, rows_of_classes
 from .._model.ordinal import Ordinal
+from .._runtime import linalg
 from .ordinal import ordinal_minimum
 
 _SAME_RATIO = 1e-14  # relative differences of ratios that rounding makes
@@ -151,7 +152,7 @@ def _shrunk_targets(ufm: UFM) -> ClosedForm | None:
         return None
     root, targets, threshold = np.sqrt(rows.ridges), rows.target_matrix(ufm.K), ufm.tau / ratio
     b = rows.ridges @ targets / rows.ridges.sum() if ufm.bias else np.zeros(ufm.K)
-    U, singular, Vt = np.linalg.svd(root[:, None] * (targets - b), full_matrices=False)
+    U, singular, Vt = linalg.svd(root[:, None] * (targets - b), full_matrices=False)
     rounding = max(rows.M, ufm.K) * float(np.finfo(float).eps) * singular[0]
     active = singular > max(threshold, rounding)
     rank = int(active.sum())
@@ -193,7 +194,7 @@ def _zero_if_optimal(ufm: UFM, value: float, output: np.ndarray, b: np.ndarray) 
     scale = np.sqrt(ufm.counts) / ufm.N * (1 - _smoothing(ufm))
     if (scale * (1 - output)).max() > ufm.tau:  # an entry: settles nearly every case without the matrix
         return None
-    if np.linalg.norm(scale[:, None] * (output - np.eye(ufm.K)), 2) > ufm.tau:
+    if linalg.svd(scale[:, None] * (output - np.eye(ufm.K)), compute_uv=False)[0] > ufm.tau:
         return None
     return _zero(ufm, value, b)
 

@@ -12,6 +12,7 @@ from .._model.facts import checked_model, is_balanced
 from .._model.loss import Loss
 from .._model.losses import MSE, CrossEntropy
 from .._model.model import UFM
+from .._runtime import linalg
 from .._runtime.arrays import Array
 from .._runtime.blas import single_threaded_blas
 
@@ -94,7 +95,7 @@ def _cross_entropy(ufm: UFM, n: int, t: float) -> Iterator[_Piece]:
     block[0, 1] -= ufm.tau
     block[1, 0] -= ufm.tau
     block = block[2 if K == 2 else 0 : 4 if ufm.bias else 3, :][:, 2 if K == 2 else 0 : 4 if ufm.bias else 3]
-    for value in np.linalg.eigvalsh(block):
+    for value in linalg.eigvalsh(block):
         yield float(value), K - 1
     yield from ((0.0, empty * (K - 1)), (ridge, empty * (K - 1)), (lambda_W, empty), (lambda_H, empty))
     yield lambda_H * (1 + s / K), (n - 1) * K * (K - 2)
@@ -116,7 +117,7 @@ def _squared_error(ufm: UFM, n: int, t: float) -> Iterator[_Piece]:
     block = np.array(
         [[lambda_W + E * E / N, -mean, 0], [-mean, lambda_H + A * A / N, link], [0, link, 1 + ufm.lambda_b]]
     )
-    for value in np.linalg.eigvalsh(block):
+    for value in linalg.eigvalsh(block):
         yield float(value), K - 1
     yield 1 + ufm.lambda_b, 1
     yield from ((0.0, empty * (K - 1)), (ridge, empty * (K - 1)))

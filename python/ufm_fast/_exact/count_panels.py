@@ -20,6 +20,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from .._runtime import linalg
 from .._runtime.arrays import Array
 
 _NODES = 6  # a panel
@@ -177,6 +178,6 @@ def _gauss(x: Array, weights: Array, nodes: int) -> tuple[Array, Array, Array]:
         for _ in range(2):
             column -= Q[:, :k] @ (Q[:, :k].T @ column)
         Q[:, k] = column / np.linalg.norm(column)
-    values, vectors = np.linalg.eigh(Q.T @ (scaled[:, None] * Q))
+    values, vectors = linalg.eigh(Q.T @ (scaled[:, None] * Q))
     vectors = vectors * np.where(vectors[0] < 0, -1.0, 1.0)
     return centre + half * values, total * vectors[0] ** 2, Q @ vectors

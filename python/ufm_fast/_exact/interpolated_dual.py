@@ -37,6 +37,7 @@ import numpy as np
 from scipy.special import xlog1py
 
 from .._model.model import UFM
+from .._runtime import linalg
 from .._runtime.arrays import Array
 from .count_panels import CountPanels, Panel
 from .interpolated_point import total
@@ -140,7 +141,7 @@ class InterpolatedDual:
             form[1, nodes, 0, nodes] += cross
             rounding = max(rounding, error)
         rounding += 16 * p * _UNIT * float(np.linalg.norm(form))
-        return bool(np.linalg.eigvalsh(form.reshape(2 * p, 2 * p))[0] > rounding)
+        return bool(linalg.eigvalsh(form.reshape(2 * p, 2 * p))[0] > rounding)
 
     def _least_forms(self, panel: Panel, defect: float, t: float) -> tuple[list[Array], float]:
         """The matrices (Phi^T diag(1 / (t +- y)) Phi)^-1 of a panel, and a bound on their errors."""

@@ -23,7 +23,9 @@ from numpy.typing import NDArray
 from .._model.canonical import CanonicalProblem
 from .._model.model import UFM
 from .._model.point import Point
+from .._runtime import linalg
 from .._runtime.arrays import Array
+from .._runtime.memory import require_memory
 from .._runtime.threads import concurrently, get_num_threads
 from .count_panels import CountPanels
 
@@ -67,12 +69,35 @@ class InterpolatedPoint:
 
     @property
     def rank(self) -> int:
-        """The rank of W and H, or a few more."""
+        """The rank of W and H, or a few more.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import ufm_fast as uf
+        >>> n = np.maximum(1, 10_000 // np.arange(1, 501))
+        >>> ufm = uf.UFM(500, 500, n, lambda_W=1e-3, lambda_H=1e-3 / n.mean(), lambda_b=1e-2)
+        >>> minimum = uf.global_minimum(ufm)
+        >>> minimum.factored.rank < 500
+        True
+        """
         above = int(self.panels.classes[self.panels.collapsed_counts :].sum())
         return above + self.panels.collapsed_nodes - 1
 
     def logits(self, k: int) -> Array:
-        """Return the K logits of the samples of class k, without expanding the point."""
+        """Return the K logits of the samples of class k, without expanding the point.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import ufm_fast as uf
+        >>> n = np.maximum(1, 10_000 // np.arange(1, 501))
+        >>> ufm = uf.UFM(500, 500, n, lambda_W=1e-3, lambda_H=1e-3 / n.mean(), lambda_b=1e-2)
+        >>> minimum = uf.global_minimum(ufm)
+        >>> W, H, b = minimum.point
+        >>> bool(np.allclose(minimum.factored.logits(7), W @ H[7] + b))
+        True
+        """
         i = int(self.group[k])
         panel = next(panel for panel in self.panels.panels if panel.counts.start <= i < panel.counts.stop)
         phi = panel.lagrange[[i - panel.counts.start]]
@@ -81,7 +106,19 @@ class InterpolatedPoint:
         return logits
 
     def factors(self) -> tuple[Array, Array]:
-        """Return A and B (K, K) in canonical coordinates, as near to symmetric as may be."""
+        """Return A and B (K, K) in canonical coordinates, as near to symmetric as may be.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import ufm_fast as uf
+        >>> n = np.maximum(1, 10_000 // np.arange(1, 501))
+        >>> ufm = uf.UFM(500, 500, n, lambda_W=1e-3, lambda_H=1e-3 / n.mean(), lambda_b=1e-2)
+        >>> minimum = uf.global_minimum(ufm)
+        >>> A, B = minimum.factored.factors()
+        >>> A.shape
+        (500, 500)
+        """
         phi = np.zeros((len(self.group), len(self.panels.node_samples)))
         for panel in self.panels.panels:
             phi[panel.counts, panel.nodes] = panel.lagrange
@@ -98,13 +135,24 @@ class InterpolatedPoint:
         ------
         ValueError
             If the model's d is less than the rank.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import ufm_fast as uf
+        >>> n = np.maximum(1, 10_000 // np.arange(1, 501))
+        >>> ufm = uf.UFM(500, 500, n, lambda_W=1e-3, lambda_H=1e-3 / n.mean(), lambda_b=1e-2)
+        >>> minimum = uf.global_minimum(ufm)
+        >>> uf.certify(ufm, minimum.factored.point()).is_global(1e-8)
+        True
         """
+        require_memory("point", 3 * self.ufm.size, K=self.ufm.K, M=self.ufm.M, d=self.ufm.d)
         A, B = self.factors()
         missing = self.ufm.d - len(A)
         if missing >= 0:
             A, B = (np.pad(X, ((0, 0), (0, missing))) for X in (A, B))
         elif self.rank <= self.ufm.d:
-            U, s, Vt = np.linalg.svd(B @ A.T)
+            U, s, Vt = linalg.svd(B @ A.T)
             s = np.sqrt(s[: self.ufm.d])
             A, B = Vt[: self.ufm.d].T * s, U[:, : self.ufm.d] * s
         else:
@@ -112,7 +160,7 @@ class InterpolatedPoint:
         return CanonicalProblem(self.ufm).point(A, B, self.bias[self.group])
 
     @cached_property
-    def weights(self) -> Array:
+    def _weights(self) -> Array:
         """The part of all samples that are of classes with each count."""
         total = self.panels.classes * self.panels.samples
         return np.asarray(total / total.sum())
@@ -144,12 +192,23 @@ class InterpolatedPoint:
         np.exp(z, out=z)
         z[diagonal] *= 1 - 1 / classes[counts]
         losses = np.log1p(z @ classes) - spread
-        return float(self.weights[counts] @ losses)
+        return float(self._weights[counts] @ losses)
 
     def loss(self) -> tuple[float, float]:
         """Return the loss and a bound on its rounding error.
 
         The terms of a logit and of the sums over m classes and m counts are known to units of their absolute values.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import ufm_fast as uf
+        >>> n = np.maximum(1, 10_000 // np.arange(1, 501))
+        >>> ufm = uf.UFM(500, 500, n, lambda_W=1e-3, lambda_H=1e-3 / n.mean(), lambda_b=1e-2)
+        >>> minimum = uf.global_minimum(ufm)
+        >>> value, rounding = minimum.factored.loss()
+        >>> bool(abs(value - ufm.loss(minimum.point)) <= 2 * rounding)
+        True
         """
         panels, ufm = self.panels, self.ufm
         data = total(panels, self._loss_of, ufm)

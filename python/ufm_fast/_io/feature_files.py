@@ -20,7 +20,7 @@ from .matlab_files import matlab_arrays
 from .numpy_files import npy_arrays, npz_arrays
 from .parquet_files import parquet_arrays
 from .safetensors_files import safetensors_arrays
-from .stored import StoredArray, joined
+from .stored import StoredArray, joined, shown_name
 from .torch_files import torch_arrays
 
 _READERS: dict[str, Callable[[Path, ExitStack], dict[str, StoredArray]]] = {
@@ -62,7 +62,8 @@ def open_arrays(*paths: Path, addressed: Sequence[Path] = ()) -> Iterator[Stored
         If a file cannot be opened.
     FileError
         If it is none of these, or is damaged: ``.npz`` and the zipped format of PyTorch have checksums, verified when
-        the last row of an array is read; in the other formats a number that was changed is not seen.
+        the last row of an array is read, pages of ``.parquet`` may have them; in the other formats a number that was
+        changed is not seen.
     ImportError
         If the package that reads it is not installed; names the file.
     """
@@ -147,7 +148,7 @@ class StoredArrays:
             found = [array for array in there if array.name.endswith((f".{name}", f"/{name}"))]
             names = dict.fromkeys(array.name for array in found)
             if len(names) > 1:
-                raise ValueError(f"{name} can mean {', '.join(names)}: which one?")
+                raise ValueError(f"{name} can mean {', '.join(map(shown_name, names))}: which one?")
         found = found or [array for array in there if fnmatchcase(array.name, name)]
         if not found:
             where = "the files" if file is None else str(file)
@@ -156,7 +157,7 @@ class StoredArrays:
 
 
 def _listing(arrays: Sequence[StoredArray]) -> str:
-    shown = dict.fromkeys(f"{array.name} {array.shape}" for array in arrays)
+    shown = dict.fromkeys(f"{shown_name(array.name)} {array.shape}" for array in arrays)
     words = list(shown)
     if len(words) > _LISTED:
         half = _LISTED // 2
@@ -221,7 +222,7 @@ class ColumnArray:
         self.dtype = np.result_type(*(column.dtype for column in columns))
 
     def __str__(self) -> str:
-        return f"{self._columns[0].name} to {self._columns[-1]}"
+        return f"{shown_name(self._columns[0].name)} to {self._columns[-1]}"
 
     def __getitem__(self, rows: slice) -> NDArray[Any]:
         return np.stack([column[rows] for column in self._columns], axis=1)

@@ -11,15 +11,13 @@ import stat
 import sys
 import tempfile
 import zipfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
-
-from numpy.lib import format as npy_format
-from numpy.typing import NDArray
+from typing import IO
 
 _STANDARD_OUTPUT = 1
+_MOST_DEFLATED = 1032  # bytes in place of one, at most
 
 
 class FileError(ValueError):
@@ -157,58 +155,31 @@ def reading(source: Path | str) -> Iterator[None]:
     except Exception as error:
         if isinstance(error, OSError) and error.filename is not None:
             raise
-        raise FileError(f"cannot read {source}: {str(error) or type(error).__name__}") from error
-
-
-def read_array(path: Path) -> NDArray[Any]:
-    """Read an ``.npy`` file. There is no checksum in it, so damaged numbers are not seen.
-
-    Raises
-    ------
-    FileError
-        If it is damaged, or holds Python objects.
-    OSError
-        If it cannot be opened.
-    """
-    with reading(path), path.open("rb") as stream:
-        return _array(stream)
-
-
-def read_archive(path: Path, names: Iterable[str] | None = None) -> dict[str, NDArray[Any]]:
-    """Read the arrays with these names, or all, of an ``.npz`` archive, and verify their checksums.
-
-    Raises
-    ------
-    FileError
-        If the archive is damaged, lacks one of them, or one of them holds Python objects.
-    OSError
-        If it cannot be opened.
-    """
-    with reading(path), path.open("rb") as stream:
-        if not zipfile.is_zipfile(stream):
-            raise ValueError("it must be an .npz archive")
-        with zipfile.ZipFile(stream) as archive:
-            there = [name.removesuffix(".npy") for name in archive.namelist()]
-            if len(set(there)) < len(there):
-                raise ValueError("it holds two arrays of one name")
-            wanted = there if names is None else list(names)
-            missing = [name for name in wanted if name not in there]
-            if missing:
-                raise ValueError(f"it lacks {', '.join(missing)}: it must hold {', '.join(wanted)}")
-            arrays = {}
-            for name in wanted:
-                with archive.open(f"{name}.npy") as member:
-                    arrays[name] = _array(member)
-            return arrays
-
-
-def _array(stream: IO[bytes]) -> NDArray[Any]:
-    array: NDArray[Any] = npy_format.read_array(stream, allow_pickle=False)
-    check_end(stream)
-    return array
+        words = " ".join(str(error).split())  # some libraries say it in several lines
+        raise FileError(f"cannot read {source}: {words or type(error).__name__}") from error
 
 
 def check_end(stream: IO[bytes]) -> None:
     """Refuse anything after an array. In an archive, only a reader that arrives at the end verifies the checksum."""
     if stream.read(1):
         raise ValueError("there is more in it than its header says")
+
+
+def members_of(archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:
+    """Return the members of an archive by name.
+
+    Raises
+    ------
+    ValueError
+        If two have one name, or one is said to have more in it than its compressed bytes can hold.
+    """
+    members: dict[str, zipfile.ZipInfo] = {}
+    for member in archive.infolist():
+        name = member.filename
+        if members.setdefault(name, member) is not member:
+            raise ValueError(f"it must not hold two members {name!r}")
+        ratio = _MOST_DEFLATED if member.compress_type == zipfile.ZIP_DEFLATED else 1
+        known = member.compress_type in (zipfile.ZIP_DEFLATED, zipfile.ZIP_STORED)
+        if member.compress_size > archive.start_dir or (known and member.file_size > ratio * member.compress_size):
+            raise ValueError(f"{name!r} cannot have {member.file_size} bytes: {member.compress_size} are there")
+    return members

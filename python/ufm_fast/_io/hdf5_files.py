@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -49,8 +50,13 @@ def _by_columns(dataset: Any, name: str, path: Path) -> StoredArray:
 
 
 def _check_size(dataset: Any, name: str) -> None:
-    """Refuse a shape that is not that of the numbers stored in one piece; one without any has its fill value."""
-    size = dataset.id.get_storage_size()
-    in_one_piece = dataset.dtype.kind in NUMBERS and dataset.chunks is None and not dataset.is_virtual
-    if in_one_piece and size not in (0, dataset.nbytes):
-        raise ValueError(f"{name} has {size} bytes, where {dataset.shape} of {dataset.dtype} needs {dataset.nbytes}")
+    """Refuse a shape that is not that of the numbers stored: what was never written would be read as zeros."""
+    if dataset.dtype.kind not in NUMBERS or dataset.is_virtual:
+        return
+    if dataset.chunks is None:
+        there, due, what = dataset.id.get_storage_size(), dataset.nbytes, "bytes"
+    else:
+        there, what = dataset.id.get_num_chunks(), "chunks"
+        due = math.prod(-(-length // size) for length, size in zip(dataset.shape, dataset.chunks, strict=True))
+    if there != due:
+        raise ValueError(f"{name} has {there} {what}, where {dataset.shape} of {dataset.dtype} needs {due}")

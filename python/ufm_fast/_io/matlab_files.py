@@ -57,9 +57,10 @@ def matlab_arrays(path: Path, files: ExitStack) -> dict[str, StoredArray]:
 def _compressed(stream: IO[bytes], start: int, length: int, order: str, path: Path) -> StoredArray:
     def load() -> IO[bytes]:
         stream.seek(start)
-        content = zlib.decompress(stream.read(length))
-        if len(content) != end:
-            raise ValueError(f"it has {len(content)} bytes, where {end} are due")
+        whole = zlib.decompressobj()
+        content = whole.decompress(stream.read(length), end + 1)
+        if len(content) != end or not whole.eof:
+            raise ValueError(f"it does not have the {end} bytes that are due, or the wrong checksum")
         return io.BytesIO(content)
 
     beginning = io.BytesIO(zlib.decompressobj().decompress(stream.read(min(length, _BEGINNING)), _BEGINNING))

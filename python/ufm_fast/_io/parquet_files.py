@@ -16,16 +16,24 @@ _BATCH_ROWS, _BUFFER = 4096, 1 << 20
 
 
 def parquet_arrays(path: Path, files: ExitStack) -> dict[str, StoredArray]:
-    """Open the columns of numbers, of shape (N,), and of lists of numbers as many in each row, of shape (N, d)."""
+    """Open the columns of numbers, of shape (N,), and of lists of numbers as many in each row, of shape (N, d).
+
+    Pages that were written with a checksum are verified.
+    """
     import pyarrow as pa
     from pyarrow.parquet import ParquetFile
 
-    file = files.enter_context(ParquetFile(path, buffer_size=_BUFFER, pre_buffer=False))  # else whole groups of rows
-    return {field.name: _column(file, field, path, pa.types) for field in file.schema_arrow}
+    options = {"buffer_size": _BUFFER, "pre_buffer": False}  # else whole groups of rows
+    file = files.enter_context(ParquetFile(path, **options, page_checksum_verification=True))
+    known = file.metadata
+    rows = sum(known.row_group(group).num_rows for group in range(known.num_row_groups))
+    if rows != known.num_rows:
+        raise ValueError(f"it says that it has {known.num_rows} rows, and {rows} in its groups")
+    return {field.name: _column(file, field, path, pa) for field in file.schema_arrow}
 
 
-def _column(file: Any, field: Any, path: Path, types: Any) -> StoredArray:
-    kind = field.type
+def _column(file: Any, field: Any, path: Path, pa: Any) -> StoredArray:
+    kind, types = field.type, pa.types
     shape: tuple[int, ...] = (file.metadata.num_rows,)
     is_list = types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind)
     entries = kind.value_type if is_list else kind
@@ -33,7 +41,7 @@ def _column(file: Any, field: Any, path: Path, types: Any) -> StoredArray:
         return refused(field.name, path, shape, f"it must be a column of numbers or of lists of them, not {kind}")
     if is_list:
         shape += (_first_length(file, field.name),)
-    dtype = entries.to_pandas_dtype()
+    dtype = pa.array([], entries).to_numpy().dtype
     return StoredArray(field.name, path, shape, dtype, _Column(file, field.name, shape, dtype))
 
 

@@ -37,16 +37,18 @@ class StoredArray:
     Raises
     ------
     ValueError
-        When sliced with a step, or if it has no rows.
+        If its shape is none; when sliced with a step, or if it has no rows.
     FileError
         When sliced, if it holds no numbers or is damaged; names array and file.
     """
 
     def __init__(self, name: str, file: Path, shape: tuple[int, ...], dtype: Any, read: Read) -> None:
+        if min(shape, default=0) < 0:
+            raise ValueError(f"{shown_name(name)} must not have the shape {shape}")
         self.name, self.file, self.shape, self.dtype, self._read = name, file, shape, np.dtype(dtype), read
 
     def __str__(self) -> str:
-        return f"{self.name} in {self.file}"
+        return f"{shown_name(self.name)} in {self.file}"
 
     def __len__(self) -> int:
         if not self.shape:
@@ -66,6 +68,11 @@ class StoredArray:
             if found.shape != due or found.dtype.newbyteorder("=") != self.dtype.newbyteorder("="):
                 raise ValueError(f"it gave {found.dtype} of shape {found.shape}, where {self.dtype} of {due} was due")
             return found
+
+
+def shown_name(name: str) -> str:
+    """Return a name from a file as a message may have it, in one line."""
+    return name if name.isprintable() else repr(name)
 
 
 def _described(dtype: np.dtype[Any]) -> str:

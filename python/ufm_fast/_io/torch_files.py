@@ -9,7 +9,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import IO, Any
 
-from .files import check_end
+from .files import check_end, members_of
 from .stored import StoredArray, refused
 from .torch_pickle import Other, Storage, StoredValue, unpickle
 
@@ -39,7 +39,7 @@ def torch_arrays(path: Path, files: ExitStack) -> dict[str, StoredArray]:
 
 def _zipped(stream: IO[bytes], files: ExitStack) -> Any:
     archive = files.enter_context(zipfile.ZipFile(stream))
-    members = {member.filename: member for member in archive.infolist()}
+    members = members_of(archive)
     folder = next((name[: -len("data.pkl")] for name in members if name.endswith("data.pkl")), None)
     if folder is None:
         raise ValueError("it must be a file that torch.save wrote, but this archive has no data.pkl")

@@ -28,6 +28,9 @@ _STORAGES = {
     "ComplexDouble": "complex128", "Untyped": "uint8", "QInt8": "int8", "QUInt8": "uint8", "QInt32": "int32",
 }  # fmt: skip
 
+_NUMBERING, _NUMBERED = ("PUT", "BINPUT", "LONG_BINPUT", "MEMOIZE"), ("GET", "BINGET", "LONG_BINGET")
+_DEEPEST = 1000  # tuples within each other
+
 #: Given key, type and bytes of a storage, says where it is.
 FindStorage = Callable[[str, str, int], "Storage"]
 
@@ -271,6 +274,33 @@ class _Unpickler(pickle.Unpickler):
         return self._storage(key, dtype, entries * np.dtype(_CODES[dtype]).itemsize)
 
 
+def _check_sizes(stream: IO[bytes]) -> None:
+    """Refuse a pickle that numbers more objects than it has, or nests tuples so deep that to hash one is a crash."""
+    depths: list[int] = []  # of what is on the stack
+    marks: list[int] = []
+    numbered: dict[int, int] = {}
+    for opcode, argument, place in pickletools.genops(stream):
+        name = opcode.name
+        if name in _NUMBERING:
+            number = len(numbered) if name == "MEMOIZE" else int(argument or 0)
+            if number > int(place or 0):  # a table of that length
+                raise ValueError(f"object {number} is numbered where there can be but {place}")
+            numbered[number] = depths[-1]
+        elif name in _NUMBERED:
+            depths.append(numbered[int(argument or 0)])
+        elif name == "MARK":
+            marks.append(len(depths))
+        else:
+            taken = opcode.stack_before
+            first = len(depths) - len(taken)
+            if pickletools.markobject in taken:  # it, all above it, and what is named before it
+                first = marks.pop() - (len(taken) - 2)
+            depth = max(depths[max(first, 0) :], default=0) + name.startswith("TUPLE")
+            if depth > _DEEPEST:
+                raise ValueError(f"it has tuples within tuples {depth} deep")
+            depths[max(first, 0) :] = [depth] * len(opcode.stack_after)
+
+
 def unpickle(stream: IO[bytes], storage: FindStorage | None = None) -> Any:
     """Read the pickle that begins here, and stop behind it.
 
@@ -280,8 +310,6 @@ def unpickle(stream: IO[bytes], storage: FindStorage | None = None) -> Any:
         Of any type if it is damaged.
     """
     start = stream.tell()
-    for opcode, argument, place in pickletools.genops(stream):
-        if opcode.name in ("PUT", "LONG_BINPUT") and int(argument or 0) > int(place or 0):  # a table of that length
-            raise ValueError(f"object {argument} is numbered where there can be but {place}")
+    _check_sizes(stream)
     stream.seek(start)
     return _Unpickler(stream, storage).load()

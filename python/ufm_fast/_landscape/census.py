@@ -14,13 +14,15 @@ import numpy as np
 
 from .._io.files import reading
 from .._io.journal import Journal, read_journal, write_journal
+from .._model.canonical import CanonicalProblem
 from .._model.facts import covered
 from .._model.model import UFM
 from .._model.storage import describe_ufm, described_ufm
+from .._optimize.minimize import require_descent_memory
 from .._optimize.tolerance import checked_tolerance
 from .._runtime.arguments import file_path, shown, whole_number
 from .census_runs import Task, explore
-from .workers import Workers, checked_workers, spread
+from .workers import Workers, checked_workers, runs_at_once, spread
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -68,6 +70,14 @@ class Census:
         and "global_minimum" where the run is certified); rank (see `rank_at_tolerance`); loss; relative_gap (certified;
         it means nothing where d is too small for the bound); relative_gradient_norm and lowest_eigenvalue as `classify`
         gives them (NaN where it is not exact); norm_excess, ``|G|_2 / tau - 1``, positive at a saddle.
+
+        Examples
+        --------
+        >>> import ufm_fast as uf
+        >>> ufm = uf.UFM(6, 6, [40, 20, 10, 5, 3, 2], lambda_W=5e-3, lambda_H=2e-4, lambda_b=0.1)
+        >>> points = uf.census(ufm, runs=2).points
+        >>> set(points["kind"][points["end"]].tolist())
+        {'global_minimum'}
         """
         rows = [
             tuple(_from_json((record | point)[name]) for name in _FIELDS.names or ())
@@ -88,6 +98,13 @@ class Census:
             loss found, relative), ``lowest_loss``, ``highest_loss``, ``largest_gap`` (relative, over the ends),
             ``escapes`` (of each kind), ``saddle_ranks`` (of the strict saddles met, ascending), ``eigenvalues`` (least
             and greatest exact lowest eigenvalue of the strict saddles met, else None), ``evaluations`` (median).
+
+        Examples
+        --------
+        >>> import ufm_fast as uf
+        >>> ufm = uf.UFM(6, 6, [40, 20, 10, 5, 3, 2], lambda_W=5e-3, lambda_H=2e-4, lambda_b=0.1)
+        >>> uf.census(ufm, runs=2).summary()[0]["certified"]
+        1.0
         """
         points = self.points
         rows = []
@@ -118,7 +135,18 @@ class Census:
         return rows
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write everything to a file that `load` reads and that ``census(..., path=...)`` continues."""
+        """Write everything to a file that `load` reads and that ``census(..., path=...)`` continues.
+
+        Examples
+        --------
+        >>> import tempfile, ufm_fast as uf
+        >>> ufm = uf.UFM(6, 6, [40, 20, 10, 5, 3, 2], lambda_W=5e-3, lambda_H=2e-4, lambda_b=0.1)
+        >>> found = uf.census(ufm, runs=2)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     found.save(f"{folder}/census.jsonl")
+        ...     uf.Census.load(f"{folder}/census.jsonl").records == found.records
+        True
+        """
         write_journal(file_path(path, "path"), _header(self.models, self.settings), self.records)
 
     @classmethod
@@ -131,6 +159,15 @@ class Census:
             If the file is not a census, or is damaged: each line has a checksum, which is verified.
         OSError
             If it cannot be opened.
+
+        Examples
+        --------
+        >>> import tempfile, ufm_fast as uf
+        >>> ufm = uf.UFM(6, 6, [40, 20, 10, 5, 3, 2], lambda_W=5e-3, lambda_H=2e-4, lambda_b=0.1)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     found = uf.census(ufm, runs=2, path=f"{folder}/census.jsonl")
+        ...     len(uf.Census.load(f"{folder}/census.jsonl").records)
+        2
         """
         path = file_path(path, "path")
         header, records = read_journal(path)
@@ -190,6 +227,8 @@ def census(
     TypeError, ValueError
         If an argument is out of range, or `path` holds something else than a census of these models and settings, is
         damaged, or is written by another process.
+    MemoryError
+        If there is not memory for as many runs as there are workers on this machine.
     OSError
         If `path` cannot be written: before the first run, or when a disk is full. The runs that were finished stay.
     ImportError
@@ -222,6 +261,8 @@ def census(
     settings = {"version": version("ufm-fast"), "seed": seed, "tol": tol, "max_evaluations": max_evaluations}
     total = len(models) * runs
     tasks = [(index, run) for run in range(runs) for index in range(len(models))]
+    for ufm in models:
+        require_descent_memory("census", CanonicalProblem(ufm), near_minimum=False, copies=runs_at_once(workers, total))
     with nullcontext() if path is None else Journal(file_path(path, "path"), _header(models, settings)) as journal:
         found = {} if journal is None else _by_run(journal.records)
         alone = [described_ufm(describe_ufm(ufm), threads=1) for ufm in models]

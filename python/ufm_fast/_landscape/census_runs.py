@@ -10,6 +10,7 @@ from .._curvature.critical import classify
 from .._model.model import UFM
 from .._model.point import Point
 from .._optimize.minimize import minimize
+from .._runtime import linalg
 from .._runtime.blas import single_threaded_blas
 from .._runtime.warnings import held_convergence_warnings
 from .saddles import saddle
@@ -103,4 +104,4 @@ def _row(ufm: UFM, p: Point, tol: float) -> dict[str, Any]:
 
 def rank_at_tolerance(ufm: UFM, p: Point, loss: float, tol: float) -> int:
     """Count the singular values s of W that matter to the loss at a tolerance: ``lambda_W s^2 > tol |loss|``."""
-    return int(np.sum(ufm.lambda_W * np.linalg.svd(p.W, compute_uv=False) ** 2 > tol * abs(loss)))
+    return int(np.sum(ufm.lambda_W * linalg.svd(p.W, compute_uv=False) ** 2 > tol * abs(loss)))

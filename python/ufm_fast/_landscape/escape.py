@@ -54,7 +54,7 @@ def escape(ufm: UFM, p: Point, *, tol: float = 1e-8) -> Point | None:
     FloatingPointError
         If the loss at p overflows.
     MemoryError
-        If the machine has less memory than `minimize` from p needs.
+        If there is less memory than `minimize` from p needs.
 
     Warns
     -----

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from .._model.canonical import CanonicalProblem
+from .._runtime import linalg
 from .._runtime.arrays import Array
 from .._runtime.blas import gram, product
 
@@ -24,7 +25,7 @@ def kept_directions(problem: CanonicalProblem, A: Array, B: Array, b: Array) -> 
     _, G, _ = problem.data_term(Z, b)
     step = 1 / (problem.loss.curvature * problem.largest_ratio)
     moved = Z - step * G
-    squares, V = np.linalg.eigh(gram(moved, problem.workers))
+    squares, V = linalg.eigh(gram(moved, problem.workers))
     squares, V = squares[::-1], V[:, ::-1]
     kept = int(np.sum(squares > (step * problem.tau) ** 2))
 

@@ -28,6 +28,7 @@ from .._optimize.stages import starts_near_minimum
 from .._optimize.tolerance import checked_tolerance
 from .._runtime.arguments import choice, file_path, flag, function, real_array, real_number, whole_number
 from .._runtime.blas import single_threaded_blas
+from .._runtime.memory import require_memory
 from .._runtime.warnings import held_convergence_warnings, warn
 from .path_families import FAMILIES, Family
 from .path_rows import FIELDS, row_of
@@ -101,7 +102,15 @@ class Path:
 
     @property
     def transitions(self) -> list[Transition]:
-        """Where the rank or the number of collapsed classes changes from a row to the next."""
+        """Where the rank or the number of collapsed classes changes from a row to the next.
+
+        Examples
+        --------
+        >>> import ufm_fast as uf
+        >>> ufm = uf.UFM(10, 10, [500] * 5 + [5] * 5, lambda_W=1e-2, lambda_H=2e-4, lambda_b=1e-2)
+        >>> [change.collapsed for change in uf.path(ufm, [0.05, 0.5], over="weight_exponent").transitions]
+        [(5, 0)]
+        """
         return [
             Transition(
                 float(before["value"] + after["value"]) / 2,
@@ -166,6 +175,8 @@ def path(
     TypeError, ValueError
         If an argument is not as above, the family has no model for a value, or the checkpoint is damaged or belongs to
         another path.
+    MemoryError
+        If there is not memory for the points to be kept, or for `minimize`.
     OSError
         If the checkpoint cannot be read or written.
 
@@ -204,6 +215,8 @@ def path(
     }
     if flag(keep_points, "keep_points") and checkpoint is not None:
         raise ValueError("keep_points must be False with a checkpoint, which holds rows and no points")
+    if keep_points:
+        require_memory("path", len(asked) * ufm.size, K=ufm.K, M=ufm.M, d=ufm.d, points=len(asked))
     models = [_model(family, ufm, value) for value in asked]
     file = (
         None

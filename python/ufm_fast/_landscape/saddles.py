@@ -25,6 +25,7 @@ from .._optimize.groups import GroupedProblem, near_minimum
 from .._optimize.objective import Objective
 from .._optimize.start import has_start, start_of
 from .._optimize.work import Work
+from .._runtime import linalg
 from .._runtime.arguments import whole_number
 from .._runtime.arrays import Array
 from .._runtime.blas import single_threaded_blas
@@ -88,7 +89,7 @@ def saddle(ufm: UFM, rank: int, seed: int = 0) -> Point:
     ArithmeticError
         If Newton's method stops short of the accuracy promised.
     MemoryError
-        If the machine has less memory than the sizes of the model ask for.
+        If there is less memory than the sizes of the model ask for.
 
     Notes
     -----
@@ -122,7 +123,7 @@ def saddle(ufm: UFM, rank: int, seed: int = 0) -> Point:
     generator = np.random.default_rng(seed)
     at_zero = _Critical(np.zeros((problem.K, 0)), np.zeros((problem.M, 0)), b)
     A, B, b = at_zero if rank == 0 else _critical(problem, rank, generator)
-    turn = np.linalg.qr(generator.standard_normal((problem.d, rank)))[0]
+    turn = linalg.qr(generator.standard_normal((problem.d, rank)))[0]
     return problem.point(A @ turn.T, B @ turn.T, b)
 
 
@@ -192,7 +193,7 @@ def _narrow_start(ufm: UFM, rank: int, generator: np.random.Generator) -> tuple[
 
 def _some_pairs(Z: Array, rank: int, generator: np.random.Generator) -> tuple[Array, Array]:
     """Factors with so many of the singular pairs of scores, but for the last."""
-    U, s, Vt = np.linalg.svd(Z)
+    U, s, Vt = linalg.svd(Z)
     chosen = generator.permutation(len(s) - 1)[:rank]
     root = np.sqrt(s[chosen])
     return Vt[chosen].T * root, U[:, chosen] * root
@@ -212,7 +213,7 @@ def _singular_modes(problem: CanonicalProblem, rank: int, generator: np.random.G
         values = problem.root[0] * np.array([1 - lost] * (problem.K - 1) + [1 - lost / c if c > 0 else 0.0])
     else:
         shifted = np.diag(problem.root) - (np.outer(problem.root, problem.weights) if problem.bias else 0.0)
-        left, values, right = np.linalg.svd(shifted)
+        left, values, right = linalg.svd(shifted)
         values = values - problem.samples * problem.tau
     present = np.flatnonzero(values > 0)
     if rank >= present.size:
@@ -222,7 +223,7 @@ def _singular_modes(problem: CanonicalProblem, rank: int, generator: np.random.G
     chosen = generator.permutation(present)[:rank]
     if balanced:
         U = generator.standard_normal((problem.K, rank))
-        U = np.linalg.qr(U - U.mean(axis=0))[0]
+        U = linalg.qr(U - U.mean(axis=0))[0]
         U[:, chosen == problem.K - 1] = 1 / math.sqrt(problem.K)
         V = U
     else:
@@ -261,7 +262,7 @@ def _lower_dimension(ufm: UFM, rank: int, generator: np.random.Generator) -> _Cr
 
 
 def _rank(p: _Critical) -> int:
-    singular = np.linalg.svd(p.A, compute_uv=False)
+    singular = linalg.svd(p.A, compute_uv=False)
     return int(np.count_nonzero(singular > _NEGLIGIBLE * singular.max(initial=0.0)))
 
 
@@ -273,7 +274,7 @@ def _is_above(problem: CanonicalProblem, p: _Critical) -> bool:
 def _exceeds(G: Array, threshold: float) -> bool:
     """Whether |G|_2 > threshold; a row of G often tells."""
     rows = np.sqrt(np.einsum("ij,ij->i", G, G))
-    return bool(rows.max() > threshold or np.linalg.norm(G, 2) > threshold)
+    return bool(rows.max() > threshold or linalg.svd(G, compute_uv=False)[0] > threshold)
 
 
 def _check_accuracy(ufm: UFM, rank: int, error: float) -> None:

@@ -30,6 +30,17 @@ def checked_workers(workers: Workers) -> Workers:
     return number
 
 
+def runs_at_once(workers: Workers, tasks: int) -> int:
+    """Return how many tasks this machine works on at a time, as far as is known here."""
+    if workers is None or callable(workers) or workers == 1:
+        return 1
+    from joblib import effective_n_jobs
+    from joblib.parallel import get_active_backend
+
+    local = type(get_active_backend()[0]).__module__.startswith("joblib.")
+    return min(effective_n_jobs(workers), tasks) if local else 1
+
+
 def spread(function: Callable[[Any], Any], tasks: Sequence[Any], workers: Workers) -> Generator[Any, None, None]:
     """Yield the results of the function for the tasks, in any order, as soon as the workers give them.
 

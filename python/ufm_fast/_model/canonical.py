@@ -16,10 +16,9 @@ from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
-import scipy.linalg
 from numpy.typing import NDArray
 
-from .._runtime import core
+from .._runtime import core, linalg
 from .._runtime.arrays import Array
 from .._runtime.blas import fitting_threads, gram, product
 from .model import UFM, rows_of_classes
@@ -307,7 +306,7 @@ class CanonicalProblem:
         if not self.bias:
             return B, b
         b = self.best_bias(product(B, A.T, self.workers), b)
-        if self.biases != self.K:  # none of the features acts as the bias
+        if not self.loss.adds_bias:  # none of the features acts as the bias
             return B, b
         x = B.T @ self.root / self.samples
         if self.lambda_b > 0:
@@ -316,7 +315,7 @@ class CanonicalProblem:
             matrix = of_bias * gram(A, self.workers)
             # more than the ridge proper where that drowns in rounding: a shorter step, which does not raise the loss
             matrix += (of_features + _SINGULAR * np.trace(matrix)) * np.eye(A.shape[1])
-            x = scipy.linalg.solve(matrix, of_features * x - of_bias * (A.T @ b), assume_a="pos")
+            x = linalg.solve(matrix, of_features * x - of_bias * (A.T @ b))
         B = B - np.outer(self.root, x)
         return B, self.best_bias(product(B, A.T, self.workers), b + A @ x)
 

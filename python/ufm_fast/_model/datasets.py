@@ -140,6 +140,8 @@ def _of_list(path: Path) -> NDArray[np.int64]:
         labels = [_label(line, number) for number, line in enumerate(lines, 1) if line.strip()]
         if not labels:
             raise ValueError("it must have a line for each image, but is empty")
+        if max(labels) >= len(labels):
+            raise ValueError(f"labels must count from 0 without gaps, but one of {len(labels)} lines has {max(labels)}")
         sizes = np.bincount(labels)
         if not sizes.all():
             raise ValueError(f"labels must count from 0 without gaps, but none is {sizes.argmin()}")

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from .._runtime import linalg
 from .._runtime.arguments import shown
 from .model import UFM
 
@@ -49,7 +50,7 @@ class Branch(NamedTuple):
 
 def branches_of(ufm: UFM, s: float) -> list[Branch]:
     """Return both, ascending."""
-    values, vectors = np.linalg.eigh(np.array([[ufm.lambda_W, s], [s, ufm.lambda_H]]))
+    values, vectors = linalg.eigh(np.array([[ufm.lambda_W, s], [s, ufm.lambda_H]]))
     return [Branch(float(values[i]), float(vectors[0, i]), float(vectors[1, i])) for i in range(2)]
 
 

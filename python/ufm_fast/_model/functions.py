@@ -46,6 +46,12 @@ class Functions:
     _problem: Any
     _inline: bool
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Set what makes the model, and nothing once it is compiled: the core would not notice."""
+        if "_inline" in self.__dict__:
+            raise AttributeError(f"{name} cannot be set: a {type(self).__name__} stays as it was made; make another")
+        super().__setattr__(name, value)
+
     def _compile(self, rows: Rows) -> None:
         """Make the layout of points and the compiled problem from rows and the options above."""
         outputs, biases = self.loss_function.outputs(self.K), self.loss_function.biases(self.K)
@@ -94,6 +100,15 @@ class Functions:
         Notes
         -----
         Cost: one K x d x M product. No K x M array exists; logits live a tile at a time.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import ufm_fast as uf
+        >>> ufm = uf.UFM(2, 2, lambda_W=1e-2, lambda_H=1e-2)
+        >>> zero = uf.Point(np.zeros((2, 2)), np.zeros((2, 2)), np.zeros(2))
+        >>> bool(np.isclose(ufm.loss(zero), np.log(2)))
+        True
         """
         W, H, b = parts_of(p)
         value: float = self._run(self._problem.loss, W, H, b)
@@ -111,6 +126,14 @@ class Functions:
         Notes
         -----
         Cost: three K x d x M products.
+
+        Examples
+        --------
+        >>> import ufm_fast as uf
+        >>> ufm = uf.UFM(3, 3, [4, 2, 1], lambda_W=0.02, lambda_H=0.01)
+        >>> value, gradient = ufm.loss_and_grad(uf.global_minimum(ufm).point)
+        >>> bool(max(abs(part).max() for part in gradient) < 1e-6)
+        True
         """
         W, H, b = parts_of(p)
         value, grad_W, grad_H, grad_b = self._run(self._problem.loss_and_grad, W, H, b)
@@ -122,6 +145,15 @@ class Functions:
         Notes
         -----
         Cost: seven K x d x M products. `hessian` gives an operator for repeated products at one point.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import ufm_fast as uf
+        >>> ufm = uf.UFM(3, 3, [4, 2, 1], lambda_W=0.02, lambda_H=0.01)
+        >>> p, v = ufm.random_point(seed=0), ufm.random_point(seed=1)
+        >>> bool(np.allclose(ufm.pack(ufm.hvp(p, v)), ufm.hessian(p) @ ufm.pack(v)))
+        True
         """
         return Point(*self._run(self._problem.hvp, *parts_of(p), *parts_of(v, "v")))
 
@@ -131,6 +163,12 @@ class Functions:
 
         A row that stands for n_k samples counts n_k times. Solvers of ``A v = s B v`` with the Hessian as A and this as
         the diagonal of B find the eigenvalues that `classify` and `lowest_eigenpairs` report.
+
+        Examples
+        --------
+        >>> import ufm_fast as uf
+        >>> uf.UFM(2, 1, [4, 1], lambda_W=0.02, lambda_H=0.01).metric
+        array([1., 1., 4., 1., 1., 1.])
         """
         metric = np.ones(self.size, self.dtype)
         metric[self.layout.end_W : self.layout.end_H] = np.repeat(self.data.ridges, self.layout.columns)
@@ -249,6 +287,14 @@ class Functions:
             If x is not such an array (a complex or masked one, say), or holds a NaN or an infinity.
         FloatingPointError
             If f overflows at x and `overflow` is "raise".
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import ufm_fast as uf
+        >>> ufm = uf.UFM(3, 3, [4, 2, 1], lambda_W=0.02, lambda_H=0.01)
+        >>> ufm.fun(np.full(ufm.size, 1e200), overflow="inf")
+        inf
         """
         value: float | None = self._unless_overflow(self._problem.flat_loss, x, overflow)
         return math.inf if value is None else value
@@ -258,6 +304,15 @@ class Functions:
 
         Arguments and errors as in `fun`; with an infinite f the gradient is zeros. The gradient has the model's dtype;
         SciPy's SLSQP takes none but float64.
+
+        Examples
+        --------
+        >>> import ufm_fast as uf
+        >>> from scipy.optimize import minimize
+        >>> ufm = uf.UFM(3, 3, [4, 2, 1], lambda_W=0.02, lambda_H=0.01)
+        >>> found = minimize(ufm.fun_and_grad, ufm.pack(ufm.random_point(seed=0)), jac=True)
+        >>> bool(found.fun < 1.0001 * uf.global_minimum(ufm).value)
+        True
         """
         found: tuple[float, NDArray[Any]] | None = self._unless_overflow(self._problem.flat_loss_and_grad, x, overflow)
         return (math.inf, np.zeros(self.size, self.dtype)) if found is None else found
@@ -273,7 +328,18 @@ class Functions:
             return None
 
     def hessp(self, x: ArrayLike, v: ArrayLike) -> NDArray[Any]:
-        """Multiply the Hessian of f at the packed point x by the packed v; arguments and errors as in `fun`."""
+        """Multiply the Hessian of f at the packed point x by the packed v; arguments and errors as in `fun`.
+
+        Examples
+        --------
+        >>> import ufm_fast as uf
+        >>> from scipy.optimize import minimize
+        >>> ufm = uf.UFM(3, 3, [4, 2, 1], lambda_W=0.02, lambda_H=0.01)
+        >>> x = ufm.pack(ufm.random_point(seed=0))
+        >>> found = minimize(ufm.fun_and_grad, x, jac=True, hessp=ufm.hessp, method="Newton-CG")
+        >>> bool(found.fun < 1.0001 * uf.global_minimum(ufm).value)
+        True
+        """
         product: NDArray[Any] = self._run(self._problem.flat_hvp, self._packed(x, "x"), self._packed(v, "v"))
         return product
 
@@ -281,15 +347,38 @@ class Functions:
         return check.real_vector(x, name, self.size, self.dtype)
 
     def pack(self, p: Point) -> NDArray[Any]:
-        """Copy a point into one vector of length `size`: W, H and, where there is a bias, b, in C order."""
+        """Copy a point into one vector of length `size`: W, H and, where there is a bias, b, in C order.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import ufm_fast as uf
+        >>> ufm = uf.UFM(2, 2, lambda_W=0.02, lambda_H=0.01, bias=False)
+        >>> ufm.pack(uf.Point(np.eye(2), 2 * np.eye(2), np.zeros(2)))
+        array([1., 0., 0., 1., 2., 0., 0., 2.])
+        """
         return self.layout.pack(*checked_point(p, self.layout, self.dtype))
 
     def unpack(self, x: ArrayLike) -> Point:
         """Return the point whose arrays are views of the packed x (b is a new array of zeros without bias).
 
         They are views of a copy where x is not a contiguous array of the model's dtype; errors as in `fun`.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import ufm_fast as uf
+        >>> ufm = uf.UFM(2, 1, lambda_W=0.02, lambda_H=0.01)
+        >>> ufm.unpack(np.arange(6.0)).b
+        array([4., 5.])
         """
         return Point(*self.layout.unpack(self._packed(x, "x")))
+
+
+def check_functions(ufm: object) -> None:
+    """Raise TypeError if ufm is neither a model nor some rows of one."""
+    if not isinstance(ufm, Functions):
+        raise TypeError(f"ufm must be a UFM, not {check.shown(ufm)}")
 
 
 def gradient_gram(ufm: Functions, p: Point) -> NDArray[Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -10,19 +9,12 @@ import numpy as np
 from scipy.sparse.linalg import LinearOperator
 
 from .._runtime.arguments import real_array, refuse_masked, whole_number
+from .._runtime.memory import spare_memory
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from .packing import Layout
-
-
-def free_memory() -> int:
-    """Bytes of unused physical memory, or 4 GiB where the system does not say."""
-    try:
-        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (AttributeError, OSError, ValueError):
-        return 4 << 30
 
 
 class SymmetricOperator(LinearOperator):  # type: ignore[misc]  # SciPy is untyped
@@ -40,7 +32,8 @@ class SymmetricOperator(LinearOperator):  # type: ignore[misc]  # SciPy is untyp
 class HessianOperator(SymmetricOperator):
     """The Hessian of a UFM at a fixed point in one of two coordinates; symmetric. Made by `UFM.hessian`.
 
-    Vectors of real numbers of any dtype and layout are converted to the model's dtype, in which the products are.
+    Vectors of real numbers of any dtype and layout are converted to the model's dtype, in which the products are. The
+    operator does not change, so threads may share it.
     """
 
     def __init__(
@@ -55,7 +48,7 @@ class HessianOperator(SymmetricOperator):
     ) -> None:
         super().__init__(dtype, (layout.size, layout.size))
         self._problem, self._run, self._x, self._scale = problem, run, x, scale
-        budget = free_memory() // 4 if memory is None else whole_number(memory, "memory", 0)
+        budget = spare_memory() if memory is None else whole_number(memory, "memory", 0)
         affordable = layout.M * layout.K * dtype.itemsize <= budget
         self._states = run(problem.row_states, *layout.unpack(x)) if affordable else None
 

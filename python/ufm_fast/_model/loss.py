@@ -83,6 +83,11 @@ class Loss(ABC):
         """Return the length of the bias."""
         return K
 
+    @property
+    def adds_bias(self) -> bool:
+        """True: the bias has a number a logit, which is added to it."""
+        return True
+
     def allowed_bias(self, b: Array, K: int) -> Array:
         """Return b, or a bias like it where b is none for this loss."""
         return b

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .._runtime import arguments as check
+from .._runtime.memory import require_memory
 from .._runtime.threads import checked_threads
 from .functions import Functions
 from .loss import Loss
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, DTypeLike, NDArray
 
     from .shard import RowShard
+
+_DRAWN = 2**22  # random numbers at a time, some hundredths of a second
 
 
 class UFM(Functions):
@@ -68,7 +71,8 @@ class UFM(Functions):
     dtype : "float64" or "float32", optional
         Of all points; arrays of it are used without copying.
     threads : int, optional
-        Threads of this model, from 1 to 4096; None follows `set_num_threads`.
+        Threads of this model, from 1 to 4096; None follows `set_num_threads`, and more than there are processors
+        become as many, as there.
 
     Attributes
     ----------
@@ -99,7 +103,8 @@ class UFM(Functions):
 
     Notes
     -----
-    Numbers may be Python's or NumPy's, but no booleans or strings.
+    Numbers may be Python's or NumPy's, but no booleans or strings. A model stays as it was made: neither attributes
+    nor entries of `counts` and `weights` can be set. So threads may share it.
 
     A row's feature depends on its target and on the ratio of its loss weight and its ridge. Where these are equal the
     rows can be merged (`merged`): weighted classes, contexts of a language model with equal next tokens.
@@ -188,9 +193,9 @@ class UFM(Functions):
     def _set_rows(self, rows: Rows) -> None:
         self.N = rows.N
         self._check_size(rows.M)
-        for name, numbers in (("weights", rows.weights), ("ridges", rows.ridges * self.lambda_H)):
+        for name, numbers, decay in (("weights", rows.weights, 1.0), ("ridges", rows.ridges, self.lambda_H)):
             with np.errstate(over="ignore"):
-                kept = numbers.astype(self.dtype)
+                kept = (numbers * decay).astype(self.dtype)
             if not (np.isfinite(kept).all() and kept.min() > 0):
                 raise ValueError(f"{name} must make terms in the range of {self.dtype}, but they over- or underflow it")
         self.loss_function.check_rows(rows.labels, self.K, self.bias)
@@ -245,6 +250,8 @@ class UFM(Functions):
         ------
         TypeError, ValueError
             If an argument is not as above, or an entry overflows the model's dtype.
+        MemoryError
+            If there is not memory for three points.
 
         Examples
         --------
@@ -256,9 +263,10 @@ class UFM(Functions):
         """
         if not isinstance(seed, np.random.Generator):
             seed = check.whole_number(seed, "seed", 0)
+        require_memory("random_point", 3 * self.size, K=self.K, M=self.M, d=self.d)
         generator = np.random.default_rng(seed)
-        shapes = (self.layout.K, self.d), (self.M, self.d), self.layout.biases
-        W, H, b = (generator.standard_normal(shape) for shape in shapes)
+        shapes = (self.layout.K, self.d), (self.M, self.d), (self.layout.biases,)
+        W, H, b = (_normal(generator, shape) for shape in shapes)
         if scale is None:
             root = np.sqrt(self.data.ridges if self.collapse_classes else np.repeat(self.counts, self.counts))
             spread = 0.3 / math.sqrt(self.K)
@@ -386,12 +394,21 @@ class UFM(Functions):
         (60, 4)
         """
         self._require_classes("expand")
+        require_memory("expand", self.N * self.d, K=self.K, N=self.N, d=self.d)
         W, H, b = checked_point(p, replace(self.layout, M=self.K), self.dtype)
         return Point(W, np.repeat(H, self.counts, axis=0), b)
 
     def _require_classes(self, method: str) -> None:
         if self.counts is None:
             raise ValueError(f"{method} is for models of classes with samples, not of rows with targets: see merged")
+
+
+def _normal(generator: np.random.Generator, shape: tuple[int, ...]) -> NDArray[np.float64]:
+    """Draw normal numbers, some at a time, between which a signal can end it."""
+    numbers = np.empty(math.prod(shape))
+    for first in range(0, numbers.size, _DRAWN):
+        generator.standard_normal(out=numbers[first : first + _DRAWN])
+    return numbers.reshape(shape)
 
 
 def rows_model(

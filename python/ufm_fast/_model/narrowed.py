@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import scipy.linalg
 
+from .._runtime import linalg
 from .._runtime.arrays import Array
 from .model import UFM, in_double
 from .point import Point
@@ -19,7 +19,7 @@ def spanning_axes(W: Array, H: Array, spare: int) -> tuple[Array, Array]:
     these axes.
     """
     columns = np.hstack([W.T, H.T, np.eye(W.shape[1], spare)])
-    axes, triangle = scipy.linalg.qr(columns, mode="economic", overwrite_a=True, check_finite=False)
+    axes, triangle = linalg.scipy_qr(columns, mode="economic", overwrite_a=True, check_finite=False)
     return axes, triangle
 
 

@@ -112,6 +112,11 @@ class Ordinal(Loss):
         """Return 1, or the number of thresholds that are learned."""
         return K - 1 if self.thresholds is None else 1
 
+    @property
+    def adds_bias(self) -> bool:
+        """Whether thresholds are given: learned ones, one for two levels, are what the logit is held to."""
+        return self.thresholds is not None
+
     def ends(self, K: int) -> Array | None:
         """Return all K + 1 thresholds, or None where they are learned."""
         if self.thresholds is None or len(self.thresholds) == K + 1:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from .._runtime import linalg
 from .._runtime.arguments import real_array
 from .hessian import SymmetricOperator
 
@@ -31,7 +32,7 @@ class RotationProjector(SymmetricOperator):
     def __init__(self, W: NDArray[Any], H: NDArray[Any], layout: Layout) -> None:
         super().__init__(W.dtype, (layout.size, layout.size))
         X = np.vstack([W, H]).astype(np.float64)
-        U, values, rows = np.linalg.svd(X, full_matrices=False)
+        U, values, rows = linalg.svd(X, full_matrices=False)
         rank = int((values > max(X.shape) * np.finfo(W.dtype).eps * values[0]).sum())
         self._shape, self._end = X.shape, layout.end_H
         self._left, self._values, self._right = U[:, :rank], values[:rank], rows[:rank]

@@ -13,7 +13,8 @@ import numpy as np
 import scipy.sparse
 from numpy.typing import NDArray
 
-from .._io.files import read_archive, reading, write_file
+from .._io.files import reading, write_file
+from .._io.numpy_files import read_archive
 from .._runtime import arguments as check
 from .._runtime.threads import checked_threads
 from .facts import checked_model
@@ -63,6 +64,16 @@ def described_ufm(description: Mapping[str, Any], *, threads: int | None = None)
         return UFM(**values, weights=description.get("weights"), threads=threads)
     K, d = values.pop("K"), values.pop("d")
     return rows_model(K, d, _described_rows(rows, K), **values, threads=threads)
+
+
+def _check_classes(description: Mapping[str, Any], biases: int) -> None:
+    """Refuse a number of classes that does not go with a bias, before memory is taken for a model of so many."""
+    K = description.get("K")
+    if isinstance(K, int) and "loss" in description:
+        loss = described_loss(description)
+        loss.check(K)
+        if loss.biases(K) != biases:
+            raise ValueError(f"b must have shape ({loss.biases(K)},) for K = {K}, not ({biases},)")
 
 
 def _describe_data(ufm: UFM) -> dict[str, Any]:
@@ -176,5 +187,7 @@ def load_point(path: str | os.PathLike[str], *, threads: int | None = None) -> t
     arrays = read_archive(path, ("W", "H", "b", "config"))
     with reading(path):
         config = json.loads(str(arrays["config"]))
-        ufm = described_ufm(config if isinstance(config, dict) else {}, threads=threads)
+        description = config if isinstance(config, dict) else {}
+        _check_classes(description, arrays["b"].size)
+        ufm = described_ufm(description, threads=threads)
         return ufm, checked_point(Point(*(np.ascontiguousarray(arrays[name]) for name in "WHb")), ufm.layout, ufm.dtype)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterable, Mapping
 from typing import Any, Literal, NamedTuple
 
@@ -15,6 +14,7 @@ from .._runtime.arrays import Array
 from .._runtime.blas import single_threaded_blas
 from .._runtime.memory import require_memory
 from .._runtime.threads import checked_threads, get_num_threads
+from .._runtime.turns import Turns
 from .._runtime.warnings import warn
 from .accumulator_state import FORMAT, STATISTICS, checked, parts_of
 from .agreement import Seen
@@ -71,14 +71,17 @@ class NCAccumulator:
     TypeError, ValueError
         If an argument is not as above.
     MemoryError
-        If the statistics and `result` need more memory than the machine has.
+        If the statistics and `result` need more memory than there is.
 
     Notes
     -----
     Memory: ``d^2 + 2 K d`` float64 numbers and, while updating, ``4096 d + d^2`` of the batch's type, or 512^2 for each
     thread where ``d^2`` is less, however many samples; `result` needs ``2 d^2`` and about ``16 K d`` float64 numbers
     more. With "traces" there is no ``d^2`` in these. Cost: that of the product ``H.T @ H`` and a pass over H; with
-    "traces", of the pass. One accumulator may be used by several threads: they take turns.
+    "traces", of the pass.
+
+    One accumulator may be used by several threads, which take turns: the sums are then the same but for their order. A
+    signal's handler that comes in the midst of a turn of its own thread gets a RuntimeError instead of one.
 
     Accumulators can be pickled, copied and sent to other processes, and those of parts of the data merged. Copies share
     nothing.
@@ -117,18 +120,34 @@ class NCAccumulator:
         self.left_out = 0
         self._statistics = core.ClassStatistics(self.K, self.d, self.statistics == "full")
         self._precision = 0.0  # relative, of the products in S_W
-        self._lock = threading.Lock()
+        self._turns = Turns("this accumulator")
 
     @property
     def counts(self) -> NDArray[np.int64]:
-        """Samples seen of each class, (K,)."""
-        with self._lock:
+        """Samples seen of each class, (K,).
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import ufm_fast as uf
+        >>> uf.NCAccumulator(3, 2).update(np.ones((4, 2)), [0, 2, 2, 2]).counts
+        array([1, 0, 3])
+        """
+        with self._turns.turn():
             return self._statistics.counts()
 
     @property
     def class_means(self) -> Array:
-        """Mean of the features of each class, (K, d); NaN where it has no samples yet."""
-        counts, means, *_ = self._sums()
+        """Mean of the features of each class, (K, d); NaN where it has no samples yet.
+
+        Examples
+        --------
+        >>> import ufm_fast as uf
+        >>> uf.NCAccumulator(2, 2).update([[1.0, 2.0], [3.0, 4.0]], [0, 0]).class_means
+        array([[ 2.,  3.],
+               [nan, nan]])
+        """
+        (counts, means, *_), _ = self._sums()
         means[counts == 0] = np.nan
         return means
 
@@ -155,9 +174,17 @@ class NCAccumulator:
             If shapes or types do not fit, a label is none of `classes`, or H is not finite; samples are numbered from
             the first ever seen, not from the batch's first. After features that are not finite, or an interrupt
             (Ctrl-C), the accumulator is of no use any more, and says so.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import ufm_fast as uf
+        >>> accumulator = uf.NCAccumulator(3, 2, ignore_index=-100)
+        >>> accumulator.update(np.ones((4, 2)), [0, 2, -100, 2]).left_out
+        1
         """
         features = as_features(H, self.d)
-        with self._lock:
+        with self._turns.turn():
             first = int(self._statistics.counts().sum()) + self.left_out
             kept, rows = self._rule.rows(labels, len(features), first)
             counted = features if kept is None else features[kept]
@@ -180,8 +207,15 @@ class NCAccumulator:
         ------
         ValueError
             If an update was interrupted or refused, after which there is nothing to go on with.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import ufm_fast as uf
+        >>> uf.NCAccumulator(3, 2).update(np.ones((4, 2)), [0, 2, 2, 2]).state()["counts"]
+        array([1, 0, 3])
         """
-        with self._lock:
+        with self._turns.turn():
             return {
                 "format": FORMAT,
                 "statistics": self.statistics,
@@ -209,6 +243,14 @@ class NCAccumulator:
             If an entry is missing, strange, not of its type and shape, or contradicts another; the error names it.
         MemoryError
             As for a new accumulator.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import ufm_fast as uf
+        >>> accumulator = uf.NCAccumulator(3, 2).update(np.ones((4, 2)), [0, 2, 2, 2])
+        >>> uf.NCAccumulator.from_state(accumulator.state()).counts
+        array([1, 0, 3])
         """
         found = checked(state)
         accumulator = cls(
@@ -231,6 +273,15 @@ class NCAccumulator:
         ------
         TypeError, ValueError
             If other is no accumulator, the two do not fit, or are the same.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import ufm_fast as uf
+        >>> first = uf.NCAccumulator(3, 2).update(np.ones((4, 2)), [0, 2, 2, 2])
+        >>> second = uf.NCAccumulator(3, 2).update(np.ones((2, 2)), [0, 1])
+        >>> first.merge(second).counts
+        array([2, 1, 3])
         """
         if not isinstance(other, NCAccumulator):
             raise TypeError(f"other must be an NCAccumulator, not {type(other).__name__}")
@@ -241,7 +292,7 @@ class NCAccumulator:
         first, second = sorted((self, other), key=id)
         if first is second:
             raise ValueError("other must be another accumulator")
-        with first._lock, second._lock:
+        with first._turns.turn(), second._turns.turn():
             self._statistics.merge(other._statistics, self.threads or get_num_threads())
             self._precision = max(self._precision, other._precision)
             self.left_out += other.left_out
@@ -292,16 +343,28 @@ class NCAccumulator:
         -----
         Cost: a singular value decomposition of K x d, eigenvalues of d x d unless statistics="traces", six products
         K x d x K (tile by tile), and two products K x d x N for NC4.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import ufm_fast as uf
+        >>> labels = np.arange(300) % 3
+        >>> W = uf.simplex_etf(3, 8)
+        >>> H = W[labels] + 0.1 * np.random.default_rng(0).standard_normal((300, 8))
+        >>> metrics = uf.NCAccumulator(3, 8).update(H, labels).result(W, batches=[H])
+        >>> metrics.nc4_agreement
+        1.0
         """
         choice(centre, "centre", CENTRES)
         if batches is not None and not isinstance(batches, Iterable):
             raise TypeError(f"batches must be an iterable of arrays, not {type(batches).__name__}")
         classifier = classifier_of(W, b, self.K, self.d)
         threads = self.threads or get_num_threads()
+        sums, left_out = self._sums()
         found, messages = measured(
-            Moments.of(*self._sums(), centre=centre, threads=threads), classifier, self.classes,
+            Moments.of(*sums, centre=centre, threads=threads), classifier, self.classes,
             batches=None if batches is None else map(self._seen, batches),
-            left_out=self.left_out,
+            left_out=left_out,
         )  # fmt: skip
         for message in messages:
             warn(message, RuntimeWarning)
@@ -314,11 +377,11 @@ class NCAccumulator:
         kept, rows = self._rule.rows(batch[1], len(features))
         return Seen(features if kept is None else features[kept], rows)
 
-    def _sums(self) -> Sums:
-        """Return what metrics are computed from."""
-        with self._lock:
+    def _sums(self) -> tuple[Sums, int]:
+        """Return what metrics are computed from, and how many samples had been left out by then."""
+        with self._turns.turn():
             read = self._statistics.read(self.threads or get_num_threads())
-            return Sums(self._statistics.counts(), *read, self._precision)
+            return Sums(self._statistics.counts(), *read, self._precision), self.left_out
 
 
 def _check_size(K: int, d: int, full: bool) -> None:

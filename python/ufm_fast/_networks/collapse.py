@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .._numerics import class_geometry
+from .._runtime import linalg
 from .._runtime.arrays import Array
 from .agreement import Seen, agreement
 from .arrays import precision_of
@@ -77,7 +78,7 @@ def measured(
 
 def classifier_metrics(W: Array, b: Array, moments: Moments, eps: float) -> dict[str, Any]:
     """Metrics of W alone, and of W beside the global mean; eps is that of the type that W came in."""
-    values = np.asarray(np.linalg.svd(W, compute_uv=False), dtype=np.float64)
+    values = np.asarray(linalg.svd(W, compute_uv=False), dtype=np.float64)
     norm = float(np.linalg.norm(W))
     rank = class_geometry.Rank.of(values, W, len(values), eps / 2 * norm)
     row_sum = float(np.linalg.norm(W.sum(axis=0)))

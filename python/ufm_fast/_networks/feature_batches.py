@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
+from .._runtime import linalg
 from .._runtime.arrays import Array
 from .features import Features, refuse_infinite
 
@@ -70,6 +71,6 @@ class FeatureBatches(Features):
         """
         triangle: Array = np.zeros((0, self.d))
         for _, batch in self.about(centre):
-            triangle = np.asarray(np.linalg.qr(np.vstack([triangle, batch]), mode="r"))
-        _, values, directions = np.linalg.svd(triangle, full_matrices=False)
+            triangle = np.asarray(linalg.qr(np.vstack([triangle, batch]), mode="r"))
+        _, values, directions = linalg.svd(triangle, full_matrices=False)
         return values, directions

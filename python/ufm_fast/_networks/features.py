@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -177,3 +177,18 @@ class Samples(Features):
             kept = None if self._kept is None else self._kept[chosen]
             first, end = end, end + (len(features) if kept is None else int(np.count_nonzero(kept)))
             yield Batch(features, self._labels[chosen], kept, self.rows[first:end])
+
+
+class Readings:
+    """The batches of samples, to be gone through several times, with reports on how far that is."""
+
+    def __init__(self, samples: Samples, times: int, progress: Callable[[int, int], object] | None) -> None:
+        self._samples, self._progress = samples, progress
+        self._done, self._total = 0, times * sum(1 for _ in samples.slices())
+
+    def __iter__(self) -> Iterator[Batch]:
+        for batch in self._samples.batches():
+            yield batch
+            self._done += 1
+            if self._progress is not None:
+                self._progress(self._done, self._total)

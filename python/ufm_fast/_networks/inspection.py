@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Literal
@@ -24,11 +24,11 @@ from .._runtime.arguments import choice, flag, function, positive_numbers, real_
 from .._runtime.arrays import Array
 from .._runtime.blas import single_threaded_blas
 from .._runtime.memory import require_memory
-from .._runtime.threads import get_num_threads
+from .._runtime.threads import checked_threads, get_num_threads
 from .._runtime.warnings import held_convergence_warnings, warn
 from .accumulator import CENTRES, NCAccumulator
 from .data_term import DataTerm, Decays, check_size, usable
-from .features import Batch, Samples, as_classifier
+from .features import Readings, Samples, as_classifier
 from .nc_metrics import NCMetrics
 
 
@@ -173,7 +173,7 @@ def inspect(
     FloatingPointError
         If the loss overflows.
     MemoryError
-        If the machine has less memory than this needs, before H is read. `nc_metrics` needs far less.
+        If there is less memory than this needs, before H is read. `nc_metrics` needs far less.
 
     Warns
     -----
@@ -204,6 +204,7 @@ def inspect(
     """
     loss_function, solve = _checked_loss(loss), flag(solve, "solve")
     choice(centre, "centre", CENTRES)
+    threads = None if threads is None else checked_threads(threads, "threads")
     if progress is not None:
         function(progress, "progress")
     given = _given_decays(lambda_W, lambda_H, lambda_b)
@@ -254,7 +255,7 @@ def _model(counts: NDArray[np.int64], d: int, weights: Array | None, **options: 
 
 
 def _require_memory(K: int, M: int, d: int, batch: int, threads: int) -> None:
-    """Raise MemoryError if the machine has less than was measured for reading, and for comparing class means."""
+    """Raise MemoryError if there is less than was measured for reading, and for comparing class means."""
     reading = 2 * K * K + 5 * d * d + (8 + threads) * K * d + batch * (4 * K + 6 * d)
     comparing = 30 * M * K + 4 * K * K + 2 * d * d + 8 * (M + K) * d
     require_memory("inspect", max(reading, comparing), K=K, M=M, d=d)
@@ -271,7 +272,7 @@ def _read(
 ) -> NCMetrics:
     """Go through the samples twice: add them to the data term, and measure how collapsed they are."""
     accumulator = NCAccumulator(*data.W.shape, classes=samples.classes, threads=threads)
-    batches = _Batches(samples, progress)
+    batches = Readings(samples, 2, progress)
     for batch in batches:
         accumulator.update(batch.features, batch.labels)
         data.add(batch.counted.astype(np.float64), batch.rows)
@@ -338,18 +339,3 @@ def _lower_bound(ufm: UFM, here: Linearization, solve: bool) -> float:
         except MemoryError as error:
             warn(f"the lower bound is that of the class means: {error}", RuntimeWarning)
     return bound
-
-
-class _Batches:
-    """The batches of the samples, to be gone through twice, with reports on how far that is."""
-
-    def __init__(self, samples: Samples, progress: Callable[[int, int], None] | None) -> None:
-        self._samples, self._progress = samples, progress
-        self._done, self._total = 0, 2 * sum(1 for _ in samples.slices())
-
-    def __iter__(self) -> Iterator[Batch]:
-        for batch in self._samples.batches():
-            yield batch
-            self._done += 1
-            if self._progress is not None:
-                self._progress(self._done, self._total)

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from typing import Any, Literal
 
 from numpy.typing import ArrayLike
 
-from .._runtime.arguments import choice
+from .._runtime.arguments import choice, function
 from .._runtime.blas import single_threaded_blas
-from .._runtime.threads import get_num_threads
+from .._runtime.threads import checked_threads, get_num_threads
 from .._runtime.warnings import warn
 from .accumulator import CENTRES, NCAccumulator, Sums
 from .agreement import Seen
 from .collapse import classifier_of, measured
-from .features import Samples
+from .features import Batch, Readings, Samples
 from .moments import Moments
 from .nc_metrics import NCMetrics
 
@@ -30,6 +31,7 @@ def nc_metrics(
     centre: Literal["samples", "classes"] = "samples",
     statistics: Literal["full", "traces"] = "full",
     threads: int | None = None,
+    progress: Callable[[int, int], object] | None = None,
 ) -> NCMetrics:
     """Compute neural-collapse metrics of a classifier and features.
 
@@ -57,6 +59,8 @@ def nc_metrics(
         As in `NCAccumulator`: "traces" is for features of so many dimensions d that no d x d matrix can be kept.
     threads : int, optional
         None follows `set_num_threads`.
+    progress : callable, optional
+        Called with the batches done and their number, over both readings.
 
     Returns
     -------
@@ -67,7 +71,7 @@ def nc_metrics(
     TypeError, ValueError
         If shapes or types do not fit, a label belongs to no class, or an entry is not finite.
     MemoryError
-        If sums over the features need more memory than the machine has.
+        If sums over the features need more memory than there is.
 
     Warns
     -----
@@ -92,13 +96,17 @@ def nc_metrics(
     (True, 1.0)
     """
     choice(centre, "centre", CENTRES)
+    threads = None if threads is None else checked_threads(threads, "threads")
     classifier = classifier_of(W, b)
     K, d = (None, None) if classifier is None else classifier.W.shape
+    if progress is not None:
+        function(progress, "progress")
     samples = Samples(H, labels, K, d, classes=classes, ignore_index=ignore_index)
+    batches = Readings(samples, 1 if W is None else 2, progress)
     found, messages = measured(
-        Moments.of(*_sums(samples, statistics, threads), centre=centre, threads=threads or get_num_threads()),
+        Moments.of(*_sums(samples, batches, statistics, threads), centre=centre, threads=threads or get_num_threads()),
         classifier, samples.classes,
-        batches=None if W is None else (Seen(batch.counted, batch.rows) for batch in samples.batches()),
+        batches=None if W is None else (Seen(batch.counted, batch.rows) for batch in batches),
         left_out=samples.N - len(samples.rows),
     )  # fmt: skip
     for message in messages:
@@ -106,11 +114,13 @@ def nc_metrics(
     return found
 
 
-def _sums(samples: Samples, statistics: Literal["full", "traces"], threads: int | None) -> Sums:
+def _sums(
+    samples: Samples, batches: Iterable[Batch], statistics: Literal["full", "traces"], threads: int | None
+) -> Sums:
     """Go through the samples once. Only what it returns is in memory when metrics are computed."""
     accumulator = NCAccumulator(
         len(samples.classes), samples.d, classes=samples.classes, statistics=statistics, threads=threads
     )
-    for batch in samples.batches():
+    for batch in batches:
         accumulator.update(batch.features, batch.labels)
-    return accumulator._sums()
+    return accumulator._sums()[0]

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .._numerics import class_geometry
+from .._runtime import linalg
 from .._runtime.arrays import Array
 
 _SMALLEST = 1e-140  # differences of class means whose squares are far from underflow
@@ -95,7 +96,7 @@ class Moments:
         spectrum, whitened = np.full(means.shape[1], np.nan), None
         if scatter is not None:
             scatter /= N
-            spectrum = np.linalg.eigvalsh(scatter)[::-1].clip(min=0)
+            spectrum = linalg.eigvalsh(scatter)[::-1].clip(min=0)
         rounding = float(np.linalg.norm(roundings) + np.sqrt(P) * global_rounding)
         directions, between = class_geometry.Between.of(centred, rounding, vectors=scatter is not None)
         if between.rank.kept > 0 and between.singular_values[0] < _SMALLEST:

@@ -181,7 +181,17 @@ class NCMetrics:
     class_variances: Array = field(repr=False)
 
     def scalars(self) -> dict[str, Any]:
-        """Return the fields that are numbers or text, by name; of W, None for its rank where there is no W."""
+        """Return the fields that are numbers or text, by name; of W, None for its rank where there is no W.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import ufm_fast as uf
+        >>> labels = np.arange(300) % 3
+        >>> H = uf.simplex_etf(3, 8)[labels]
+        >>> uf.nc_metrics(None, H, labels).scalars()["rank_means"]
+        2
+        """
         return {f.name: getattr(self, f.name) for f in fields(self) if "Array" not in f.type}
 
     def __str__(self) -> str:

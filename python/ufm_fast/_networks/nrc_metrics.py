@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from .._numerics.class_geometry import rounding_of_svd
+from .._runtime import linalg
 from .._runtime.arguments import flag
 from .._runtime.arrays import Array
 from .._runtime.blas import single_threaded_blas
@@ -232,8 +233,8 @@ def _structure(W: Array, targets: Array) -> _Fit:
     exceed g that is (a - g t) / sqrt(q - 2 g p + g^2 m), with sums over these of M_jj sigma_j, M_jj, sigma_j^2 and
     sigma_j for a, t, q and p; its derivative vanishes at g = (t q - a p) / (p t - a m) only.
     """
-    triangle = np.linalg.qr(targets, mode="r") / np.sqrt(len(targets))
-    _, values, V = np.linalg.svd(triangle, full_matrices=True)
+    triangle = linalg.qr(targets, mode="r") / np.sqrt(len(targets))
+    _, values, V = linalg.svd(triangle, full_matrices=True)
     sigma = np.zeros(len(W))
     sigma[: len(values)] = values
     turned = V @ W
@@ -280,7 +281,7 @@ def _candidates(own: Array, sigma: Array, m: int, low: float, high: float) -> It
 
 def _row_space(W: Array, precision: float) -> Array:
     """Return orthonormal rows that span the row space of W, but for what rounding may have added."""
-    _, values, directions = np.linalg.svd(W, full_matrices=False)
+    _, values, directions = linalg.svd(W, full_matrices=False)
     cut_off = max(precision * float(np.linalg.norm(W)), rounding_of_svd(W.shape, values))
     return np.asarray(directions[values > cut_off])
 

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial.distance import cdist
 
+from .._runtime import linalg
 from .._runtime.blas import product
 
 _TILE = 512
@@ -59,9 +60,9 @@ class Between:
         """
         directions: Matrix | None = None
         if vectors:
-            _, values, directions = np.linalg.svd(centred, full_matrices=False)
+            _, values, directions = linalg.svd(centred, full_matrices=False)
         else:
-            values = np.linalg.svd(centred, compute_uv=False)
+            values = linalg.svd(centred, compute_uv=False)
         return directions, cls(values, Rank.of(values, centred, len(centred) - 1, rounding), *centred.shape)
 
     @property

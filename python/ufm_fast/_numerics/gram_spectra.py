@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 
 import numpy as np
 from scipy.linalg import lapack
 
-from .._runtime import core
+from .._runtime import core, linalg
 from .._runtime.arrays import Array
 from .._runtime.blas import gram as gram_of
 
@@ -47,10 +48,10 @@ def leading_pair(gram: Array, threads: int) -> tuple[float, Array]:
     if converged and values[0] > 0:
         above = -gram
         above.flat[:: K + 1] += values[0] * (1 + norm_rounding(K))
-        _, info = lapack.dpotrf(above.T, lower=1, clean=0, overwrite_a=1)
-        if info == 0:
+        with contextlib.suppress(np.linalg.LinAlgError):
+            linalg.cholesky(above)
             return float(values[0]), vectors[0]
-    values, vectors = np.linalg.eigh(gram)
+    values, vectors = linalg.eigh(gram)
     return max(0.0, float(values[-1])), vectors[:, -1]
 
 
@@ -79,11 +80,11 @@ def rank_and_least(gram: Array, threshold: float) -> tuple[int, Array]:
     factors, pivots, block, info = lapack.dsysv(shifted.T, block, lwork=int(work), lower=1, overwrite_a=1)
     rank = int((np.diag(factors)[pivots > 0] > 0).sum() + (pivots < 0).sum() // 2)
     if info == 0 and np.isfinite(block).all():
-        block, _ = np.linalg.qr(block)
-        values, vectors = np.linalg.eigh(block.T @ (gram @ block))
+        block, _ = linalg.qr(block)
+        values, vectors = linalg.eigh(block.T @ (gram @ block))
         if rank == size or values[0] <= threshold:
             return rank, block @ vectors[:, : max(1, int((values <= threshold).sum()))]
-    values, vectors = np.linalg.eigh(gram)
+    values, vectors = linalg.eigh(gram)
     rank = int((values > threshold).sum())
     return rank, vectors[:, : max(1, min(_BLOCK, size - rank))]
 

@@ -7,6 +7,7 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
+from .._runtime import linalg
 from .._runtime.arrays import Array
 
 _DENSE = 400  # coordinates up to which a dense decomposition takes no longer than a search for one pair
@@ -89,7 +90,7 @@ def lowest(
 
 def _decomposed(operator: Operator, size: int, count: int) -> Lowest:
     matrix = operator.matrix()
-    values, vectors = np.linalg.eigh(matrix)
+    values, vectors = linalg.eigh(matrix)
     norm = float(np.abs(values[: operator.dimension]).max())
     return Lowest(values[:count], np.ascontiguousarray(vectors[:, :count].T), size, norm, True)
 
@@ -104,5 +105,5 @@ def _of_each_kind(kinds: list[slice], generator: np.random.Generator) -> Array:
 
 def _within(vectors: Array, known: Array) -> bool:
     """Whether one of the unit rows lies, nearly, in the span of the known ones."""
-    basis, _ = np.linalg.qr(known.T)
+    basis, _ = linalg.qr(known.T)
     return bool((np.linalg.norm(vectors @ basis, axis=1) > 0.99).any())

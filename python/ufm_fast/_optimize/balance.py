@@ -6,6 +6,7 @@ from functools import partial
 
 import numpy as np
 
+from .._runtime import linalg
 from .._runtime.arrays import Array
 from .._runtime.blas import product
 from .._runtime.threads import concurrently
@@ -23,8 +24,8 @@ def rebalance(objective: Objective, state: State, least: float, aligned: bool) -
     if objective.work.exhausted:
         return None
     times = partial(product, threads=problem.workers)
-    (QA, RA), (QB, RB) = concurrently([partial(np.linalg.qr, X) for X in (state.A, state.B)], min(2, problem.workers))
-    U, s, Vt = np.linalg.svd(times(RB, RA.T), full_matrices=False)
+    (QA, RA), (QB, RB) = concurrently([partial(linalg.qr, X) for X in (state.A, state.B)], min(2, problem.workers))
+    U, s, Vt = linalg.svd(times(RB, RA.T), full_matrices=False)
     rank = s.size
     objective.work.charge(24 * (rank / problem.K) ** 2, rank)
     penalty = 0.5 * problem.tau * (problem.square(state.A) + problem.square(state.B))
@@ -35,7 +36,7 @@ def rebalance(objective: Objective, state: State, least: float, aligned: bool) -
 
 def factored(objective: Objective, state: State, Z: Array, aligned: bool, threshold: float = 0.0) -> State:
     """The state at other scores: at Z with its singular values soft-thresholded, as far as the columns hold these."""
-    U, s, Vt = np.linalg.svd(Z, full_matrices=False)
+    U, s, Vt = linalg.svd(Z, full_matrices=False)
     s = np.maximum(s - threshold, 0.0)
     objective.work.charge(22, objective.problem.K)
     rank = min(s.size, objective.columns)
@@ -50,7 +51,7 @@ def _turned(objective: Objective, state: State, U: Array, s: Array, Vt: Array, a
         toward = np.pad(U.T + Vt, ((0, 0), (0, objective.columns - problem.K)))
     else:
         toward = root * (times(Vt, state.A) + times(U.T, state.B))
-    left, _, right = np.linalg.svd(toward, full_matrices=False)
+    left, _, right = linalg.svd(toward, full_matrices=False)
     turned = root * times(left, right)
     objective.work.charge(22 * (rank / problem.K) ** 2, rank)
     return objective.at(times(Vt.T, turned), times(U, turned), state.b)

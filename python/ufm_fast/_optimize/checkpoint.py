@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from .._io.files import FileError, check_destination, read_archive, reading, write_file
+from .._io.files import FileError, check_destination, reading, write_file
+from .._io.numpy_files import read_archive
 from .._model.model import UFM
 from .._model.point import Point
 from .._model.storage import describe_ufm

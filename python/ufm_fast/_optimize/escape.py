@@ -22,6 +22,7 @@ import numpy as np
 from .._certify.dual import EIGH_PRODUCTS
 from .._model.canonical import CanonicalProblem
 from .._model.facts import largest_rank
+from .._runtime import linalg
 from .._runtime.arrays import Array
 from .._runtime.blas import gram, product
 from .balance import factored
@@ -33,7 +34,7 @@ _EMPTY = 1e-4  # of what an escape puts into a direction
 
 def null_basis(A: Array, B: Array, content: float, threads: int) -> Array:
     """Orthonormal columns a, least content first, with |A a|^2 + |B a|^2 at most `content`."""
-    squares, vectors = np.linalg.eigh(gram(A, threads) + gram(B, threads))
+    squares, vectors = linalg.eigh(gram(A, threads) + gram(B, threads))
     return vectors[:, squares <= content]
 
 
@@ -43,7 +44,7 @@ def descent_pairs(problem: CanonicalProblem, G: Array) -> tuple[Array, Array, Ar
     From the eigenvectors of G^T G: an error of a few u |G|^2 in the squares is nothing beside the least excess that
     counts.
     """
-    squares, V = np.linalg.eigh(gram(G, problem.workers))
+    squares, V = linalg.eigh(gram(G, problem.workers))
     sigma = np.sqrt(np.maximum(squares[::-1], 0))
     excess = sigma - problem.tau
     count = int((excess > max(0.0, _ROUNDING * excess[0])).sum())

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 
+from .._runtime import linalg
 from .._runtime.arrays import Array
 
 
 def aligned_factors(Z: Array) -> tuple[Array, Array]:
     """Return the factors of Z with the least penalty in the class-aligned gauge (as near symmetric as may be)."""
-    U, s, Vt = np.linalg.svd(Z)
-    left, _, right = np.linalg.svd(U.T + Vt)
+    U, s, Vt = linalg.svd(Z)
+    left, _, right = linalg.svd(U.T + Vt)
     turn = np.sqrt(s)[:, None] * (left @ right)
     return Vt.T @ turn, U @ turn
 
@@ -23,14 +24,14 @@ def fitted(A: Array, B: Array, columns: int) -> tuple[Array, Array]:
     if missing > 0:
         padded = [np.pad(X, ((0, 0), (0, missing))) for X in (A, B)]
         return padded[0], padded[1]
-    U, s, Vt = np.linalg.svd(B @ A.T)
+    U, s, Vt = linalg.svd(B @ A.T)
     root = np.sqrt(s[:columns])
     return np.ascontiguousarray(Vt[:columns].T * root), U[:, :columns] * root
 
 
 def of_least_rank(A: Array, B: Array, negligible: float) -> tuple[Array, Array]:
     """Return balanced factors of the same scores, less singular values that are negligible beside the largest."""
-    U, s, Vt = np.linalg.svd(B @ A.T)
+    U, s, Vt = linalg.svd(B @ A.T)
     kept = s > negligible * s[0]
     root = np.sqrt(s[kept])
     return Vt[kept].T * root, U[:, kept] * root

@@ -13,6 +13,7 @@ from .._model.canonical import CanonicalProblem
 from .._model.model import UFM, in_double, rows_model
 from .._model.point import Point
 from .._runtime.arrays import Array
+from .._runtime.memory import require_memory
 from .lbfgs import CERTIFIED, LIMIT, STALLED
 from .record import Callback, End, Run
 from .restricted import OverH, OverW, RestrictedFunction, Slopes, State
@@ -49,6 +50,8 @@ def minimize_with_fixed(
     and on its rows where H is.
     """
     means = fixed == "W" and not ufm.collapse_classes
+    K, M, d = ufm.K, ufm.K if means else ufm.M, ufm.d
+    require_memory("minimize", 15 * M * K + 8 * (M + K) * d + 4 * d * d * (fixed == "H"), K=K, M=M, d=d)
     double = in_double(ufm, collapse=True) if means else _of_rows(ufm)
     p = Point(*(np.ascontiguousarray(part, dtype=np.float64) for part in start))
     p = in_double(ufm, collapse=False).collapse(p) if means else p

@@ -19,6 +19,7 @@ from .._model.model import UFM
 from .._model.point import Point
 from .._runtime.arguments import real_number
 from .._runtime.blas import single_threaded_blas
+from .._runtime.memory import require_memory
 from .._runtime.warnings import warn
 from .groups import FEW, grouped_minimum
 from .interpolated import interpolated_minimum
@@ -66,12 +67,27 @@ class Solution:
 
     @property
     def factored(self) -> SymmetricPoint | InterpolatedPoint | None:
-        """The minimum in a few numbers, where classes of equal counts made that possible."""
+        """The minimum in a few numbers, where classes of equal counts made that possible.
+
+        Examples
+        --------
+        >>> import ufm_fast as uf
+        >>> ufm = uf.UFM(1000, 1000, [500] * 400 + [5] * 600, lambda_W=1e-4, lambda_H=1e-6)
+        >>> uf.global_minimum(ufm).factored.rank
+        999
+        """
         return None if isinstance(self._found, Point) else self._found
 
     @cached_property
     def point(self) -> Point:
-        """The minimum itself, made from `factored` at first use where there is one: K x d and M x d arrays."""
+        """The minimum itself, made from `factored` at first use where there is one: K x d and M x d arrays.
+
+        Examples
+        --------
+        >>> import ufm_fast as uf
+        >>> uf.global_minimum(uf.UFM(4, 3, lambda_W=1e-3, lambda_H=1e-3)).point.W.shape
+        (4, 3)
+        """
         return self._found if isinstance(self._found, Point) else self._found.point()
 
 
@@ -103,7 +119,7 @@ def global_minimum(ufm: UFM, *, tol: float = 1e-10) -> Solution:
     ValueError
         If the loss is not convex in the logits, where nothing shows that a minimum is global.
     MemoryError
-        If the machine has less memory than about 33 m x m arrays for m groups, or than `minimize` asks for.
+        If there is less memory than about 33 m x m arrays for m groups, or than `minimize` asks for.
 
     Warns
     -----
@@ -133,6 +149,8 @@ def global_minimum(ufm: UFM, *, tol: float = 1e-10) -> Solution:
                 warn(f"not certified: relative gap {certificate.relative_gap:.2e} > {reached:g}")
             method = "closed_form" if explicit else "symmetry_reduction"
             return Solution(certificate.loss, method, certificate, evaluations, symmetric)
+    K, M, d = ufm.layout.K, ufm.M if ufm.collapse_classes else ufm.K, ufm.d
+    require_memory("global_minimum", 14 * M * K + 4 * (M + K) * d, K=ufm.K, M=M, d=d)  # at least, whatever follows
     exact = closed_form(ufm)
     if exact is not None:
         point = CanonicalProblem(ufm).point(exact.A, exact.B, exact.b)

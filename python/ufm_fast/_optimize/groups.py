@@ -7,7 +7,7 @@ import numpy as np
 from .._certify.certificate import Certificate, certificate_of
 from .._certify.duals import dual_of
 from .._exact.groups import Groups, groups_of
-from .._exact.symmetry import SymmetricPoint
+from .._exact.symmetry import SymmetricPoint, point_of_classes
 from .._model.canonical import CanonicalProblem
 from .._model.grouped import GroupedCrossEntropy
 from .._model.model import UFM
@@ -57,7 +57,7 @@ class GroupedProblem:
     def symmetric_point(self, A: Array, B: Array, b: Array, G: Array) -> SymmetricPoint:
         """Return a point of this problem as one of the model of classes; G is its gradient matrix."""
         contrast = self.groups.contrasts(self.problem, G)
-        return SymmetricPoint.of_classes(self.ufm, self.groups, self.group, contrast, A, B, b)
+        return point_of_classes(self.ufm, self.groups, self.group, contrast, A, B, b)
 
     def to_model(self, d: int, state: State) -> tuple[Array, Array, Array]:
         """Return the factors and bias of a state with a row a class and d columns."""

@@ -14,6 +14,7 @@ from .._model.canonical import CanonicalProblem
 from .._model.facts import has_plain_classes
 from .._model.model import UFM
 from .._numerics.gram_spectra import leading_singular_pair
+from .._runtime import linalg
 from .._runtime.arrays import Array
 from .._runtime.blas import product
 from .factors import aligned_factors
@@ -107,7 +108,7 @@ class NodesProblem:
         dual = self.dual
         value, G, _ = self.problem.data_term(Z, b)
         step = GroupedDual(self.problem).mean_curvature(G)
-        U, s, Vt = np.linalg.svd(dual.balanced(G, b, value) - step * Z)
+        U, s, Vt = linalg.svd(dual.balanced(G, b, value) - step * Z)
         return dual.balanced((U * np.minimum(s, dual.tau)) @ Vt, b, value)
 
     def norm(self, Z: Array, b: Array) -> float:

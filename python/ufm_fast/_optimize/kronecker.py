@@ -8,6 +8,7 @@ from functools import partial
 import numpy as np
 
 from .._model.canonical import CanonicalProblem
+from .._runtime import linalg
 from .._runtime.arrays import Array
 from .._runtime.blas import gram, product
 from .._runtime.threads import concurrently
@@ -38,7 +39,7 @@ class KroneckerSides:
         columns = columns / max(rows.sum(), np.finfo(float).tiny)
         grams = [gram(np.sqrt(scale)[:, None] * X, problem.workers) for scale, X in ((rows, B), (columns, A))]
         (values_A, turn_A), (values_B, turn_B) = concurrently(
-            [partial(np.linalg.eigh, X) for X in grams], min(2, problem.workers)
+            [partial(linalg.eigh, X) for X in grams], min(2, problem.workers)
         )
         return cls(rows, columns, np.maximum(values_A, 0), turn_A, np.maximum(values_B, 0), turn_B, sums.bias)
 

@@ -125,7 +125,7 @@ def minimize(
         max_evaluations, seed or restarts out of range or of another type; for a checkpoint of another model, start,
         tol, seed, number of restarts or version of the library, or one that is damaged.
     MemoryError
-        If the machine has less memory than Notes say.
+        If there is less memory than Notes say.
     OSError
         If the checkpoint cannot be read or written: before the run, or when a disk is full.
 
@@ -202,14 +202,15 @@ def minimize(
     return result
 
 
-def require_descent_memory(function: str, problem: CanonicalProblem, near_minimum: bool) -> None:
-    """Raise MemoryError if the machine has less than what was measured at K = d up to 1200, and 5000 near a minimum."""
+def require_descent_memory(function: str, problem: CanonicalProblem, near_minimum: bool, copies: int = 1) -> None:
+    """Raise MemoryError if there is less than what was measured at K = d up to 1200, and 5000 near a minimum."""
     ufm, K, M, d = problem.ufm, problem.K, problem.M, problem.d
     numbers = 30 * M * K + 15 * (M + K) * d
     if near_minimum:
         m = len(groups_of(ufm)[0].blocks) if is_grouped(ufm) else K
         numbers = 14 * m * m + 5 * (M + K) * d
-    require_memory(function, numbers, K=ufm.K, M=M, d=d)
+    advice = f"{copies} runs at a time take {copies} times what one takes" if copies > 1 else ""
+    require_memory(function, copies * numbers, advice=advice, K=ufm.K, M=M, d=d)
 
 
 def _adapted(ufm: UFM, callback: Callable[..., Any] | None) -> Callback | None:

@@ -20,6 +20,7 @@ from scipy.sparse import csr_array
 
 from .._model.canonical import CanonicalProblem
 from .._model.point import Point
+from .._runtime import linalg
 from .._runtime.arrays import Array
 from .._runtime.blas import gram, product
 from .work import Work
@@ -191,7 +192,7 @@ class OverH(RestrictedFunction):
         super().__init__(problem, start, work)
         self.groups, self.bias, self.decays = problem.M, start.b, problem.ufm.lambda_H
         W = np.ascontiguousarray(start.W)
-        squares, self.basis = np.linalg.eigh(gram(W, self.problem.workers))
+        squares, self.basis = linalg.eigh(gram(W, self.problem.workers))
         self.squares = np.maximum(squares, 0.0)
         self.factor = product(W, self.basis, self.problem.workers)
 
@@ -287,7 +288,7 @@ class OverW(RestrictedFunction):
         others = np.maximum(of_bias - self.members @ (counted * own), 0.0)
         total = float(counted @ curvature.others)
         shares = others / total if total > _SMALLEST else np.zeros_like(others)
-        squares, self._basis = np.linalg.eigh(gram(np.sqrt(curvature.others)[:, None] * self.factor, problem.workers))
+        squares, self._basis = linalg.eigh(gram(np.sqrt(curvature.others)[:, None] * self.factor, problem.workers))
         self._inverse = 1 / (np.outer(shares, np.maximum(squares, 0.0)) + self.ridge)
         sums = np.sqrt(np.maximum(self.members @ own, _SMALLEST))
         means = (self.members @ (own[:, None] * self.factor)) / sums[:, None]

@@ -12,6 +12,7 @@ from .._exact.closed_form import ClosedForm, closed_form
 from .._model.canonical import CanonicalProblem
 from .._model.facts import has_plain_classes
 from .._model.point import Point
+from .._runtime import linalg
 from .._runtime.arrays import Array
 from .._runtime.blas import gram
 from .from_point import minimize_from_point
@@ -73,7 +74,7 @@ class FromZero:
     def run(self, problem: CanonicalProblem, run: Run) -> int:
         zero = np.zeros((problem.M, problem.K))
         b = problem.best_bias(zero, np.zeros(problem.biases))
-        squares = np.linalg.eigvalsh(gram(problem.data_term(zero, b)[1], problem.workers))
+        squares = linalg.eigvalsh(gram(problem.data_term(zero, b)[1], problem.workers))
         run.work.charge(2 * problem.M / problem.K + EIGH_PRODUCTS, problem.K)
         columns = max(1, min(problem.d, int((squares > problem.tau**2).sum())))
         A, B = np.zeros((problem.K, columns)), np.zeros((problem.M, columns))

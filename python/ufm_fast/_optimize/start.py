@@ -7,13 +7,13 @@ from functools import partial
 from typing import NamedTuple
 
 import numpy as np
-from scipy.linalg import solve
 
 from .._exact.groups import is_grouped
 from .._model.canonical import CanonicalProblem
 from .._model.facts import has_plain_classes
 from .._model.loss import Loss
 from .._model.losses import MSE, CrossEntropy
+from .._runtime import linalg
 from .._runtime.arrays import Array
 from .factors import aligned_factors, fitted
 from .groups import GroupedProblem, near_minimum
@@ -78,7 +78,7 @@ def squared_error_logits(problem: CanonicalProblem) -> tuple[Array, int]:
     threshold, root = problem.samples * problem.tau, problem.root
 
     def envelope(b: Array) -> tuple[float, Array, tuple[Array, Array, Array]]:
-        U, s, Vt = np.linalg.svd(np.diag(root) - np.outer(root, b))
+        U, s, Vt = linalg.svd(np.diag(root) - np.outer(root, b))
         residual = np.minimum(s, threshold)
         value = problem.tau * (s - residual).sum() + residual @ residual / (2 * problem.samples)
         gradient = -((root @ U) * residual) @ Vt / problem.samples + problem.lambda_b * b
@@ -89,7 +89,7 @@ def squared_error_logits(problem: CanonicalProblem) -> tuple[Array, int]:
     for _ in range(_NEWTON_STEPS if problem.bias and problem.lambda_b > 0 else 0):
         hessian = _envelope_hessian(root @ U, s, threshold) / problem.samples
         hessian[np.diag_indices(problem.K)] += problem.lambda_b
-        step = -solve(hessian, Vt @ gradient, assume_a="pos") @ Vt
+        step = -linalg.solve(hessian, Vt @ gradient) @ Vt
         decrease, length = -0.5 * float(gradient @ step), 1.0
         while True:
             new_value, new_gradient, new = envelope(b + length * step)

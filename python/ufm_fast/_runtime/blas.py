@@ -21,9 +21,8 @@ _PARAMETERS = {"dgemm": 13, "sgemm": 13, "dsyrk": 10, "ssyrk": 10}  # of the fun
 _WITHOUT_AVX512 = {"Haswell", "Zen", "Excavator", "Steamroller", "Bulldozer", "Sandybridge", "Nehalem", "Prescott"}
 _SMALL_K = 256  # up to here K x K work loses more by waking threads than it gains
 
-_lock = threading.Lock()
+_lock = threading.RLock()  # a signal's handler may come in the midst, and compute too
 _callers = 0
-_controller: Any = None
 _limit: Any = None
 
 
@@ -31,14 +30,14 @@ def _integer_bytes(capsule: Any, expected_parameters: int) -> int | None:
     """Bytes of the integers in a cython_blas capsule, None if its signature is not a known one."""
     import ctypes
 
-    name = ctypes.pythonapi.PyCapsule_GetName
-    name.restype, name.argtypes = ctypes.c_char_p, [ctypes.py_object]
+    name = ctypes.PYFUNCTYPE(ctypes.c_char_p, ctypes.py_object)(("PyCapsule_GetName", ctypes.pythonapi))
     parameters = name(capsule).decode().partition("(")[2].split(",")
     integer = parameters[2].replace("*", "").strip() if len(parameters) == expected_parameters else ""
     return {"int": 4, "int32_t": 4, "npy_int32": 4, "int64_t": 8, "npy_int64": 8, "long long": 8}.get(integer)
 
 
-def _load() -> Any:
+def _connected() -> Any:
+    """Give SciPy's BLAS to the core, unless that does better alone; return what limits the threads of every BLAS."""
     from scipy.linalg import cython_blas
     from threadpoolctl import ThreadpoolController
 
@@ -68,6 +67,9 @@ def scipys_own(libraries: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return own or libraries
 
 
+_controller = _connected()  # while this is imported, so that no thread computes before
+
+
 def _open_limits_to_all_threads() -> None:
     """Let any Python thread set limits: recent threadpoolctl ignores all but the first to have set OpenBLAS's.
 
@@ -81,27 +83,25 @@ def _open_limits_to_all_threads() -> None:
 
 @contextmanager
 def single_threaded_blas() -> Iterator[None]:
-    """Load SciPy's BLAS into the core and hold every BLAS to one thread until the last concurrent caller leaves.
+    """Hold every BLAS to one thread until the last concurrent caller leaves.
 
     Also a decorator: of every public function and method that multiplies or factorises matrices, and of nothing else.
     """
-    global _callers, _controller, _limit
+    global _callers, _limit
     with _lock:
-        if _controller is None:
-            _controller = _load()
-        if _callers == 0:
+        _callers += 1  # before the limit is set and until it is gone: whoever comes in the midst leaves it alone
+        if _callers == 1:
             _open_limits_to_all_threads()
             _limit = _controller.limit(limits=1)
-        _callers += 1
     try:
         yield
     finally:
         with _lock:
-            _callers -= 1
-            if _callers == 0:
+            if _callers == 1:
                 _open_limits_to_all_threads()
                 _limit.restore_original_limits()
                 _open_limits_to_all_threads()
+            _callers -= 1
 
 
 def fitting_threads(K: int, threads: int | None) -> int:

@@ -19,8 +19,26 @@ import sys
 from importlib import import_module
 from importlib.util import find_spec
 
-from . import _cpu
 from .config import get_library_dir
+
+
+def _refuse_subinterpreters() -> None:
+    """Raise ImportError in any interpreter of this process but the first.
+
+    Before Python 3.12 pybind11 waits there forever; and the threads of BLAS, which all interpreters have in common, are
+    counted by each for itself.
+    """
+    try:
+        interpreters = import_module("_interpreters" if sys.version_info >= (3, 13) else "_xxsubinterpreters")
+    except ImportError:  # a Python without them
+        return
+    if interpreters.get_current() != interpreters.get_main():
+        raise ImportError("ufm_fast must be imported in the main interpreter of its process, not in a subinterpreter")
+
+
+_refuse_subinterpreters()
+
+from . import _cpu  # noqa: E402 - where it may be loaded at all
 
 
 def _choose(requested: str | None) -> tuple[str, tuple[str, ...], str]:

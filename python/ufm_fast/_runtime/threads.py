@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
+import math
 import os
 import re
 from collections import deque
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from typing import Any
 
 from . import core
 from .arguments import whole_number
+from .control_groups import processors_allowed
+from .helpers import Helper
+from .warnings import warn
 
 _ENVIRONMENT = "UFM_FAST_NUM_THREADS"
 _OPENMP = "OMP_NUM_THREADS"
@@ -23,8 +27,28 @@ _chosen: int | None = None
 
 
 def checked_threads(threads: int, name: str) -> int:
-    """Return ``threads`` if it is an int from 1 to what the core can start, otherwise raise an error naming it."""
-    return whole_number(threads, name, 1, core.most_threads)
+    """Return how many threads to start where so many are asked for: no more than there are processors, and warn then.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If it is no int from 1 to what the core can start; names it.
+    """
+    return _fitting(whole_number(threads, name, 1, core.most_threads), name)
+
+
+def _fitting(threads: int, name: str) -> int:
+    most = _most_useful()
+    if threads <= most:
+        return threads
+    processors = "processor" if most == 1 else "processors"
+    warn(f"{name} is {threads}, but this process may use {most} {processors}: it is taken as {most}", UserWarning)
+    return most
+
+
+def _most_useful() -> int:
+    """Return the number of threads above which they wait for each other."""
+    return _processors(0)
 
 
 def set_num_threads(n: int | None) -> None:
@@ -33,12 +57,19 @@ def set_num_threads(n: int | None) -> None:
     Parameters
     ----------
     n : int or None
-        Number of threads, from 1 to 4096; None returns to the default, see `get_num_threads`.
+        Number of threads, from 1 to 4096; None returns to the default, see `get_num_threads`. No more threads are
+        started than there are processors for this process, as far as affinity and the quotas of control groups
+        (containers) let it use them: more would wait for each other.
 
     Raises
     ------
     TypeError, ValueError
         If ``n`` is neither None nor an int from 1 to 4096.
+
+    Warns
+    -----
+    UserWarning
+        If ``n`` is above the number of these processors, which is then taken in its place.
 
     Examples
     --------
@@ -57,14 +88,21 @@ def get_num_threads() -> int:
 
     The first of these that there is: what `set_num_threads` was given; the environment variable
     ``UFM_FAST_NUM_THREADS``; the first number of ``OMP_NUM_THREADS``, which Dask and Ray set for their workers; the
-    processors that this process may run on. A process of an MPI job takes its share of the machine only: no more than
-    the processors of the launcher over the number of the job's processes on this machine. Launchers that bind
-    processes to processors have shared them out already.
+    processors that this process may use. It is never more than these: those that it may run on (its affinity) or, if
+    that is less, the time that the quotas of its control groups (containers) allow, in processors, rounded up. A
+    process of an MPI job takes its share of the machine only: no more than the processors of the launcher over the
+    number of the job's processes on this machine. Launchers that bind processes to processors have shared them out
+    already.
 
     Raises
     ------
     ValueError
         If ``UFM_FAST_NUM_THREADS`` is not an integer from 1 to 4096.
+
+    Warns
+    -----
+    UserWarning
+        Once, if ``UFM_FAST_NUM_THREADS`` is above the number of processors.
 
     Examples
     --------
@@ -82,9 +120,14 @@ def get_num_threads() -> int:
                 f"the environment variable {_ENVIRONMENT} must be an integer between 1 and {core.most_threads}, "
                 f"not {setting!r}"
             )
-        return threads
+        return _fitting_setting(threads)
     threads = _whole(os.environ.get(_OPENMP, "").partition(",")[0].strip()) or _share_of_processors()
-    return min(threads, core.most_threads)
+    return min(threads, _most_useful())
+
+
+@cache
+def _fitting_setting(threads: int) -> int:
+    return _fitting(threads, f"the environment variable {_ENVIRONMENT}")
 
 
 def _whole(text: str) -> int:
@@ -108,15 +151,25 @@ def processes_on_this_machine() -> int:
 
 
 def _processors(process: int) -> int:
-    """Return how many processors a process may run on; 0 stands for this one."""
+    """Return how many processors a process may use; 0 stands for this one. Quotas are those of this one."""
     try:
-        return len(os.sched_getaffinity(process))
+        number = len(os.sched_getaffinity(process))
     except (AttributeError, OSError):  # not on every system; the launcher is gone
-        return os.cpu_count() or 1
+        number = os.cpu_count() or 1
+    return min(number, _quota())
+
+
+@cache
+def _quota() -> int:
+    """Return how many processors are kept busy by the time that control groups allow, and at most the core's limit."""
+    return math.ceil(min(processors_allowed(), default=core.most_threads))
 
 
 def concurrently(tasks: Sequence[Callable[[], Any]], threads: int) -> list[Any]:
-    """Call functions, so many at a time, started in their order; return their results. The caller's thread helps."""
+    """Call functions, so many at a time, started in their order; return their results. The caller's thread helps.
+
+    After an error, or Ctrl-C in the caller's thread, no further one is called; those that run are not waited for.
+    """
     results: list[Any] = [None] * len(tasks)
     todo = deque(range(len(tasks)))
 
@@ -128,18 +181,15 @@ def concurrently(tasks: Sequence[Callable[[], Any]], threads: int) -> list[Any]:
                 return
             results[i] = tasks[i]()
 
-    threads = min(threads, len(tasks))
-    if threads <= 1:
-        work()
-        return results
-    with ThreadPoolExecutor(threads - 1) as pool:
-        helpers = []
-        try:
-            for _ in range(threads - 1):
-                helpers.append(pool.submit(work))
-        except RuntimeError:  # no further thread can be started: the others do its work
-            pass
+    helpers = []
+    try:
+        with contextlib.suppress(RuntimeError, MemoryError):  # no further thread can be started: others do its work
+            for _ in range(min(threads, len(tasks)) - 1):
+                helpers.append(Helper(work))
         work()
         for helper in helpers:
             helper.result()
+    except BaseException:
+        todo.clear()
+        raise
     return results

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import io
+import os
 import signal
 import sys
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+
+from .._runtime.helpers import helpers_at_work
+from .messages import tell, telling_warnings
 
 _EXTRA = ("typer", "rich", "click", "matplotlib", "joblib")
 _ENDING = ("SIGTERM", "SIGHUP")
@@ -33,13 +37,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # in place of an error where its encoding lacks a character
-    with _ending_signals() as received:
+    with _ending_signals() as received, telling_warnings():
         try:
             return _run(list(sys.argv[1:] if arguments is None else arguments))
         except KeyboardInterrupt as stop:
             words = ["terminated" if received else "interrupted", *map(str, stop.args)]
-            print("ufm-fast: " + "; ".join(words), file=sys.stderr)
-            return 128 + (received or [signal.SIGINT])[0]
+            tell("; ".join(words))
+            code = 128 + (received or [signal.SIGINT])[0]
+            if helpers_at_work():
+                os._exit(code)  # else the end of the process would wait for them
+            return code
 
 
 @contextmanager
@@ -72,12 +79,12 @@ def _run(arguments: list[str]) -> int:
 
             get_num_threads()
         except ValueError as error:  # an environment variable: UFM_FAST_ISA or UFM_FAST_NUM_THREADS
-            print(f"ufm-fast: {error}", file=sys.stderr)
+            tell(error)
             return 2
         return run(arguments)
     except ImportError as error:
         package = (error.name or "").partition(".")[0]
         if package not in _EXTRA:
             raise
-        print(f"ufm-fast: {package} is missing; pip install 'ufm-fast[cli]'", file=sys.stderr)
+        tell(f"{package} is missing; pip install 'ufm-fast[cli]'")
         return 2

@@ -12,9 +12,9 @@ from .._io.files import FileError
 from .census import census
 from .classify import classify
 from .config import config
-from .files import abandon_output
 from .info import info
 from .inspect import inspect
+from .messages import abandon, tell
 from .path import path
 from .solve import solve
 from .spectrum import spectrum
@@ -61,15 +61,15 @@ def run(arguments: list[str]) -> int:
         return code
     except _UsageError as error:
         message = " ".join(error.format_message().split())
-    except FileError as error:
-        message = str(error)
+    except (FileError, MemoryError) as error:
+        message = str(error) or "memory does not suffice"
     except OSError as error:
         if error.filename is None:  # of standard output: that of a file names it
-            abandon_output()
+            abandon(sys.stdout)
             if isinstance(error, BrokenPipeError):
                 return 0
         message = str(error)
-    print(f"ufm-fast: {message}", file=sys.stderr)
+    tell(message)
     return 2
 
 

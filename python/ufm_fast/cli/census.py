@@ -14,6 +14,7 @@ from rich.table import Table
 import ufm_fast as uf
 
 from .._model.storage import describe_ufm
+from .._runtime.threads import checked_threads
 from . import options
 from .data import data_of
 from .files import Result, check_destinations, deliver, going_on_from
@@ -34,7 +35,8 @@ def census(
         typer.Option("--d", help="Feature dimension; repeat to compare several.", show_default="K"),
     ] = None,
     n: Annotated[
-        int | None, typer.Option("--n", help="Samples in the largest class.", show_default="100 without --counts")
+        int | None,
+        typer.Option("--n", help="Samples in the largest class.", show_default="100 without --counts and --targets"),
     ] = None,
     counts: Annotated[
         str | None,
@@ -45,10 +47,11 @@ def census(
         typer.Option(
             "--imbalance",
             help="Largest class over smallest; repeat to compare several.",
-            show_default="1 and 10 without --counts",
+            show_default="1 and 10 without --counts and --targets",
         ),
     ] = None,
     class_weights: options.ClassWeights = None,
+    targets: options.Targets = None,
     loss: Annotated[
         list[options.LossName] | None,
         typer.Option("--loss", help="Loss of one sample; repeat to compare.", show_default="cross_entropy and mse"),
@@ -91,31 +94,40 @@ def census(
     Exit code: 0; 1 if a run did not end at the certified global minimum although d is large enough for the theorem
     that it must; 2 for wrong options or files.
     """
-    if counts is None:
+    by_default = counts is None and targets is None
+    if by_default:
         K, n = 10 if K is None else K, 100 if n is None else n
     check_destinations(output, plot)
     dimensions: Sequence[int | None] = d or [None]
-    ratios: Sequence[float | None] = imbalance or ([1, 10] if counts is None else [None])
+    ratios: Sequence[float | None] = imbalance or ([1, 10] if by_default else [None])
     losses = loss_makers([name.value for name in loss or options.DEFAULT_LOSSES], parameter or (), label_smoothing)
     models = [
         build_ufm(
-            data_of(K, n, counts, ratio, class_weights), d=dimension, loss=loss_maker, lambda_W=lambda_W,
+            data_of(K, n, counts, ratio, class_weights, targets), d=dimension, loss=loss_maker, lambda_W=lambda_W,
             lambda_H=lambda_H, lambda_b=lambda_b, no_bias=no_bias,
         )
         for dimension, ratio, loss_maker in product(dimensions, ratios, losses)
     ]  # fmt: skip
     options.check_tolerance(tol, models[0].K)
-    if workers == 0:
-        raise typer.BadParameter("must not be 0", param_hint="--workers")
+    workers = uf.get_num_threads() if workers is None else _checked_workers(workers)
     with (
         follow_count("descents", enabled=not as_json) as callback,
         going_on_from(output, "--output", f"the same command does what {output} lacks"),
     ):
         found = uf.census(
             models, runs, seed=seed, tol=tol, max_evaluations=max_evaluations,
-            workers=uf.get_num_threads() if workers is None else workers, path=output, callback=callback,
+            workers=workers, path=output, callback=callback,
         )  # fmt: skip
     deliver(_result(found, runs), as_json=as_json, plot=plot)
+
+
+def _checked_workers(workers: int) -> int:
+    if workers < 0:
+        return workers
+    try:
+        return checked_threads(workers, "--workers")
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--workers") from error
 
 
 def _result(found: uf.Census, runs: int) -> Result:

@@ -15,6 +15,7 @@ from .._landscape.census import name_of
 from .._model.storage import describe_ufm
 from . import options
 from .files import Result, arrays_of, check_destinations, deliver, read_problem
+from .progress import follow_count
 
 _TITLES = {
     "global_minimum": "[bold green]Global minimum",
@@ -37,10 +38,11 @@ def classify(
     """
     check_destinations(output, None)
     ufm, p = read_problem(point, threads)
-    try:
-        found = uf.classify(ufm, p, gradient_tol=gradient_tol, certificate_tol=certificate_tol)
-    except ValueError as error:
-        raise typer.BadParameter(str(error)) from error
+    with follow_count("classifying", enabled=not as_json):
+        try:
+            found = uf.classify(ufm, p, gradient_tol=gradient_tol, certificate_tol=certificate_tol)
+        except ValueError as error:
+            raise typer.BadParameter(str(error)) from error
     deliver(_result(ufm, p, found), as_json=as_json, output=output)
 
 

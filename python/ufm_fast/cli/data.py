@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 import ufm_fast as uf
 
-from .._io.files import FileError, read_archive, reading
+from .._io.files import FileError, reading
+from .._io.numpy_files import read_archive
 from .._landscape.path_families import power_weights
 from .._model.datasets import exponential_counts, inverse_hint
 from .files import read_counts, read_numbers

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -21,7 +20,9 @@ from rich.console import Console, RenderableType
 
 import ufm_fast as uf
 
-from .._io.files import FileError, check_destination, read_array, reading, write_file
+from .._io.files import FileError, check_destination, reading, write_file
+from .._io.numpy_files import read_array
+from .messages import abandon, tell
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -212,7 +213,7 @@ def deliver(result: Result, *, as_json: bool, output: Path | None = None, plot: 
     if plot is not None and result.figure is not None:
         save_figure(plot, result.figure())
     if result.failure:
-        print(f"ufm-fast: {result.failure}", file=sys.stderr)
+        tell(result.failure)
         raise typer.Exit(1)
 
 
@@ -233,9 +234,4 @@ def show(result: dict[str, Any], table: Callable[[], RenderableType], *, as_json
     try:
         print(text, end="", flush=True)
     except BrokenPipeError:
-        abandon_output()
-
-
-def abandon_output() -> None:
-    """Let standard output, and what Python still holds for it, go nowhere: its reader has left."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        abandon(sys.stdout)

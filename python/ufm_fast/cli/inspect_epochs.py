@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import re
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -23,6 +22,7 @@ from .files import save_figure, show, write_result, write_table
 from .inspect_files import REFUSALS
 from .inspect_measure import Measurement
 from .inspect_report import metrics_of, without_nan
+from .messages import tell
 from .progress import follow_count
 
 _COMPARISON = ("loss", "data_loss", "lower_bound", "relative_gap", "spectral_norm", "threshold", "stationarity")
@@ -67,7 +67,8 @@ def inspect_epochs(
         show({}, lambda: _table(results), as_json=False)
     _save(_structured(rows), folder, output, plot)
     if failures:
-        print(*(f"ufm-fast: {failure}" for failure in failures), sep="\n", file=sys.stderr)
+        for failure in failures:
+            tell(failure)
         raise typer.Exit(2)
 
 

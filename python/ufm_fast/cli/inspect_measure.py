@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ import ufm_fast as uf
 
 from .._io.files import FileError
 from .inspect_files import REFUSALS, Addresses, Chosen, chosen_arrays
+from .messages import tell
 
 
 @dataclass(frozen=True)
@@ -57,10 +57,10 @@ class Measurement:
                     raise ValueError(chosen.located(str(error))) from error
         where = f"{more[0]}: " if more else ""
         for warning in caught:
-            print(f"ufm-fast: {where}{warning.message}", file=sys.stderr)
+            tell(f"{where}{warning.message}")
         return chosen, found
 
     def _measured(self, chosen: Chosen, progress: Callable[[int, int], None] | None) -> uf.Inspection | uf.NCMetrics:
         if self.metrics_only:
-            return uf.nc_metrics(**chosen.arrays, **self.settings)
+            return uf.nc_metrics(**chosen.arrays, **self.settings, progress=progress)
         return uf.inspect(**chosen.arrays, **self.settings, **self.model, progress=progress)

@@ -129,7 +129,7 @@ def path(
     options.check_tolerance(tol, ufm.K)
     check_destinations(output, plot, checkpoint)
     with (
-        threadpool_limits(threads),
+        threadpool_limits(ufm.threads),
         follow_count("rows", enabled=not as_json) as callback,
         going_on_from(checkpoint, "--checkpoint", f"the same command goes on from {checkpoint}"),
         warnings.catch_warnings(),

@@ -14,7 +14,7 @@ from threadpoolctl import threadpool_limits
 
 import ufm_fast as uf
 
-from .._io.files import read_archive
+from .._io.numpy_files import read_archive
 from .._model.storage import describe_ufm
 from . import options
 from .data import data_of
@@ -95,14 +95,14 @@ def solve(
     check_destinations(output, plot, checkpoint)
     settings: dict[str, Any] = {"seed": seed, "tol": tol, "max_evaluations": max_evaluations, "restarts": restarts}
     with (
-        threadpool_limits(threads),
+        threadpool_limits(ufm.threads),
         follow_gap(tol, enabled=not as_json) as callback,
         going_on_from(checkpoint, "--checkpoint", f"the same command goes on from {checkpoint}"),
         warnings.catch_warnings(),
     ):
         warnings.simplefilter("ignore", uf.ConvergenceWarning)  # it becomes the reason of the failure
         found = uf.minimize(ufm, x0, callback=callback, checkpoint=checkpoint, **settings)
-    used = {"start": start, **settings, "threads": threads or uf.get_num_threads()}
+    used = {"start": start, **settings, "threads": ufm.threads or uf.get_num_threads()}
     deliver(_result(ufm, found, tol, used), as_json=as_json, output=output, plot=plot)
 
 

@@ -53,7 +53,7 @@ def spectrum(
     check_destinations(output, plot)
     ufm, p = read_problem(point, threads)
     with (
-        threadpool_limits(threads),
+        threadpool_limits(ufm.threads),
         follow_count("eigenvalues, density", enabled=not as_json) as callback,
         warnings.catch_warnings(record=True) as caught,
     ):

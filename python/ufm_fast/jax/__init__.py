@@ -13,7 +13,7 @@ import jax
 import numpy as np
 
 from .. import linear_cross_entropy as evaluate
-from .._model.functions import Functions
+from .._model.functions import Functions, check_functions
 from .._model.loss import Loss
 from .._model.losses import as_loss
 from .._networks.labels import as_ignored
@@ -71,8 +71,7 @@ def loss(ufm: Functions, W: Any, H: Any, b: Any = None) -> jax.Array:
     >>> bool(abs(value - ufm.loss(p)) < 1e-6)
     True
     """
-    if not isinstance(ufm, Functions):  # rows of a model, too
-        raise TypeError(f"ufm must be a UFM, not {type(ufm).__name__}")
+    check_functions(ufm)
     if jax.dtypes.canonicalize_dtype(ufm.dtype) != ufm.dtype:
         raise ValueError(f"ufm must be of float32, not {ufm.dtype}, while jax_enable_x64 is off")
     layout = ufm.layout

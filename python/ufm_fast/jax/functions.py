@@ -6,7 +6,6 @@ operands, x, constants, w and directions, as tuples of arrays, and returns a lis
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol, TypeAlias
 
@@ -18,6 +17,7 @@ from .. import linear_cross_entropy as evaluate
 from .. import linear_cross_entropy_hvp as multiply
 from .._model.functions import Functions
 from .._model.loss import Loss
+from .._networks.row_losses import of_any_sign, row_products, row_slopes, widened
 
 Group: TypeAlias = "tuple[NDArray[Any], ...]"
 
@@ -78,10 +78,10 @@ class BatchLoss:
         return self.loss_and_grad(x, constants, w)[:1]
 
     def loss_and_grad(self, x: Group, constants: Group, w: Group) -> list[Any]:
-        return _of_signed(w[0], lambda weights: self._evaluate(x, constants, weights, self.reduction))
+        return list(of_any_sign(w[0], lambda weights: self._evaluate(x, constants, weights, self.reduction)))
 
     def hvp(self, x: Group, constants: Group, w: Group, v: Group) -> list[Any]:
-        return _of_signed(w[0], lambda weights: self._multiply(x, constants, weights, v))
+        return list(of_any_sign(w[0], lambda weights: self._multiply(x, constants, weights, v)))
 
     def rows(self, x: Group, constants: Group, w: Group) -> list[Any]:
         """Return w r, (N,)."""
@@ -90,36 +90,23 @@ class BatchLoss:
         return [_finite(w[0]) * (losses / kept if self.reduction == "mean" and kept else losses)]
 
     def row_jvp(self, x: Group, constants: Group, w: Group, v: Group) -> list[Any]:
-        """Return w times the derivative of r along v, (N,), by the gradient in H of a batch with more columns.
-
-        With W' = [W, V_W, v_b] and H' = [H, 0, 0] the logits are the same, and the gradient in row i of H' holds the
-        products of that in the logits with W, V_W and v_b.
-        """
-        return [_finite(w[0]) * self._along(self._gradient(x, constants, v), x, v)]
+        """Return w times the derivative of r along v, (N,)."""
+        return [_finite(w[0]) * row_slopes(self._gradient(x, constants, v), x[1], v[1])]
 
     def row_hvp(self, x: Group, constants: Group, w: Group, v: Group, u: Group) -> list[Any]:
-        """Return w times the second derivative of r along v and u, (N,), as in `row_jvp`."""
+        """Return w times the second derivative of r along v and u, (N,)."""
         wide, wide_u = self._wide(x, v), self._wide(u, tuple(map(np.zeros_like, v)))
-        rows = self._along(self._multiply(wide, constants, None, wide_u)[1], x, v)
+        rows = row_slopes(self._multiply(wide, constants, None, wide_u)[1], x[1], v[1])
         d = x[1].shape[1]
-        rows += _row_products(self._gradient(x, constants, v)[:, d : 2 * d], u[1])
+        rows += row_products(self._gradient(x, constants, v)[:, d : 2 * d], u[1])
         return [_finite(w[0]) * rows]
 
     def _gradient(self, x: Group, constants: Group, v: Group) -> NDArray[Any]:
         found: NDArray[Any] = self._evaluate(self._wide(x, v), constants, None, self.reduction)[2]
         return found
 
-    def _along(self, of_wide: NDArray[Any], x: Group, v: Group) -> NDArray[Any]:
-        """Add up the products of the three blocks of columns with the rows of V_H, of H and with one."""
-        d = x[1].shape[1]
-        found: NDArray[Any] = _row_products(of_wide[:, :d], v[1]) + _row_products(of_wide[:, d : 2 * d], x[1])
-        found += of_wide[:, 2 * d]
-        return found
-
     def _wide(self, x: Group, v: Group) -> Group:
-        column = v[2][:, None] if self.bias else np.zeros((len(x[0]), 1), x[0].dtype)
-        H = np.concatenate([x[1], np.zeros((len(x[1]), x[1].shape[1] + 1), x[1].dtype)], axis=1)
-        return np.concatenate([x[0], v[0], column], axis=1), H, *x[2:]
+        return *widened(x[0], x[1], v[0], v[2] if self.bias else None), *x[2:]
 
     def _evaluate(self, x: Group, constants: Group, weights: Any, reduction: Any) -> list[Any]:
         W, H, *b = x
@@ -139,20 +126,8 @@ class BatchLoss:
         }  # fmt: skip
 
 
-def _of_signed(w: NDArray[Any], linear: Callable[[NDArray[Any]], list[Any]]) -> list[Any]:
-    """Return what is linear in weights, from a function that takes no negative ones."""
-    if not (w < 0).any():
-        return linear(w)
-    return [plus - minus for plus, minus in zip(linear(np.maximum(w, 0)), linear(np.maximum(-w, 0)), strict=True)]
-
-
 def _finite(w: NDArray[Any]) -> NDArray[Any]:
     wrong = ~np.isfinite(w)
     if wrong.any():
         raise ValueError(f"weights must be finite, but number {wrong.argmax()} is {w[wrong.argmax()]}")
     return w
-
-
-def _row_products(A: NDArray[Any], B: NDArray[Any]) -> NDArray[Any]:
-    found: NDArray[Any] = np.einsum("ij,ij->i", A, B)
-    return found

@@ -15,6 +15,7 @@ from slepc4py import SLEPc
 
 from .._model.model import UFM
 from .._model.point import Point
+from .._runtime import linalg
 from .._runtime.arguments import flag, real_number, whole_number
 from .._runtime.warnings import warn
 from .operators import Shell, shell
@@ -180,7 +181,7 @@ class _Compression(Shell):
     def _prepare_rotations(self) -> None:
         """Diagonalise W^T W + H^T H of all ranks; every rank has the same bits."""
         p, d = self._point, self._shard.ufm.d
-        squares, self._turn = np.linalg.eigh(self._total(p.W.T @ p.W + p.H.T @ p.H))
+        squares, self._turn = linalg.eigh(self._total(p.W.T @ p.W + p.H.T @ p.H))
         sums = np.add.outer(squares, squares)
         rank = int(np.count_nonzero(squares > _ABSENT**2 * squares[-1])) if squares[-1] > 0 else 0
         self.deflated = rank * (rank - 1) // 2 + rank * (d - rank)

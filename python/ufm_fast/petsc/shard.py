@@ -11,11 +11,11 @@ from mpi4py import MPI
 from petsc4py import PETSc
 
 from .._model.facts import checked_model
-from .._model.hessian import free_memory
 from .._model.model import UFM
 from .._model.point import Point
 from .._model.shard import RowShard
 from .._runtime.arguments import choice
+from .._runtime.memory import spare_memory
 from .._runtime.threads import processes_on_this_machine
 from .distribution import Distribution
 from .operators import Shell, shell
@@ -160,7 +160,7 @@ class Shard(Distribution):
     def product_at(self, x: PETSc.Vec) -> Callable[[PETSc.Vec, PETSc.Vec], None]:
         """Return the function that writes the Hessian at x times its first vector to its second."""
         part, p = self._part, self._with_classifier(x)
-        memory = free_memory() // (4 * processes_on_this_machine())
+        memory = int(spare_memory()) // processes_on_this_machine()
         operator = together(self.comm, lambda: None if part is None else part.hessian(p, memory=memory))
 
         def multiply(v: PETSc.Vec, y: PETSc.Vec) -> None:

@@ -10,6 +10,7 @@ from matplotlib import colormaps
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from .classes import draw_pairs, shown_classes
 from .colors import BLUE, GREY, VERMILION
 
 if TYPE_CHECKING:
@@ -33,18 +34,30 @@ def plot_inspection(W: NDArray[Any] | None, found: Inspection | NCMetrics) -> Fi
     -------
     matplotlib.figure.Figure
         Cosines between rows of W and between centred class means, as matrices, grey where a class has no samples;
-        eigenvalues of S_B and S_W; histogram of the cosines between different classes, -1/(K-1) marked.
+        eigenvalues of S_B and S_W; histogram of the cosines between different classes, -1/(K-1) marked. Of more than
+        1000 classes, the cosines are those between 1000 at equal distances.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import ufm_fast as uf
+    >>> from ufm_fast.plotting import plot_inspection
+    >>> labels = np.arange(300) % 3
+    >>> W = uf.simplex_etf(3, 8)
+    >>> H = W[labels] + 0.1 * np.random.default_rng(0).standard_normal((300, 8))
+    >>> figure = plot_inspection(W, uf.inspect(W, H, labels, lambda_W=1e-2))
     """
     m: Any = getattr(found, "metrics", None) or found
     figure = Figure(figsize=(13, 3.4), dpi=150, layout="constrained")
     axes = figure.subplots(1, 4, width_ratios=(1, 1, 1.1, 1.1))
-    classifier = np.full((m.K, m.d), np.nan) if W is None else np.asarray(W, dtype=float)
+    chosen = shown_classes(m.K)
+    classifier = np.full((len(chosen), m.d), np.nan) if W is None else np.asarray(W, dtype=float)[chosen]
     colors, cosines = colormaps["RdBu_r"].with_extremes(bad=_ABSENT), []
-    for ax, rows, name in ((axes[0], classifier, "W"), (axes[1], m.class_means - m.global_mean, "class means")):
+    for ax, rows, name in ((axes[0], classifier, "W"), (axes[1], m.class_means[chosen] - m.global_mean, "class means")):
         norms = np.linalg.norm(rows, axis=1)
         gram = rows @ rows.T / np.maximum(np.outer(norms, norms), np.finfo(float).tiny)
-        image = ax.imshow(gram, vmin=-1, vmax=1, cmap=colors, interpolation="nearest")
-        ax.set_title(f"cosines of {name}" if np.isfinite(gram).any() else f"no {name}")
+        title = f"cosines of {name}" if np.isfinite(gram).any() else f"no {name}"
+        image = draw_pairs(ax, gram, m.K, title, vmin=-1, vmax=1, cmap=colors)
         between = gram[~np.eye(len(rows), dtype=bool)]
         cosines.append(between[np.isfinite(between)])
     figure.colorbar(image, ax=axes[:2].tolist(), fraction=0.03)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,9 @@ from matplotlib.ticker import (
     StrMethodFormatter,
 )
 from numpy.typing import ArrayLike, NDArray
+
+from .._runtime import linalg
+from .classes import draw_pairs, shown_classes
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -48,7 +52,16 @@ def plot_solution(ufm: UFM, result: OptimizeResult, *, tol: float | None = None)
     -------
     matplotlib.figure.Figure
         Loss and certified lower bound over time, the certified relative gap on a logarithmic axis, escapes from saddles
-        marked in both; singular values of W; Gram matrix of W (colours saturate on the diagonal).
+        marked in both; singular values of W; Gram matrix of W (colours saturate on the diagonal), of 1000 classes at
+        equal distances where there are more.
+
+    Examples
+    --------
+    >>> import ufm_fast as uf
+    >>> from ufm_fast.plotting import plot_solution
+    >>> ufm = uf.UFM(K=5, d=5, n=10, lambda_W=1e-3, lambda_H=1e-4, lambda_b=1e-2)
+    >>> figure = plot_solution(ufm, uf.minimize(ufm))
+    >>> figure.savefig("solution.png")  # doctest: +SKIP
     """
     figure = Figure(figsize=(12, 4.2), dpi=150, layout="constrained")
     grid = figure.add_gridspec(2, 3, width_ratios=(1.15, 1, 1.1))
@@ -71,13 +84,20 @@ def plot_census(census: Census) -> Figure:
         A panel a model with loss against rank: strict saddles that were left, coloured by their lowest Hessian
         eigenvalue, the ends of the runs by kind, and the certified lower bound on the global minimum over all d. Last,
         the fractions of the ends of each kind, a bar a model. Points left short of critical are not drawn.
+
+    Examples
+    --------
+    >>> import ufm_fast as uf
+    >>> from ufm_fast.plotting import plot_census
+    >>> ufm = uf.UFM(6, 6, [40, 20, 10, 5, 3, 2], lambda_W=5e-3, lambda_H=2e-4, lambda_b=0.1)
+    >>> figure = plot_census(uf.census(ufm, runs=2))
     """
     from .._landscape.census import name_of
 
     points = census.points
     saddles = points[~points["end"] & (points["kind"] == "strict_saddle")]
     depth = -saddles["lowest_eigenvalue"][saddles["lowest_eigenvalue"] < 0]
-    norm = LogNorm(depth.min(), depth.max()) if len(depth) and depth.min() < depth.max() else LogNorm(1e-3, 1)
+    norm = _norm_of(depth)
     columns = int(np.ceil(np.sqrt(len(census.models))))
     rows = -(-len(census.models) // columns)
     figure = Figure(figsize=(3.6 * columns + 3.2, max(2.8 * rows, 3.6)), dpi=150, layout="constrained")
@@ -91,6 +111,14 @@ def plot_census(census: Census) -> Figure:
         figure.colorbar(panels[0].collections[0], ax=panels, label="− lowest eigenvalue at the saddle", pad=0.01)
     _draw_fractions(figure.add_subplot(grid[:, columns]), census)
     return figure
+
+
+def _norm_of(values: NDArray[Any]) -> LogNorm:
+    """Return a logarithmic scale of all values, a factor of 4 at least, so that its labels differ."""
+    if not len(values):
+        return LogNorm(1e-3, 1)
+    centre = math.sqrt(values.min() * values.max())
+    return LogNorm(min(values.min(), centre / 2), max(values.max(), centre * 2))
 
 
 def _draw_landscape(axes: Axes, saddles: NDArray[Any], norm: LogNorm) -> None:
@@ -153,6 +181,13 @@ def plot_spectrum(spectrum: Spectrum, lowest: ArrayLike = ()) -> Figure:
     matplotlib.figure.Figure
         The number of eigenvalues below x, on an axis that is linear around zero and logarithmic elsewhere; and their
         density, smoothed over 1/200 of the range, on a logarithmic scale; both with the closed form where there is one.
+
+    Examples
+    --------
+    >>> import ufm_fast as uf
+    >>> from ufm_fast.plotting import plot_spectrum
+    >>> ufm = uf.UFM(K=5, d=5, n=10, lambda_W=1e-3, lambda_H=1e-4, lambda_b=1e-2)
+    >>> figure = plot_spectrum(uf.spectrum(ufm, uf.global_minimum(ufm).point))
     """
     figure = Figure(figsize=(9, 3.8), dpi=150, layout="constrained")
     count_axes, density_axes = figure.subplots(1, 2)
@@ -217,7 +252,7 @@ def _draw_gap(axes: Axes, history: dict[str, NDArray[Any]], best_bound: float, t
 
 
 def _draw_singular_values(axes: Axes, W: NDArray[Any]) -> None:
-    values = np.linalg.svd(W, compute_uv=False)
+    values = linalg.svd(W, compute_uv=False)
     axes.plot(np.arange(1, len(values) + 1), values, "o", markersize=3, color=_LOSS, clip_on=False)
     axes.set_ylim(bottom=0)
     axes.set_xlabel("index")
@@ -225,10 +260,10 @@ def _draw_singular_values(axes: Axes, W: NDArray[Any]) -> None:
 
 
 def _draw_gram_matrix(axes: Axes, W: NDArray[Any]) -> None:
-    gram = W @ W.T
+    chosen = W[shown_classes(len(W))]
+    gram = chosen @ chosen.T
     off_diagonal = np.abs(gram[~np.eye(len(gram), dtype=bool)])
     limit = off_diagonal.max(initial=np.finfo(float).tiny)
-    image = axes.imshow(gram, cmap="RdBu_r", vmin=-limit, vmax=limit, interpolation="nearest")
-    axes.set_title("Gram matrix of W", fontsize="medium")
+    image = draw_pairs(axes, gram, len(W), "Gram matrix of W", cmap="RdBu_r", vmin=-limit, vmax=limit)
     axes.set_xlabel("class")
     axes.figure.colorbar(image, ax=axes, extend="max", shrink=0.85)

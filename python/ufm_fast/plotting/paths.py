@@ -51,6 +51,13 @@ def plot_path(found: Path) -> Figure:
         Against the value: loss; rank and number of collapsed classes; norms of W and H; cosines between the rarest
         classes; neural-collapse metrics; certified relative gap, with the tolerance, and crosses where it is not met.
         Dotted lines are transitions: orange where the number of collapsed classes changes, grey where only the rank.
+
+    Examples
+    --------
+    >>> import ufm_fast as uf
+    >>> from ufm_fast.plotting import plot_path
+    >>> ufm = uf.UFM(10, 10, [500] * 5 + [5] * 5, lambda_W=1e-2, lambda_H=2e-4, lambda_b=1e-2)
+    >>> figure = plot_path(uf.path(ufm, [0, 0.5, 1], over="weight_exponent"))
     """
     figure = Figure(figsize=(12, 6.2), dpi=150, layout="constrained")
     rows = found.rows

@@ -12,7 +12,7 @@ from torch import Tensor
 
 import ufm_fast as uf
 
-from .._model.functions import Functions
+from .._model.functions import check_functions
 from .._model.loss import Loss
 from .checks import check_head, check_labels, check_parts, check_weight
 from .compiled import Opaque, number_of
@@ -63,8 +63,7 @@ def loss(ufm: uf.UFM, W: Tensor, H: Tensor, b: Tensor | None = None) -> Tensor:
     >>> bool((W.grad.numpy() == ufm.loss_and_grad(p)[1].W).all())
     True
     """
-    if not isinstance(ufm, Functions):
-        raise TypeError(f"ufm must be a UFM, not {type(ufm).__name__}")
+    check_functions(ufm)
     if ufm.bias != (b is not None):
         raise ValueError(f"b must be {'given' if ufm.bias else 'None'}: the model has {'a' if ufm.bias else 'no'} bias")
     check_parts(("W", "H", "b"), (W, H, b))

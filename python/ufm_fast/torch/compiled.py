@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import threading
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -12,6 +13,7 @@ from torch import Tensor
 from .terms import Data, Parts, Term
 
 _terms: dict[int, Any] = {}  # compiled code may ask for them as long as the process lives
+_lock = threading.Lock()  # of what is looked through and added to it
 
 
 @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]  # mypy does not see torch
@@ -22,12 +24,13 @@ def number_of(kind: type, *arguments: object) -> int:
 
 def _number(term: Term) -> int:
     """Return the number of a term: a random one, so that code that was compiled in another process finds none."""
-    for number, known in _terms.items():
-        if known == term:
-            return number
-    number = secrets.randbits(62)
-    _terms[number] = term
-    return number
+    with _lock:
+        for number, known in _terms.items():
+            if known == term:
+                return number
+        number = secrets.randbits(62)
+        _terms[number] = term
+        return number
 
 
 def opaque(term: Term) -> Opaque:

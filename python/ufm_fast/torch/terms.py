@@ -15,6 +15,7 @@ from torch import Tensor
 import ufm_fast as uf
 
 from .._model.loss import Loss
+from .._networks.row_losses import of_any_sign, row_slopes, widened
 
 #: What is constant of the rows: labels or targets, and weights; None where there are none.
 Data: TypeAlias = "Sequence[Tensor | None]"
@@ -104,11 +105,12 @@ class Head(NamedTuple):
         W, H, b = map(_array, point)
         labels, weights = map(_array, data)
         options = {"reduction": self.reduction, **self._options()}
-        found = []
-        for sign, each in _by_sign(weights):
-            value, gradient = uf.linear_cross_entropy(W, H, labels, b, weights=each, **options)
-            found.append((sign, (value, *gradient)))
-        value, *gradient = _added(found)
+
+        def of(weights: Any) -> tuple[Any, ...]:
+            value, gradient = uf.linear_cross_entropy(W, H, labels, b, weights=weights, **options)
+            return value, *gradient
+
+        value, *gradient = of_any_sign(weights, of)
         return _like(point, value), *map(_tensor, gradient)
 
     def product(self, data: Data, point: Parts, v: Parts) -> Parts:
@@ -116,29 +118,19 @@ class Head(NamedTuple):
         labels, weights = map(_array, data)
         direction = tuple(map(_array, v))
         options = {"reduction": self.reduction, **self._options()}
-        found = [
-            (sign, uf.linear_cross_entropy_hvp(W, H, labels, direction, b, weights=each, **options))
-            for sign, each in _by_sign(weights)
-        ]
-        return tuple(map(_tensor, _added(found)))
+
+        def of(weights: Any) -> Any:
+            return uf.linear_cross_entropy_hvp(W, H, labels, direction, b, weights=weights, **options)
+
+        return tuple(map(_tensor, of_any_sign(weights, of)))
 
     def along(self, labels: Tensor | None, point: Parts, v: Parts) -> Tensor:
-        """Return the derivative of the list along v, without weights.
-
-        With r_i for the derivative of row i in its logits it is ``r_i W v_i + r_i V h_i + r_i v_b``. More columns of W,
-        where the features have zeros, change no logit: the gradient in H is then ``[r_i W, r_i V, r_i v_b]``.
-        """
+        """Return the derivative of the list along v, without weights."""
         W, H, b = map(_array, point)
         V_W, V_H, V_b = map(_array, v)
-        K, d = W.shape
-        columns = np.zeros((K, 1), W.dtype) if V_b is None else V_b[:, None]
-        wide = np.hstack([H, np.zeros((len(H), d + 1), H.dtype)])
-        _, gradient = uf.linear_cross_entropy(
-            np.hstack([W, V_W, columns]), wide, _array(labels), b, reduction="sum", **self._options()
-        )
-        to_H = gradient[1]
-        slopes = (to_H[:, :d] * V_H).sum(axis=1) + (to_H[:, d : 2 * d] * H).sum(axis=1) + to_H[:, 2 * d]
-        return _like(point, slopes)
+        wide_W, wide_H = widened(W, H, V_W, V_b)
+        _, gradient = uf.linear_cross_entropy(wide_W, wide_H, _array(labels), b, reduction="sum", **self._options())
+        return _like(point, row_slopes(gradient[1], H, V_H))
 
     def _options(self) -> dict[str, Any]:
         loss = self.loss
@@ -147,20 +139,6 @@ class Head(NamedTuple):
                 raise ValueError(f"label_smoothing must be 0 for the loss {loss!r}: it is cross-entropy's")
             loss = uf.CrossEntropy(self.label_smoothing)
         return {"loss": loss, "ignore_index": self.ignore_index, "threads": self.threads}
-
-
-def _by_sign(weights: Any) -> list[tuple[int, Any]]:
-    """Take weights apart into non-negative ones."""
-    if weights is None or weights.min(initial=0) >= 0:
-        return [(1, weights)]
-    return [(1, np.maximum(weights, 0)), (-1, np.maximum(-weights, 0))]
-
-
-def _added(found: list[tuple[int, Any]]) -> Any:
-    (_, parts), *others = found
-    for sign, more in others:
-        parts = tuple(None if x is None else x + sign * y for x, y in zip(parts, more, strict=True))
-    return parts
 
 
 def _array(tensor: Tensor | None) -> Any:

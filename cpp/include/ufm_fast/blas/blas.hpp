@@ -1,19 +1,37 @@
 #pragma once
 
 #include <Eigen/Core>
+#include <atomic>
+#include <cstdint>
 
 #include "ufm_fast/base/matrix_view.hpp"
 
 namespace ufm_fast {
 
-/// A Fortran GEMM found at run time. `function` has the reference BLAS signature with integers of `integer_bytes`
-/// bytes; while it is null, Eigen does the work. It must run single-threaded: this library brings the threads.
-struct BlasFunction {
-  void* function = nullptr;
-  int integer_bytes = 4;
+/// A function of a BLAS, found at run time; where there is none, Eigen does the work. It has the reference signature of
+/// Fortran and must run single-threaded: this library brings the threads.
+class BlasFunction {
+ public:
+  /// Takes a function whose integers have 4 or 8 bytes, or null for none. Once, before the first product: a product
+  /// that has begun may already rely on what was there before.
+  void set(void* function, int integer_bytes) {
+    with_int32_.store(integer_bytes == 4 ? function : nullptr, std::memory_order_release);
+    with_int64_.store(integer_bytes == 8 ? function : nullptr, std::memory_order_release);
+  }
+
+  explicit operator bool() const { return of<std::int32_t>() != nullptr || of<std::int64_t>() != nullptr; }
+
+  /// The function, if its integers are of this type, or null. So no thread takes it for one with the other integers.
+  template <class Integer>
+  void* of() const {
+    return (sizeof(Integer) == 4 ? with_int32_ : with_int64_).load(std::memory_order_acquire);
+  }
+
+ private:
+  std::atomic<void*> with_int32_{nullptr}, with_int64_{nullptr};
 };
 
-/// The table of BLAS functions, one entry per scalar type. Fill it before the first large product.
+/// The table of BLAS functions, one entry per scalar type.
 template <class T>
 BlasFunction& gemm_function() {
   static BlasFunction entry;
@@ -90,12 +108,14 @@ template <class T>
 void gemm(Op op_a, Op op_b, T alpha, MatrixView<const T> a, MatrixView<const T> b, T beta, MatrixView<T> c) {
   const Index inner = op_a == Op::none ? a.cols : a.rows;
   const BlasFunction& blas = gemm_function<T>();
-  if (blas.function == nullptr || c.rows * c.cols * inner <= small_product) {
+  if (c.rows * c.cols * inner <= small_product) {
     detail::eigen_gemm(op_a, op_b, alpha, a, b, beta, c);
-  } else if (blas.integer_bytes == 4) {
-    detail::call_gemm<std::int32_t>(blas.function, op_a, op_b, alpha, a, b, beta, c);
+  } else if (void* const with_int32 = blas.of<std::int32_t>()) {
+    detail::call_gemm<std::int32_t>(with_int32, op_a, op_b, alpha, a, b, beta, c);
+  } else if (void* const with_int64 = blas.of<std::int64_t>()) {
+    detail::call_gemm<std::int64_t>(with_int64, op_a, op_b, alpha, a, b, beta, c);
   } else {
-    detail::call_gemm<std::int64_t>(blas.function, op_a, op_b, alpha, a, b, beta, c);
+    detail::eigen_gemm(op_a, op_b, alpha, a, b, beta, c);
   }
 }
 
@@ -103,12 +123,14 @@ void gemm(Op op_a, Op op_b, T alpha, MatrixView<const T> a, MatrixView<const T> 
 template <class T>
 void gram(MatrixView<const T> x, T beta, MatrixView<T> c) {
   const BlasFunction& blas = syrk_function<T>();
-  if (blas.function == nullptr || c.rows * c.cols * x.rows <= small_product) {
+  if (c.rows * c.cols * x.rows <= small_product) {
     gemm<T>(Op::transpose, Op::none, 1, x, x, beta, c);
-  } else if (blas.integer_bytes == 4) {
-    detail::call_syrk<std::int32_t>(blas.function, x, beta, c);
+  } else if (void* const with_int32 = blas.of<std::int32_t>()) {
+    detail::call_syrk<std::int32_t>(with_int32, x, beta, c);
+  } else if (void* const with_int64 = blas.of<std::int64_t>()) {
+    detail::call_syrk<std::int64_t>(with_int64, x, beta, c);
   } else {
-    detail::call_syrk<std::int64_t>(blas.function, x, beta, c);
+    gemm<T>(Op::transpose, Op::none, 1, x, x, beta, c);
   }
 }
 

@@ -16,14 +16,22 @@ MatrixView<T> columns(MatrixView<T> a, Index first, Index last) {
   return {a.data + first, a.rows, last - first, a.stride};
 }
 
-/// C = alpha op(A) op(B) + beta C, the rows of C split over threads.
+/// C = alpha op(A) op(B) + beta C, the rows of C split over threads; each does some at a time, to be asked in between
+/// whether to stop.
 template <class T>
 void parallel_gemm(Op op_a, Op op_b, T alpha, MatrixView<const T> a, MatrixView<const T> b, T beta, MatrixView<T> c,
                    const Execution& execution) {
+  constexpr double most = 2e9;  // multiplications between questions: some tenths of a second
   const int workers = worker_count((c.rows + 15) / 16, execution.threads);
-  parallel_ranges(c.rows, workers, execution.poll, [&](int, Index first, Index last, Interruption&) {
-    const MatrixView<const T> part = op_a == Op::none ? a.block(first, last - first) : columns(a, first, last);
-    gemm<T>(op_a, op_b, alpha, part, b, beta, c.block(first, last - first));
+  const double row = static_cast<double>(c.cols) * static_cast<double>(op_a == Op::none ? a.cols : a.rows);
+  const Index step = std::max<Index>(256, static_cast<Index>(most / std::max(1.0, row)) / 16 * 16);
+  parallel_ranges(c.rows, workers, execution.poll, [&](int worker, Index first, Index last, Interruption& stop) {
+    for (Index i = first; i < last; i += step) {
+      stop.check(worker);
+      const Index rows = std::min(step, last - i);
+      const MatrixView<const T> part = op_a == Op::none ? a.block(i, rows) : columns(a, i, i + rows);
+      gemm<T>(op_a, op_b, alpha, part, b, beta, c.block(i, rows));
+    }
   });
 }
 
@@ -38,8 +46,9 @@ void parallel_gram(MatrixView<const T> x, MatrixView<T> c, const Execution& exec
   }
   const Index count = static_cast<Index>(blocks.size());
   const int workers = worker_count(count, execution.threads);
-  parallel_ranges(count, workers, execution.poll, [&](int, Index first, Index last, Interruption&) {
+  parallel_ranges(count, workers, execution.poll, [&](int worker, Index first, Index last, Interruption& stop) {
     for (Index block = first; block < last; ++block) {
+      stop.check(worker);
       const auto [i, j] = blocks[block];
       const Index rows = std::min(edge, c.rows - i), cols = std::min(edge, c.rows - j);
       const MatrixView<const T> left = columns(x, i, i + rows), right = columns(x, j, j + cols);

@@ -14,7 +14,7 @@ namespace ufm_fast {
 template <class T>
 bool packs(Index K, Index d) {
   constexpr Index few = simd::lanes<T> * static_cast<Index>(sizeof(T)) >= 64 ? 512 : 256;  // the wider, the faster ours
-  return (d <= few || K <= 128 || gemm_function<T>().function == nullptr) && K * d > 1024;
+  return (d <= few || K <= 128 || !gemm_function<T>()) && K * d > 1024;
 }
 
 /// op(B), the right operand of one product a tile. Refers to B.

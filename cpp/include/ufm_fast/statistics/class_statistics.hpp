@@ -29,7 +29,7 @@ namespace ufm_fast {
 /// for d <= ScatterSum::block no more than (sub_tile_rows + d) x d a thread, unless squares leave the range of T. On
 /// request there is no scatter matrix: then 2 K d doubles and sub_tile_rows x ScatterSum::block numbers of T a thread,
 /// or rows_together x d where that is more. The same number of threads gives the same bits. Batches and class counts
-/// merge by the formula of Chan, Golub and LeVeque (1983) for parallel variances.
+/// merge by the formula of Chan, Golub and LeVeque (1983) for parallel variances. One thread at a time may use it.
 class ClassStatistics {
  public:
   ClassStatistics(Index K, Index d, bool with_scatter)
