@@ -16,6 +16,17 @@ INSTALLED = Path(uf.get_cmake_dir())
 pytestmark = pytest.mark.skipif(not INSTALLED.exists(), reason="the CMake package is part of installed packages only")
 
 
+def configure(source, build):
+    """Run CMake on a project that finds the installed package; return CMake's path."""
+    command = Path(pytest.importorskip("cmake").CMAKE_BIN_DIR) / "cmake"
+    options = [f"-Dufm_fast_DIR={INSTALLED}", "-DCMAKE_BUILD_TYPE=Release"]
+    if sys.platform != "win32":
+        ninja = Path(pytest.importorskip("ninja").BIN_DIR) / "ninja"
+        options += ["-GNinja", f"-DCMAKE_MAKE_PROGRAM={ninja}"]
+    subprocess.run([command, "-S", source, "-B", build, *options], check=True)
+    return command
+
+
 @pytest.fixture
 def run_example(tmp_path):
     """Build an example with CMake and run it; return the numbers that it prints, or why one is missing, by name."""
@@ -23,12 +34,7 @@ def run_example(tmp_path):
     def run(language, compiler):
         if sys.platform != "win32" and shutil.which(compiler) is None:
             pytest.skip(f"needs {compiler}")
-        command = Path(pytest.importorskip("cmake").CMAKE_BIN_DIR) / "cmake"
-        options = [f"-Dufm_fast_DIR={INSTALLED}", "-DCMAKE_BUILD_TYPE=Release"]
-        if sys.platform != "win32":
-            ninja = Path(pytest.importorskip("ninja").BIN_DIR) / "ninja"
-            options += ["-GNinja", f"-DCMAKE_MAKE_PROGRAM={ninja}"]
-        subprocess.run([command, "-S", EXAMPLES / language, "-B", tmp_path, *options], check=True)
+        command = configure(EXAMPLES / language, tmp_path)
         subprocess.run([command, "--build", tmp_path, "--config", "Release"], check=True)
         executable = next(path for path in (tmp_path / "solve", tmp_path / "Release" / "solve.exe") if path.exists())
         printed = subprocess.run([executable], check=True, capture_output=True, text=True).stdout
@@ -73,3 +79,25 @@ def test_cpp(run_example):
     hessian = ufm.hessian(zero) @ np.eye(ufm.size)
     assert found["lowest eigenvalue at zero"] == pytest.approx(np.linalg.eigvalsh(hessian)[0], rel=1e-9)
     assert found["lowest eigenvalue at the minimum"] == pytest.approx(0, abs=1e-7)
+
+
+PROJECT = """
+cmake_minimum_required(VERSION 3.21)
+project(own LANGUAGES CXX)
+if(HAS_EIGEN)
+  add_library(Eigen3::Eigen INTERFACE IMPORTED)
+endif()
+find_package(ufm_fast 0.1 REQUIRED)
+get_target_property(folders ufm_fast::ufm_fast INTERFACE_INCLUDE_DIRECTORIES)
+get_target_property(libraries ufm_fast::ufm_fast INTERFACE_LINK_LIBRARIES)
+file(WRITE "${CMAKE_BINARY_DIR}/found" "${folders};${libraries}")
+"""
+
+
+@pytest.mark.parametrize("own", [True, False])
+def test_eigen_of_the_project_comes_before_the_installed_headers(own, tmp_path):
+    (tmp_path / "CMakeLists.txt").write_text(f"set(HAS_EIGEN {own})\n{PROJECT}", encoding="utf-8")
+    configure(tmp_path, tmp_path / "build")
+    found = (tmp_path / "build" / "found").read_text(encoding="utf-8").split(";")
+    assert ("Eigen3::Eigen" in found) == own
+    assert any(entry.endswith("/eigen3") for entry in found) != own

@@ -5,6 +5,7 @@ import dataclasses
 import inspect
 import json
 import platform
+import re
 import sys
 from importlib import metadata
 from pathlib import Path
@@ -137,10 +138,33 @@ def test_runtime_dependencies():
     assert {line.split(">")[0] for line in required} == {"numpy", "scipy", "threadpoolctl"}
 
 
+EIGEN = Path(uf.get_include()) / "eigen3" / "Eigen"
+# How a file says that it, or a part of it, has a licence other than Eigen's.
+OTHER_LICENCE = re.compile(r"Redistribution and use|Permi\w+ is (hereby )?granted|Apache License|\bL?GPL\b")
+
+
+def licences():
+    return {path.name: path.read_text() for path in metadata.files("ufm-fast") if "licenses" in path.parts}
+
+
 def test_licences_are_in_the_distribution():
-    licences = {path.name: path for path in metadata.files("ufm-fast") if "licenses" in path.parts}
-    assert set(licences) == {"LICENSE", "NOTICE"}
-    assert "MPL" in licences["NOTICE"].read_text()
+    found = licences()
+    assert set(found) == {"LICENSE", "NOTICE", "MPL-2.0.txt", "Apache-2.0.txt", "pybind11.txt"}
+    assert set(re.findall(r"licenses/([\w.-]+\.txt)", found["NOTICE"])) == set(found) - {"LICENSE", "NOTICE"}
+    expression = metadata.metadata("ufm-fast")["License-Expression"]
+    assert set(expression.split(" AND ")) == {"BSD-3-Clause", "MPL-2.0", "Apache-2.0"}
+
+
+def test_notice_names_every_header_of_eigen_with_another_licence():
+    files = [path for path in EIGEN.rglob("*") if path.is_file()]
+    texts = {path.relative_to(EIGEN).as_posix(): path.read_text(encoding="utf-8") for path in files}
+    found = {name for name, text in texts.items() if OTHER_LICENCE.search(text)}
+    named = re.findall(r"^ +(src/\S+) +(.+)$", licences()["NOTICE"], re.MULTILINE)
+    assert found == {name for name, _ in named}
+    for name, terms in named:
+        assert ("Apache License" in texts[name]) == ("licenses/Apache-2.0.txt" in terms)
+    stated = {name for name, text in texts.items() if re.search(r"Mozilla\s+(?://\s*)?Public License", text)}
+    assert len(stated) > 0.9 * len(texts)  # those that state none are Eigen's too
 
 
 def test_headers_include_all_of_ours_and_eigen():
@@ -148,5 +172,8 @@ def test_headers_include_all_of_ours_and_eigen():
     installed = {path.relative_to(include / "ufm_fast") for path in (include / "ufm_fast").rglob("*.hpp")}
     source = Path(__file__).parents[1] / "cpp" / "include" / "ufm_fast"
     assert installed == {path.relative_to(source) for path in source.rglob("*.hpp")}
-    assert (include / "eigen3" / "Eigen" / "Dense").is_file()
-    assert not (include / "eigen3" / "unsupported").exists()
+    assert {path.name for path in (include / "eigen3").iterdir()} == {"Eigen"}
+    modules = {path.name for path in EIGEN.iterdir() if path.is_file()}
+    assert modules == {
+        "Dense", "Core", "LU", "Cholesky", "QR", "SVD", "Geometry", "Eigenvalues", "Householder", "Jacobi",
+    }  # fmt: skip

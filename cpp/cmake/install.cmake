@@ -1,9 +1,10 @@
-# Installs what another project needs: our headers, Eigen's unless the project brings them (UFM_FAST_VENDOR_EIGEN), and the
-# CMake package. Says where the shared library goes.
+# Installs what another project needs: our headers, those of <Eigen/Dense> unless the project brings Eigen
+# (UFM_FAST_VENDOR_EIGEN), and the CMake package. Says where the shared library goes.
 include(CMakePackageConfigHelpers)
 include(GNUInstallDirs)
+include("${CMAKE_CURRENT_LIST_DIR}/eigen_headers.cmake")
 
-option(UFM_FAST_VENDOR_EIGEN "Install Eigen's headers beside ours" OFF)
+option(UFM_FAST_VENDOR_EIGEN "Install the headers of <Eigen/Dense> beside ours" OFF)
 set(UFM_FAST_INCLUDE_DIR "${CMAKE_INSTALL_INCLUDEDIR}" CACHE STRING "Where headers are installed")
 set(UFM_FAST_LIBRARY_DIR "${CMAKE_INSTALL_LIBDIR}" CACHE STRING "Where the shared library is installed")
 set(UFM_FAST_LIBRARY_FILE "${CMAKE_SHARED_LIBRARY_PREFIX}ufm_fast${CMAKE_SHARED_LIBRARY_SUFFIX}")
@@ -21,5 +22,10 @@ install(FILES "${CMAKE_CURRENT_BINARY_DIR}/ufm_fastConfig.cmake" "${CMAKE_CURREN
   "${CMAKE_CURRENT_LIST_DIR}/native.cmake" DESTINATION "${UFM_FAST_CMAKE_DIR}")
 if(UFM_FAST_VENDOR_EIGEN)
   get_target_property(eigen_include Eigen3::Eigen INTERFACE_INCLUDE_DIRECTORIES)
-  install(DIRECTORY "${eigen_include}/Eigen" DESTINATION "${UFM_FAST_INCLUDE_DIR}/eigen3")
+  ufm_fast_dense_eigen(eigen_headers "${eigen_include}")
+  foreach(header IN LISTS eigen_headers)
+    cmake_path(GET header PARENT_PATH folder)
+    cmake_path(RELATIVE_PATH folder BASE_DIRECTORY "${eigen_include}")
+    install(FILES "${header}" DESTINATION "${UFM_FAST_INCLUDE_DIR}/eigen3/${folder}")
+  endforeach()
 endif()

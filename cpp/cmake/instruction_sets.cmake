@@ -19,16 +19,17 @@ else()
   endif()
 endif()
 
+# A universal macOS build compiles this for every architecture, so it holds only if all of them are x86-64.
+check_cxx_source_compiles(
+  "#if !defined(__x86_64__) && !(defined(_M_X64) && !defined(_M_ARM64EC))
+   #error
+   #endif
+   int main() {}"
+  UFM_FAST_X86_64)
+
 # Sets `result` to the levels that exist for the processor the compiler targets.
 function(ufm_fast_supported_levels result)
   set(levels baseline)
-  # A universal macOS build compiles this for every architecture, so it holds only if all of them are x86-64.
-  check_cxx_source_compiles(
-    "#if !defined(__x86_64__) && !(defined(_M_X64) && !defined(_M_ARM64EC))
-     #error
-     #endif
-     int main() {}"
-    UFM_FAST_X86_64)
   if(UFM_FAST_X86_64)
     foreach(level v3 v4)
       list(JOIN flags_${level} " " CMAKE_REQUIRED_FLAGS)
@@ -79,8 +80,9 @@ function(ufm_fast_best_level result supported)
   set(${result} ${best} PARENT_SCOPE)
 endfunction()
 
-# Lets a target be compiled as a part of the core of one level.
-function(ufm_fast_compile_for target level)
+# Lets a target be compiled as a part of the core of one level. Only the drivers, where the time goes, are given -O3: the
+# rest is as fast, and a fifth smaller, with -O2.
+function(ufm_fast_compile_for target level optimisation)
   target_link_libraries(${target} PRIVATE ufm_fast::ufm_fast)
   target_compile_definitions(${target} PRIVATE UFM_FAST_ISA_NAME="${level}" EIGEN_MPL2_ONLY EIGEN_DONT_PARALLELIZE)
   set_target_properties(${target} PROPERTIES CXX_VISIBILITY_PRESET hidden VISIBILITY_INLINES_HIDDEN ON)
@@ -88,7 +90,7 @@ function(ufm_fast_compile_for target level)
     target_compile_options(${target} PRIVATE ${flags_${level}} /bigobj)
   else()
     target_compile_options(${target} PRIVATE
-      ${flags_${level}} $<$<NOT:$<CONFIG:Debug>>:-O3> -fno-math-errno -Wall -Wextra
+      ${flags_${level}} $<$<NOT:$<CONFIG:Debug>>:${optimisation}> -fno-math-errno -Wall -Wextra
       $<$<CXX_COMPILER_ID:GNU>:-fno-gnu-unique>)
   endif()
 endfunction()
@@ -100,7 +102,7 @@ function(ufm_fast_drivers_for level result)
   set(target ufm_fast_drivers_${level})
   if(NOT TARGET ${target})
     add_library(${target} OBJECT "${ufm_fast_compiled}/drivers.cpp")
-    ufm_fast_compile_for(${target} ${level})
+    ufm_fast_compile_for(${target} ${level} -O3)
     target_include_directories(${target} INTERFACE "${ufm_fast_compiled}")
     set_target_properties(${target} PROPERTIES POSITION_INDEPENDENT_CODE ON)
   endif()

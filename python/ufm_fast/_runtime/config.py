@@ -20,8 +20,9 @@ def _installed(directory: str) -> str:
 def get_include() -> str:
     """Return the directory of the headers, for ``#include <ufm_fast/ufm_fast.hpp>`` in C++ and ``<ufm_fast.h>`` in C.
 
-    Its subdirectory ``eigen3`` holds the Eigen headers that those of C++ need: add it to the include path too, unless
-    the project brings its own Eigen.
+    Its subdirectory ``eigen3`` holds the headers of ``<Eigen/Dense>`` for this kind of processor, which those of C++
+    need: add it to the include path too, unless the project brings its own Eigen, as one must that includes other
+    modules of Eigen or lets it call BLAS, LAPACK or a GPU.
 
     Examples
     --------

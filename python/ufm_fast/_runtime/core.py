@@ -19,6 +19,8 @@ import sys
 from importlib import import_module
 from importlib.util import find_spec
 
+from .config import get_library_dir
+
 
 def _refuse_subinterpreters() -> None:
     """Raise ImportError in any interpreter of this process but the first.
@@ -55,5 +57,7 @@ def _choose(requested: str | None) -> tuple[str, tuple[str, ...], str]:
 
 
 isa, available, reason = _choose(os.environ.get("UFM_FAST_ISA"))
+if sys.platform == "win32":  # elsewhere the module itself says where the shared object of its level is
+    os.add_dll_directory(get_library_dir())
 _module = import_module(f"{__package__}._core_{isa}")
 globals().update({name: value for name, value in vars(_module).items() if not name.startswith("_")})

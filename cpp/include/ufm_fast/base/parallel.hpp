@@ -11,11 +11,12 @@
 #include <vector>
 
 #include "ufm_fast/base/matrix_view.hpp"
+#include "ufm_fast/base/visible.hpp"
 
 namespace ufm_fast {
 
 /// Thrown out of a driver when the caller's poll asked to stop.
-struct Interrupted : std::exception {
+struct UFM_FAST_VISIBLE Interrupted : std::exception {
   const char* what() const noexcept override { return "interrupted"; }
 };
 

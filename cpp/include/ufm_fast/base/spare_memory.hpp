@@ -11,6 +11,8 @@
 #include <sys/mman.h>
 #endif
 
+#include "ufm_fast/base/visible.hpp"
+
 namespace ufm_fast::memory {
 
 // Large blocks of memory, aligned for packets. A freed block is kept for the next of the same size: a system clears the
@@ -52,7 +54,7 @@ inline void give_back(Block block) { Eigen::internal::aligned_free(block.data); 
 /// The freed blocks of the process.
 class Spare {
  public:
-  static Spare& instance() {
+  UFM_FAST_VISIBLE static Spare& instance() {
     static Spare* const spare = new Spare;  // never destroyed: blocks may be freed while the process ends
     return *spare;
   }
