@@ -39,12 +39,14 @@ if TYPE_CHECKING:
     from ._networks.onc_metrics import ONCMetrics, onc_metrics
     from ._optimize.global_minimum import Solution, global_minimum
     from ._optimize.minimize import minimize
-    from ._runtime.config import get_cmake_dir, get_include, get_library_dir, show_config
+    from ._runtime.config import show_config
+    from ._runtime.installed import get_cmake_dir, get_include, get_library_dir
     from ._runtime.threads import get_num_threads, set_num_threads
     from ._runtime.warnings import ConvergenceWarning
 
 _HOMES = {
-    "_runtime.config": ("get_cmake_dir", "get_include", "get_library_dir", "show_config"),
+    "_runtime.config": ("show_config",),
+    "_runtime.installed": ("get_cmake_dir", "get_include", "get_library_dir"),
     "_networks.nc_metrics": ("NCMetrics",),
     "_networks.nrc_metrics": ("NRCMetrics", "nrc_metrics"),
     "_networks.onc_metrics": ("ONCMetrics", "onc_metrics"),

@@ -19,7 +19,7 @@ import sys
 from importlib import import_module
 from importlib.util import find_spec
 
-from .config import get_library_dir
+from .installed import get_library_dir
 
 
 def _refuse_subinterpreters() -> None:
