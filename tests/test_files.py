@@ -201,6 +201,20 @@ def test_a_member_that_is_said_to_hold_more_than_there_is(read, compress, tmp_pa
     assert peak < 1e7
 
 
+def test_a_member_that_is_hidden_by_another(tmp_path):
+    """The comment of the first is said to be as long as the entry of the second."""
+    path = tmp_path / "arrays.npz"
+    np.savez(path, targets=np.eye(3), n=np.ones(3))
+    content = bytearray(path.read_bytes())
+    first = content.index(b"PK\x01\x02")
+    second = content.index(b"PK\x01\x02", first + 1)
+    content[first + 32 : first + 34] = (content.index(b"PK\x05\x06") - second).to_bytes(2, "little")
+    path.write_bytes(content)
+    for read in (read_archive, loaded_archive):
+        with pytest.raises(FileError, match="it must have 2 members, but 1 are found"):
+            read(path)
+
+
 def test_a_matlab_variable_that_is_longer_than_it_says(tmp_path):
     path, zeros = tmp_path / "W.mat", bytes(10**8)
     scipy.io.savemat(path, {"W": np.eye(3)}, do_compression=True)

@@ -14,10 +14,12 @@ import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 _STANDARD_OUTPUT = 1
 _MOST_DEFLATED = 1032  # bytes in place of one, at most
+_END_OF_ARCHIVE = 22 + 0xFFFF  # bytes of the last record of an archive, at most
+_MANY = 0xFFFF  # members, or more
 
 
 class FileError(ValueError):
@@ -171,9 +173,16 @@ def members_of(archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:
     Raises
     ------
     ValueError
-        If two have one name, or one is said to have more in it than its compressed bytes can hold.
+        If they are not as many as there must be, two have one name, or one is said to have more in it than its
+        compressed bytes can hold.
     """
     members: dict[str, zipfile.ZipInfo] = {}
+    stream: Any = archive.fp
+    stream.seek(max(0, stream.seek(0, io.SEEK_END) - _END_OF_ARCHIVE))
+    end = stream.read()
+    due = int.from_bytes(end[end.rfind(b"PK\x05\x06") :][10:12], "little")
+    if due not in (_MANY, len(archive.infolist())):  # a damaged member may hide the next
+        raise ValueError(f"it must have {due} members, but {len(archive.infolist())} are found")
     for member in archive.infolist():
         name = member.filename
         if members.setdefault(name, member) is not member:
