@@ -139,3 +139,20 @@ def test_of_models_too_large_for_one_thread(name, unlimited):
 def test_of_networks(call, unlimited):
     call()
     assert not unlimited
+
+
+@pytest.mark.parametrize("when", [1, 2, 3])
+def test_an_interruption_while_the_limit_is_set_or_lifted_leaves_no_caller(when, monkeypatch):
+    """Later calls would take it for one that holds BLAS."""
+    calls = []
+
+    def interrupted():
+        calls.append(None)
+        if len(calls) == when:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(blas, "_open_limits_to_all_threads", interrupted)
+    with pytest.raises(KeyboardInterrupt), blas.single_threaded_blas():
+        pass
+    assert len(calls) == when
+    assert blas._callers == 0

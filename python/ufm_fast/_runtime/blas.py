@@ -91,17 +91,23 @@ def single_threaded_blas() -> Iterator[None]:
     with _lock:
         _callers += 1  # before the limit is set and until it is gone: whoever comes in the midst leaves it alone
         if _callers == 1:
-            _open_limits_to_all_threads()
-            _limit = _controller.limit(limits=1)
+            try:
+                _open_limits_to_all_threads()
+                _limit = _controller.limit(limits=1)
+            except BaseException:  # Ctrl-C
+                _callers -= 1
+                raise
     try:
         yield
     finally:
         with _lock:
-            if _callers == 1:
-                _open_limits_to_all_threads()
-                _limit.restore_original_limits()
-                _open_limits_to_all_threads()
-            _callers -= 1
+            try:
+                if _callers == 1:
+                    _open_limits_to_all_threads()
+                    _limit.restore_original_limits()
+                    _open_limits_to_all_threads()
+            finally:
+                _callers -= 1
 
 
 def fitting_threads(K: int, threads: int | None) -> int:
