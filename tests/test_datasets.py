@@ -86,7 +86,8 @@ def test_counts_of_a_list_of_images(tmp_path_factory, sizes, random):
     ("text", "message"),
     [
         ("", "is empty"),
-        ("a.jpg 0\nb.jpg 2\n", "without gaps, but none is 1"),
+        ("a.jpg 0\nb.jpg 2\nc.jpg 2\n", "without gaps, but none is 1"),
+        ("a.jpg 0\nb.jpg 2\n", "without gaps, but one of 2 lines has 2"),
         ("a.jpg 0\nb.jpg\n", "line 2 must end with a label"),
         ("a.jpg 0\nb.jpg -1\n", "line 2 must end with a label"),
         ("a.jpg cat\n", "line 1 must end with a label"),

@@ -92,7 +92,7 @@ CALLS = {
     "simplex_etf": (uf.simplex_etf, {"K": 3, "d": 4}),
     "save_point": (uf.save_point, {"path": FOLDER / "point.npz", "ufm": MODEL, "p": POINT}),
     "load_point": (uf.load_point, {"path": FOLDER / "point.npz", "threads": 1}),
-    "set_num_threads": (uf.set_num_threads, {"n": 1}),
+    "set_num_threads": (lambda n: (uf.set_num_threads(n), uf.set_num_threads(None)), {"n": 1}),
 }  # fmt: skip
 
 #: What a user may pass by mistake.
