@@ -15,14 +15,15 @@ from ranks import Ranks
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 SCRIPT = """
-import json, sys, tempfile
+import json, os, sys, tempfile
 from pathlib import Path
 import many_files
 if __name__ == "__main__":
     with tempfile.TemporaryDirectory() as folder:
         files = many_files.make(Path(folder))
         found = many_files.measure(files, Path(folder) / "head.npz", sys.argv[1])
-    print(json.dumps({name: float(value) for name, value in vars(found).items() if type(value) in (int, float)}))
+    numbers = {name: float(value) for name, value in vars(found).items() if type(value) in (int, float)}
+    Path(sys.argv[2], f"{os.getpid()}.json").write_text(json.dumps(numbers))  # what ranks print can share a line
 """
 
 
@@ -49,12 +50,18 @@ def script(tmp_path):
 PATH = os.pathsep.join([str(EXAMPLES), os.environ.get("PYTHONPATH", "")])
 
 
+def written(folder):
+    """What each process of the script found."""
+    return [json.loads(path.read_text()) for path in folder.glob("*.json")]
+
+
 def found(script, by):
     environment = os.environ | {"PYTHONPATH": PATH}
-    command = [sys.executable, str(script), by]
+    command = [sys.executable, str(script), by, str(script.parent)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
+    (result,) = written(script.parent)
+    return result
 
 
 def check(result, expected):
@@ -76,7 +83,8 @@ def test_dask(script, expected):
 
 @pytest.mark.parametrize("number", [2, 3])
 def test_mpi(script, expected, number, tmp_path):
-    results = Ranks(tmp_path, "mpi4py.MPI").run(number, script, "mpi", folders=[EXAMPLES]).splitlines()
+    Ranks(tmp_path, "mpi4py.MPI").run(number, script, "mpi", tmp_path, folders=[EXAMPLES])
+    results = written(tmp_path)
     assert len(results) == number
     for result in results:
-        check(json.loads(result), expected)
+        check(result, expected)
