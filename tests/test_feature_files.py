@@ -332,3 +332,10 @@ def outcome(path, array, *, any_shape):
     if found.shape != array.shape and not any_shape:
         return f"another shape: {found.shape}"
     return "same" if np.array_equal(found, array) else "other"
+
+
+def test_one_number_in_place_of_rows(tmp_path):
+    path = tmp_path / "H.npz"
+    np.savez(path, H=2.0)
+    with open_arrays(path) as arrays, pytest.raises(FileError, match=r"H in .*H\.npz must have rows, but holds one"):
+        arrays["H"][:1]

@@ -11,7 +11,7 @@ from typing import IO, Any, NoReturn
 import numpy as np
 from numpy.typing import NDArray
 
-from .files import reading
+from .files import FileError, reading
 
 #: Reads the rows from the first number up to the second.
 Read = Callable[[int, int], NDArray[Any]]
@@ -37,9 +37,9 @@ class StoredArray:
     Raises
     ------
     ValueError
-        If its shape is none; when sliced with a step, or if it has no rows.
+        If its shape is none; when sliced with a step.
     FileError
-        When sliced, if it holds no numbers or is damaged; names array and file.
+        When sliced, if it has no rows, holds no numbers or is damaged; names array and file.
     """
 
     def __init__(self, name: str, file: Path, shape: tuple[int, ...], dtype: Any, read: Read) -> None:
@@ -52,7 +52,7 @@ class StoredArray:
 
     def __len__(self) -> int:
         if not self.shape:
-            raise ValueError(f"{self} must have rows, but holds one number")
+            raise FileError(f"{self} must have rows, but holds one number")
         return self.shape[0]
 
     def __getitem__(self, rows: slice) -> NDArray[Any]:
