@@ -183,7 +183,7 @@ class UFM(Functions):
         self.lambda_b = self._decay(lambda_b, "lambda_b", least=0)
         self.tau = math.sqrt(self.lambda_W) * math.sqrt(self.lambda_H)
         self.rho = math.sqrt(math.sqrt(self.lambda_H / self.lambda_W))
-        self.threads = None if threads is None else checked_threads(threads, "threads")
+        self.threads = checked_threads(threads, "threads")
         check.addressable(2 * self.K * self.d, self.dtype, f"K = {self.K} and d = {self.d}")
 
     def _check_size(self, M: int) -> None:

@@ -183,7 +183,7 @@ def load_point(path: str | os.PathLike[str], *, threads: int | None = None) -> t
     True
     """
     path = check.file_path(path, "path")
-    threads = None if threads is None else checked_threads(threads, "threads")
+    threads = checked_threads(threads, "threads")
     arrays = read_archive(path, ("W", "H", "b", "config"))
     with reading(path):
         config = json.loads(str(arrays["config"]))

@@ -113,7 +113,7 @@ class NCAccumulator:
         self.K, self.d = whole_number(K, "K", 1), whole_number(d, "d", 1)
         self.statistics = choice(statistics, "statistics", STATISTICS)
         _check_size(self.K, self.d, self.statistics == "full")
-        self.threads = None if threads is None else checked_threads(threads, "threads")
+        self.threads = checked_threads(threads, "threads")
         ignored = as_ignored(ignore_index)
         self._rule = LabelRule(np.arange(self.K) if classes is None else as_classes(classes, self.K, ignored), ignored)
         self.classes = self._rule.classes

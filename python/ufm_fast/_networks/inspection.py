@@ -204,7 +204,7 @@ def inspect(
     """
     loss_function, solve = _checked_loss(loss), flag(solve, "solve")
     choice(centre, "centre", CENTRES)
-    threads = None if threads is None else checked_threads(threads, "threads")
+    threads = checked_threads(threads, "threads")
     if progress is not None:
         function(progress, "progress")
     given = _given_decays(lambda_W, lambda_H, lambda_b)

@@ -284,7 +284,7 @@ def _batch_of(
         if not len(H):
             raise ValueError("labels must leave some rows for their mean, but all are left out, or there are none")
         each = each / len(H)
-    threads = None if threads is None else checked_threads(threads, "threads")
+    threads = checked_threads(threads, "threads")
     return _Batch(W, H, np.zeros(K, W.dtype) if b is None else b, function, targets, each, kept, threads)
 
 

@@ -96,7 +96,7 @@ def nc_metrics(
     (True, 1.0)
     """
     choice(centre, "centre", CENTRES)
-    threads = None if threads is None else checked_threads(threads, "threads")
+    threads = checked_threads(threads, "threads")
     classifier = classifier_of(W, b)
     K, d = (None, None) if classifier is None else classifier.W.shape
     if progress is not None:

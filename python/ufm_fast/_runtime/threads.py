@@ -9,7 +9,7 @@ import re
 from collections import deque
 from collections.abc import Callable, Sequence
 from functools import cache
-from typing import Any
+from typing import Any, overload
 
 from . import core
 from .arguments import whole_number
@@ -26,15 +26,21 @@ _LOCAL_SIZES = (
 _chosen: int | None = None
 
 
-def checked_threads(threads: int, name: str) -> int:
+@overload
+def checked_threads(threads: int, name: str) -> int: ...
+@overload
+def checked_threads(threads: int | None, name: str) -> int | None: ...
+def checked_threads(threads: int | None, name: str) -> int | None:
     """Return how many threads to start where so many are asked for: no more than there are processors, and warn then.
+
+    None, where nobody asked, stays None.
 
     Raises
     ------
     TypeError, ValueError
         If it is no int from 1 to what the core can start; names it.
     """
-    return _fitting(whole_number(threads, name, 1, core.most_threads), name)
+    return None if threads is None else _fitting(whole_number(threads, name, 1, core.most_threads), name)
 
 
 def _fitting(threads: int, name: str) -> int:
@@ -80,7 +86,7 @@ def set_num_threads(n: int | None) -> None:
     >>> uf.set_num_threads(None)
     """
     global _chosen
-    _chosen = None if n is None else checked_threads(n, "n")
+    _chosen = checked_threads(n, "n")
 
 
 def get_num_threads() -> int:
@@ -121,8 +127,8 @@ def get_num_threads() -> int:
                 f"not {setting!r}"
             )
         return _fitting_setting(threads)
-    threads = _whole(os.environ.get(_OPENMP, "").partition(",")[0].strip()) or _share_of_processors()
-    return min(threads, _most_useful())
+    threads = _whole(os.environ.get(_OPENMP, "").partition(",")[0].strip())
+    return min(threads, _most_useful()) if threads else _share_of_processors()
 
 
 @cache
