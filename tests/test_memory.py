@@ -128,5 +128,7 @@ except MemoryError as error:
 def test_memory_to_spare(monkeypatch):
     monkeypatch.setattr(memory, "available_memory", lambda: 2.0**30)
     assert memory.spare_memory() == 2**28
+    assert memory.spares(2**28)
+    assert not memory.spares(2**28 + 1)
     monkeypatch.setattr(memory, "available_memory", lambda: math.inf)
     assert memory.spare_memory() == 2**30

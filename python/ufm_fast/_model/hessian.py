@@ -9,7 +9,7 @@ import numpy as np
 from scipy.sparse.linalg import LinearOperator
 
 from .._runtime.arguments import real_array, refuse_masked, whole_number
-from .._runtime.memory import spare_memory
+from .._runtime.memory import spares
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -48,8 +48,8 @@ class HessianOperator(SymmetricOperator):
     ) -> None:
         super().__init__(dtype, (layout.size, layout.size))
         self._problem, self._run, self._x, self._scale = problem, run, x, scale
-        budget = spare_memory() if memory is None else whole_number(memory, "memory", 0)
-        affordable = layout.M * layout.K * dtype.itemsize <= budget
+        needed = layout.M * layout.K * dtype.itemsize
+        affordable = spares(needed) if memory is None else needed <= whole_number(memory, "memory", 0)
         self._states = run(problem.row_states, *layout.unpack(x)) if affordable else None
 
     def _matvec(self, v: NDArray[Any]) -> NDArray[Any]:

@@ -11,7 +11,7 @@ import numpy as np
 
 from .._runtime import core
 from .._runtime.arrays import Array
-from .._runtime.memory import spare_memory
+from .._runtime.memory import spares
 from .._runtime.threads import get_num_threads
 from .model import UFM
 from .packing import Layout
@@ -25,7 +25,7 @@ class IsometricProblem:
         self.ufm, self.K, self.M, self.bias, self.biases = ufm, ufm.layout.K, ufm.M, ufm.bias, ufm.layout.biases
         self.root: Array = np.sqrt(ufm.data.ridges)
         self.threads = ufm.threads or get_num_threads()
-        self.stores = spare_memory() >= 8 * ufm.M * ufm.K
+        self.stores = spares(8 * ufm.M * ufm.K)
 
     def coordinates(self, p: Point) -> Point:
         """Return W, sqrt(ridge_i) h_i and b in float64."""

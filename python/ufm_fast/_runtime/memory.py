@@ -31,6 +31,11 @@ def spare_memory() -> float:
     return available / 4 if math.isfinite(available) else _GIB
 
 
+def spares(needed: float) -> bool:
+    """Whether so many bytes, which only save time, are few or no more than `spare_memory`."""
+    return needed <= _SMALL or needed <= spare_memory()
+
+
 def require_memory(function: str, numbers: float, *, advice: str = "", **sizes: int) -> None:
     """Raise MemoryError if work on so many numbers of double precision needs more memory than there is.
 
