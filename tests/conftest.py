@@ -1,6 +1,7 @@
 """What several test files share."""
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,9 @@ from hypothesis import settings
 
 # For the oracle's many small products; before NumPy is loaded. Tests of threads set their own limits.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
+# A shell starts what it runs in the background deaf to Ctrl-C, which some tests send to the programs that they start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 settings.register_profile("default", deadline=None, derandomize=True, max_examples=50)
 settings.load_profile("default")
@@ -45,7 +49,7 @@ def run_python():
             env={**os.environ, "PYTHONPATH": path, **environment},
             capture_output=True,
             text=True,
-            timeout=300,
+            timeout=900,  # sanitizers make everything slow
             check=False,
         )
         assert done.returncode == 0, done.stderr

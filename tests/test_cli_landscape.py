@@ -135,6 +135,14 @@ def test_classify_shows_that_it_works(run, monkeypatch, tmp_path):
     assert run("classify", tmp_path / "point.npz", "--json")[2] == ""
 
 
+def test_spectrum_shows_how_much_is_done(run, monkeypatch, tmp_path):
+    ufm = uf.UFM(3, 3, [4, 3, 2], lambda_W=1e-2, lambda_H=1e-3)
+    uf.save_point(tmp_path / "point.npz", ufm, ufm.random_point())
+    monkeypatch.setattr(progress, "Console", lambda stderr: Console(stderr=stderr, force_terminal=True))
+    assert "10/10" in run("spectrum", tmp_path / "point.npz", "--probes", 5)[2]
+    assert run("spectrum", tmp_path / "point.npz", "--json")[2] == ""
+
+
 def test_census_says_where_the_theorem_was_not_met(run):
     code, out, err = run(*SMALL, "--max-evaluations", 3, "--loss", "mse", "--imbalance", 10)
     assert code == 1

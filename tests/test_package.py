@@ -6,20 +6,23 @@ import inspect
 import json
 import platform
 import re
-import sys
+import shutil
 from importlib import metadata
 from pathlib import Path
 
 import pytest
 
 import ufm_fast as uf
-from ufm_fast._runtime import _cpu, core
+from ufm_fast._runtime import _core, core
 
 REPORT = """
-import json, sys
+import json
+from pathlib import Path
 from ufm_fast._runtime import core
-loaded = sorted(name for name in sys.modules if name.startswith("ufm_fast._runtime._core_"))
-print(json.dumps([core.isa, core.reason, loaded, core.Problem64.__module__]))
+maps = Path("/proc/self/maps")
+text = maps.read_text() if maps.exists() else core.level_file(core.isa)
+loaded = [level for level in ("baseline", "v3", "v4", "native") if core.level_file(level) in text]
+print(json.dumps([core.isa, core.reason, loaded]))
 """
 
 
@@ -55,23 +58,22 @@ def test_levels_agree_with_the_kernel():
     v3 = {"avx2", "fma", "f16c", "bmi1", "bmi2", "abm", "movbe", "popcnt"}
     v4 = v3 | {"avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl"}
     expected = ["baseline"] + ["v3"] * (v3 <= flags) + ["v4"] * (v4 <= flags)
-    assert _cpu.levels() == expected
+    assert _core.levels() == expected
 
 
 @pytest.mark.parametrize("isa", core.available)
 def test_forced_instruction_set(run_python, isa):
-    chosen, reason, loaded, home = json.loads(run_python(REPORT, UFM_FAST_ISA=isa))
+    chosen, reason, loaded = json.loads(run_python(REPORT, UFM_FAST_ISA=isa))
     assert chosen == isa
     assert "UFM_FAST_ISA" in reason
-    assert loaded == [f"ufm_fast._runtime._core_{isa}"]
-    assert home == f"ufm_fast._runtime._core_{isa}"
+    assert loaded == [isa]
 
 
 def test_best_instruction_set_by_default(run_python):
-    chosen, reason, loaded, _ = json.loads(run_python(REPORT, UFM_FAST_ISA=""))
+    chosen, reason, loaded = json.loads(run_python(REPORT, UFM_FAST_ISA=""))
     assert chosen == core.available[-1]
     assert "UFM_FAST_ISA" not in reason
-    assert loaded == [f"ufm_fast._runtime._core_{chosen}"]
+    assert loaded == [chosen]
 
 
 def test_unknown_instruction_set_is_refused(run_python):
@@ -80,6 +82,16 @@ def test_unknown_instruction_set_is_refused(run_python):
     assert "UFM_FAST_ISA" in message
     assert "'v9'" in message
     assert ", ".join(core.available) in message
+
+
+def test_levels_that_cannot_be_loaded(tmp_path):
+    file = _core.level_file("baseline")
+    with pytest.raises(RuntimeError, match=re.escape(file)):
+        _core.load_level(str(tmp_path), "baseline")
+    shutil.copy(_core.__file__, tmp_path / file)
+    with pytest.raises(RuntimeError, match="ufm_fast_level"):
+        _core.load_level(str(tmp_path), "baseline")
+    assert uf.show_config(mode="dicts")["instruction_set"] == core.isa
 
 
 def test_show_config(capsys):
@@ -104,7 +116,7 @@ def test_show_config(capsys):
 def test_typing_files_are_there():
     package = Path(uf.__file__).parent
     assert (package / "py.typed").is_file()
-    assert (package / "_runtime" / "core.pyi").is_file()
+    assert (package / "_runtime" / "_core.pyi").is_file()
 
 
 def names_of_arguments(function):
@@ -113,17 +125,16 @@ def names_of_arguments(function):
 
 def test_stub_describes_the_compiled_module():
     stub = {}
-    for node in ast.parse((Path(uf.__file__).parent / "_runtime" / "core.pyi").read_text()).body:
+    for node in ast.parse((Path(uf.__file__).parent / "_runtime" / "_core.pyi").read_text()).body:
         if isinstance(node, ast.ClassDef | ast.FunctionDef):
             stub[node.name] = node
         elif isinstance(node, ast.AnnAssign):
             stub[node.target.id] = node
-    compiled = sys.modules[core.Problem64.__module__]
-    public = {name for name in vars(compiled) if not name.startswith("_")}
-    assert {name for name in stub if not name.startswith("_")} == public | {"isa", "available", "reason"}
+    public = {name for name in vars(_core) if not name.startswith("_")}
+    assert {name for name in stub if not name.startswith("_")} == public
 
     stub_methods = {node.name: names_of_arguments(node) for node in stub["_Problem"].body}
-    for problem in (compiled.Problem64, compiled.Problem32):
+    for problem in (_core.Problem64, _core.Problem32):
         methods = {name: method for name, method in vars(problem).items() if callable(method)}
         signatures = {
             name: ast.parse(f"def {method.__doc__.splitlines()[0]}: ...").body[0]

@@ -97,3 +97,13 @@ def test_arguments():
         uf.spectrum(ufm, p, steps=2, probes=1).density(0.0, 0.0)
     with pytest.raises(ValueError, match="W must have shape"):
         uf.spectrum(ufm, uf.Point(p.W[:2], p.H, p.b))
+
+
+@pytest.mark.parametrize(("n", "times"), [(1, 1), (7, 2)])
+def test_progress_counts_the_random_vectors(n, times):
+    ufm, calls = uf.UFM(3, 3, n, lambda_W=1e-2, lambda_H=1e-3), []
+    found = uf.spectrum(ufm, ufm.random_point(0), probes=4, progress=lambda *call: calls.append(call))
+    assert calls == [(done, 4 * times) for done in range(1, 4 * times + 1)]
+    assert found.nodes.tolist() == uf.spectrum(ufm, ufm.random_point(0), probes=4).nodes.tolist()
+    with pytest.raises(TypeError, match="progress must be callable, not 3"):
+        uf.spectrum(ufm, ufm.random_point(0), progress=3)

@@ -6,7 +6,8 @@
 #include <limits>
 #include <memory>
 #include <string>
-#include <ufm_fast/base/workspace.hpp>
+
+#include "loaded.hpp"
 
 namespace ufm_fast::bindings {
 
@@ -93,6 +94,17 @@ T* output_argument(py::handle argument, const char* name, std::initializer_list<
   return const_cast<T*>(data);
 }
 
+/// Memory that the core keeps for the next of its size when this is gone.
+struct KeptMemory {
+  std::size_t bytes;
+  void* data;
+
+  explicit KeptMemory(std::size_t bytes) : bytes(bytes), data(double_core().allocate(bytes)) {}
+  KeptMemory(const KeptMemory&) = delete;
+  KeptMemory& operator=(const KeptMemory&) = delete;
+  ~KeptMemory() { double_core().release(data, bytes); }
+};
+
 /// An uninitialised array. The memory of a large one is kept when the array is gone, for the next like it.
 template <class T>
 py::array_t<T> new_array(std::initializer_list<py::ssize_t> shape) {
@@ -100,9 +112,9 @@ py::array_t<T> new_array(std::initializer_list<py::ssize_t> shape) {
   if (static_cast<std::size_t>(size) * sizeof(T) < memory::large) {
     return py::array_t<T>(py::array::ShapeContainer(shape));
   }
-  auto space = std::make_unique<Workspace<T>>(size);
-  T* const data = space->data();
-  const py::capsule owner(space.get(), [](void* p) { delete static_cast<Workspace<T>*>(p); });
+  auto space = std::make_unique<KeptMemory>(static_cast<std::size_t>(size) * sizeof(T));
+  const T* const data = static_cast<T*>(space->data);
+  const py::capsule owner(space.get(), [](void* p) { delete static_cast<KeptMemory*>(p); });
   space.release();
   return py::array_t<T>(py::array::ShapeContainer(shape), data, owner);
 }

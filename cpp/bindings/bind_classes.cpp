@@ -1,7 +1,5 @@
 #include "bind_classes.hpp"
 
-#include <ufm_fast/model/class_derivatives.hpp>
-
 #include "bind_problem.hpp"
 
 namespace ufm_fast::bindings {
@@ -47,9 +45,8 @@ py::array_t<T> logits_of(const ProblemBinding<T>& binding, py::handle labels, py
   py::array_t<T> out = arguments.results(3);
   T* const data = out.mutable_data();
   const Index M = arguments.problem.M;
-  ProblemBinding<T>::run_released(threads, [&](const Execution& e) {
-    class_logits(arguments.block, p, data, data + M, data + 2 * M, e);
-    return 0;
+  run_released(threads, [&](const Execution& e) {
+    core<T>().class_logits(arguments.block, p, data, data + M, data + 2 * M, e);
   });
   return out;
 }
@@ -64,8 +61,8 @@ py::tuple gradient_of(const ProblemBinding<T>& binding, py::handle labels, py::h
   const PointView<const T> p = binding.finite_point(W, H, b);
   BlockPoint<T> out(arguments.problem);
   const PointView<T> view = out.view();
-  const double value = ProblemBinding<T>::run_released(
-      threads, [&](const Execution& e) { return class_gradient(arguments.block, sums, p, view, e); });
+  const double value = run_released(
+      threads, [&](const Execution& e) { return core<T>().class_gradient(arguments.block, sums, p, view, e); });
   return py::make_tuple(value, out.W, out.H, out.b);
 }
 
@@ -78,9 +75,8 @@ py::array_t<T> moves_of(const ProblemBinding<T>& binding, py::handle labels, py:
   const PointView<const T> p = binding.finite_point(W, H, b), v = binding.finite_point(V_W, V_H, V_b);
   py::array_t<T> out = arguments.results(2);
   T* const data = out.mutable_data();
-  ProblemBinding<T>::run_released(threads, [&](const Execution& e) {
-    class_moves(arguments.block, at, p, v, data, data + arguments.problem.M, e);
-    return 0;
+  run_released(threads, [&](const Execution& e) {
+    core<T>().class_moves(arguments.block, at, p, v, data, data + arguments.problem.M, e);
   });
   return out;
 }
@@ -97,8 +93,8 @@ py::tuple product_of(const ProblemBinding<T>& binding, py::handle labels, py::ha
   const PointView<const T> p = binding.finite_point(W, H, b), v = binding.finite_point(V_W, V_H, V_b);
   BlockPoint<T> out(arguments.problem);
   const PointView<T> view = out.view();
-  const bool finite = ProblemBinding<T>::run_released(threads, [&](const Execution& e) {
-    return class_product(arguments.block, sums, p, v, mean, curvature, view, e);
+  const bool finite = run_released(threads, [&](const Execution& e) {
+    return core<T>().class_product(arguments.block, sums, p, v, mean, curvature, view, e);
   });
   return py::make_tuple(finite, out.W, out.H, out.b);
 }

@@ -2,12 +2,6 @@
 
 #include <pybind11/stl.h>
 
-#include <ufm_fast/blas/products.hpp>
-#include <ufm_fast/blas/vectors.hpp>
-#include <ufm_fast/model/curvature.hpp>
-#include <ufm_fast/model/dual_sums.hpp>
-#include <ufm_fast/model/pair_metric.hpp>
-
 #include "bind_problem.hpp"
 
 namespace ufm_fast::bindings {
@@ -25,7 +19,7 @@ Array inner_products_of(const py::sequence& X, const py::sequence& Y, int thread
   const Index n = row_count<double>(py::object(X[0]), "X");
   const auto x = vectors_of(X, "X", n), y = vectors_of(Y, "Y", n);
   const std::vector<double> values =
-      DoubleBinding::run_released(threads, [&](const Execution& e) { return inner_products<double>(x, y, n, e); });
+      run_released(threads, [&](const Execution& e) { return double_core().inner_products(x, y, n, e); });
   Array out = new_array<double>({static_cast<py::ssize_t>(x.size()), static_cast<py::ssize_t>(y.size())});
   std::copy(values.begin(), values.end(), out.mutable_data());
   return out;
@@ -39,10 +33,7 @@ Array combination(const std::vector<double>& coefficients, const py::sequence& X
   const auto x = vectors_of(X, "X", n);
   Array out = new_array<double>({n});
   double* data = out.mutable_data();
-  DoubleBinding::run_released(threads, [&](const Execution& e) {
-    combine<double>(coefficients, x, n, data, e);
-    return 0;
-  });
+  run_released(threads, [&](const Execution& e) { double_core().combine(coefficients, x, n, data, e); });
   return out;
 }
 
@@ -81,9 +72,8 @@ Array matrix_product(const py::array& X, const py::array& Y, int threads, const 
     result = py::reinterpret_borrow<Array>(out);
   }
   const MatrixView<double> matrix(result.mutable_data(), x.rows(), y.cols());
-  DoubleBinding::run_released(threads, [&](const Execution& e) {
-    parallel_gemm<double>(x.op, y.op, 1, x.matrix, y.matrix, 0, matrix, e);
-    return 0;
+  run_released(threads, [&](const Execution& e) {
+    double_core().parallel_gemm(x.op, y.op, 1, x.matrix, y.matrix, 0, matrix, e);
   });
   return result;
 }
@@ -93,10 +83,7 @@ Array gram_of(const py::array& X, int threads) {
       matrix_argument<double>(X, "X", X.ndim() == 2 ? X.shape(0) : 0, X.ndim() == 2 ? X.shape(1) : 0);
   Array out = new_array<double>({x.cols, x.cols});
   const MatrixView<double> matrix(out.mutable_data(), x.cols, x.cols);
-  DoubleBinding::run_released(threads, [&](const Execution& e) {
-    parallel_gram<double>(x, matrix, e);
-    return 0;
-  });
+  run_released(threads, [&](const Execution& e) { double_core().parallel_gram(x, matrix, e); });
   return out;
 }
 
@@ -107,8 +94,8 @@ MatrixView<const double> square(const DoubleBinding& binding, py::handle matrix,
 py::tuple curvature_sums_of(const DoubleBinding& binding, py::handle G, int threads) {
   const Problem<double>& problem = binding.problem();
   const MatrixView<const double> matrix = matrix_argument<double>(G, "G", problem.M, problem.K);
-  const auto sums = DoubleBinding::run_released(
-      threads, [&](const Execution& e) { return curvature_sums<double>(problem, matrix, e); });
+  const auto sums =
+      run_released(threads, [&](const Execution& e) { return double_core().curvature_sums(problem, matrix, e); });
   return py::make_tuple(sums.total, sums.at_anchors, sums.largest, copied(sums.bias), copied(sums.rows),
                         copied(sums.columns));
 }
@@ -119,10 +106,8 @@ Array bias_curvature_product_of(const DoubleBinding& binding, py::handle G, py::
   const double* direction = array_argument<double>(v, "v", {problem.K});
   Array out = new_array<double>({problem.K});
   double* data = out.mutable_data();
-  DoubleBinding::run_released(threads, [&](const Execution& e) {
-    bias_curvature_product<double>(problem, matrix, direction, data, e);
-    return 0;
-  });
+  run_released(threads,
+               [&](const Execution& e) { double_core().bias_curvature_product(problem, matrix, direction, data, e); });
   return out;
 }
 
@@ -145,13 +130,12 @@ Array pair_metric(const DoubleBinding& binding, py::handle G, py::handle point, 
   Array out = new_array<double>({n});
   double* data = out.mutable_data();
   std::fill(data + (columns > K ? 0 : 2 * half), data + n, 0.0);
-  DoubleBinding::run_released(threads, [&](const Execution& execution) {
+  run_released(threads, [&](const Execution& execution) {
     std::vector<double> norms(static_cast<std::size_t>(2 * K));
-    row_norms<double>({at, 2 * K, columns}, norms.data(), execution);
+    double_core().row_norms({at, 2 * K, columns}, norms.data(), execution);
     const PairMetric<double> metric{norms.data(), norms.data() + K, e_data, o_data, least_curvature};
-    metric.apply(problem, matrix, {in, K, K, columns}, {in + half, K, K, columns}, {data, K, K, columns},
-                 {data + half, K, K, columns}, execution);
-    return 0;
+    double_core().apply_metric(metric, problem, matrix, {in, K, K, columns}, {in + half, K, K, columns},
+                               {data, K, K, columns}, {data + half, K, K, columns}, execution);
   });
   return out;
 }
@@ -162,7 +146,7 @@ py::tuple dual_sums_of(const DoubleBinding& binding, py::handle Y, double margin
   const Problem<double>& problem = binding.problem();
   const MatrixView<const double> matrix = matrix_argument<double>(Y, "Y", problem.M, problem.K);
   const DualSums sums =
-      DoubleBinding::run_released(threads, [&](const Execution& e) { return dual_sums(problem, matrix, margin, e); });
+      run_released(threads, [&](const Execution& e) { return double_core().dual_sums(problem, matrix, margin, e); });
   return py::make_tuple(copied(sums.rows), copied(sums.absolute_rows), copied(sums.least),
                         copied(sums.least_above_margin), copied(sums.wrong), copied(sums.entropy),
                         copied(sums.target_logarithms), copied(sums.own_target), copied(sums.received),
@@ -173,8 +157,8 @@ double curvature_along_of(const DoubleBinding& binding, py::handle G, py::handle
   const Problem<double>& problem = binding.problem();
   const MatrixView<const double> matrix = matrix_argument<double>(G, "G", problem.M, problem.K);
   const MatrixView<const double> direction = matrix_argument<double>(dZ, "dZ", problem.M, problem.K);
-  return DoubleBinding::run_released(
-      threads, [&](const Execution& e) { return curvature_along<double>(problem, matrix, direction, e); });
+  return run_released(threads,
+                      [&](const Execution& e) { return double_core().curvature_along(problem, matrix, direction, e); });
 }
 
 /// (M, classes): what the logits of each row are compared with.

@@ -4,11 +4,10 @@
 #include <pybind11/stl.h>
 
 #include <cmath>
-#include <ufm_fast/blas/transpose.hpp>
-#include <ufm_fast/ufm_fast.hpp>
 
 #include "arrays.hpp"
-#include "drivers.hpp"
+#include "loaded.hpp"
+#include "released.hpp"
 #include "targets.hpp"
 
 namespace ufm_fast::bindings {
@@ -21,7 +20,7 @@ class ProblemBinding {
   ProblemBinding(Index K, Index d, py::handle targets, py::handle weights, py::handle scales, py::handle ridges,
                  const std::string& loss, const LossParameters& parameters, T lambda_W, T lambda_b, bool bias)
       : d_(d) {
-    problem_.loss = make_loss<T>(loss, K, parameters);
+    problem_.loss = core<T>().make_loss(loss, K, parameters);
     problem_.d = d;
     problem_.lambda_W = lambda_W;
     problem_.lambda_b = lambda_b;
@@ -37,12 +36,12 @@ class ProblemBinding {
 
   double loss(py::handle W, py::handle H, py::handle b, int threads) const {
     return value_at(
-        point(W, H, b), [&](const Execution& e, auto p) { return ufm_fast::loss(problem_, p, e); }, threads);
+        point(W, H, b), [&](const Execution& e, auto p) { return core<T>().loss(problem_, p, e); }, threads);
   }
 
   double flat_loss(py::handle x, int threads) const {
     return value_at(
-        flat_point(x, "x"), [&](const Execution& e, auto p) { return ufm_fast::loss(problem_, p, e); }, threads);
+        flat_point(x, "x"), [&](const Execution& e, auto p) { return core<T>().loss(problem_, p, e); }, threads);
   }
 
   py::tuple loss_and_grad(py::handle W, py::handle H, py::handle b, int threads) const {
@@ -62,7 +61,8 @@ class ProblemBinding {
                                 {output_argument<T>(grad_H, "out[1]", {problem_.M, d_}), problem_.M, d_},
                                 output_argument<T>(grad_b, "out[2]", {biases_})};
     return value_at(
-        point(W, H, b), [&](const Execution& e, auto p) { return loss_and_gradient(problem_, p, gradient, e, rows); },
+        point(W, H, b),
+        [&](const Execution& e, auto p) { return core<T>().loss_and_gradient(problem_, p, gradient, e, rows); },
         threads);
   }
 
@@ -96,9 +96,10 @@ class ProblemBinding {
       flat_products_at(x, directions, count, states_data, out.mutable_data(), threads);
     } else {
       const MatrixView<const T> columns = matrix_argument<T>(V, "V", size(), count);
-      const Workspace<T> rows(count * size());
-      released(threads, [&](const Execution& e) { parallel_transpose<T>(columns, {rows.data(), count, size()}, e); });
-      flat_products_at(x, rows.data(), count, states_data, out.mutable_data(), threads);
+      py::array_t<T> directions = new_array<T>({count, size()});
+      const MatrixView<T> rows(directions.mutable_data(), count, size());
+      released(threads, [&](const Execution& e) { core<T>().parallel_transpose(columns, rows, e); });
+      flat_products_at(x, rows.data, count, states_data, out.mutable_data(), threads);
     }
     return out;
   }
@@ -108,7 +109,7 @@ class ProblemBinding {
     py::array_t<T> states = new_array<T>({problem_.M, numbers});
     const MatrixView<T> matrix(states.mutable_data(), problem_.M, numbers);
     const auto p = point(W, H, b);
-    released(threads, [&](const Execution& e) { ufm_fast::row_states(problem_, p, matrix, e); });
+    released(threads, [&](const Execution& e) { core<T>().row_states(problem_, p, matrix, e); });
     return states;
   }
 
@@ -116,7 +117,7 @@ class ProblemBinding {
     py::array_t<T> G = new_array<T>({problem_.M, K_});
     const MatrixView<T> matrix(G.mutable_data(), problem_.M, K_);
     const auto p = point(W, H, b);
-    released(threads, [&](const Execution& e) { ufm_fast::gradient_matrix(problem_, p, matrix, e); });
+    released(threads, [&](const Execution& e) { core<T>().gradient_matrix(problem_, p, matrix, e); });
     return G;
   }
 
@@ -124,7 +125,7 @@ class ProblemBinding {
     py::array_t<T> gram = new_array<T>({K_, K_});
     const MatrixView<T> matrix(gram.mutable_data(), K_, K_);
     const auto p = point(W, H, b);
-    released(threads, [&](const Execution& e) { ufm_fast::gradient_gram(problem_, p, matrix, e); });
+    released(threads, [&](const Execution& e) { core<T>().gradient_gram(problem_, p, matrix, e); });
     return gram;
   }
 
@@ -134,7 +135,7 @@ class ProblemBinding {
     py::array_t<T> out = new_array<T>({problem_.M, columns});
     const MatrixView<T> matrix(out.mutable_data(), problem_.M, columns);
     const auto p = point(W, H, b);
-    released(threads, [&](const Execution& e) { ufm_fast::gradient_product(problem_, p, right, matrix, e); });
+    released(threads, [&](const Execution& e) { core<T>().gradient_product(problem_, p, right, matrix, e); });
     return out;
   }
 
@@ -145,7 +146,7 @@ class ProblemBinding {
     const MatrixView<T> matrix(G.mutable_data(), problem_.M, K_);
     T* sum = grad_b.mutable_data();
     const double value = released(
-        threads, [&](const Execution& e) { return ufm_fast::data_term(problem_, scores, bias, matrix, sum, e); });
+        threads, [&](const Execution& e) { return core<T>().data_term(problem_, scores, bias, matrix, sum, e); });
     if (!std::isfinite(value)) {
       refuse_infinite(scores.data, problem_.M * K_, "Z");
       overflow("the data term");
@@ -167,7 +168,7 @@ class ProblemBinding {
     T* const out = gradient.mutable_data();
     const PointView<T> view{{out, K_, columns}, {out + K_ * columns, M, columns}, out + (K_ + M) * columns};
     const double value = released(
-        threads, [&](const Execution& e) { return ufm_fast::gradient_at_scores(problem, p, scores, matrix, view, e); });
+        threads, [&](const Execution& e) { return core<T>().gradient_at_scores(problem, p, scores, matrix, view, e); });
     if (!std::isfinite(value)) overflow("the loss or its gradient");
     return py::make_tuple(value, std::move(G), std::move(gradient));
   }
@@ -181,25 +182,6 @@ class ProblemBinding {
     const PointView<const T> p = point(W, H, b);
     refuse_infinite(p);
     return p;
-  }
-
-  /// Runs work(Execution) without the GIL, asking for pending signals now and then.
-  template <class Work>
-  static auto run_released(int threads, Work&& work) {
-    if (threads < 1 || threads > most_threads) {
-      throw py::value_error("threads must be between 1 and " + std::to_string(most_threads) + ", not " +
-                            std::to_string(threads));
-    }
-    const Execution execution{threads, [] {
-                                const py::gil_scoped_acquire gil;
-                                return PyErr_CheckSignals() != 0;
-                              }};
-    try {
-      const py::gil_scoped_release release;
-      return work(execution);
-    } catch (const Interrupted&) {
-      throw py::error_already_set();
-    }
   }
 
  private:
@@ -240,7 +222,7 @@ class ProblemBinding {
   };
 
   static void refuse_infinite(const T* x, Index size, const std::string& name) {
-    const Index i = first_not_finite(x, size);
+    const Index i = core<T>().first_not_finite(x, size);
     if (i < 0) return;
     throw py::value_error(name + " must be finite, but entry " + std::to_string(i) + " (in C order) is " +
                           std::to_string(x[i]));
@@ -300,7 +282,9 @@ class ProblemBinding {
 
   double gradient_at(PointView<const T> p, PointView<T> gradient, int threads) const {
     return value_at(
-        p, [&](const Execution& e, auto point) { return loss_and_gradient(problem_, point, gradient, e); }, threads);
+        p,
+        [&](const Execution& e, auto point) { return core<T>().loss_and_gradient(problem_, point, gradient, e, {}); },
+        threads);
   }
 
   void flat_products_at(py::handle x, const T* directions, Index count, const T* states, T* out, int threads) const {
@@ -316,8 +300,9 @@ class ProblemBinding {
   void products_at(PointView<const T> p, const std::vector<PointView<const T>>& v, const T* states,
                    const std::vector<PointView<T>>& out, int threads) const {
     const MatrixView<const T> states_matrix(states, problem_.M, problem_.loss->states());
-    if (released(threads,
-                 [&](const Execution& e) { return hessian_products(problem_, p, v, states_matrix, out, e); })) {
+    if (released(threads, [&](const Execution& e) {
+          return core<T>().hessian_products(problem_, p, v, states_matrix, out, e);
+        })) {
       return;
     }
     refuse_infinite(p);

@@ -2,11 +2,6 @@
 
 #include <functional>
 #include <memory>
-#include <ufm_fast/spectral/davidson.hpp>
-#include <ufm_fast/spectral/gradient_operator.hpp>
-#include <ufm_fast/spectral/hessian_operator.hpp>
-#include <ufm_fast/spectral/lanczos.hpp>
-#include <ufm_fast/spectral/symmetric_operator.hpp>
 
 #include "bind_problem.hpp"
 
@@ -17,7 +12,7 @@ namespace {
 /// A copy of the start vectors, (s, n) and finite.
 std::vector<double> start_vectors(py::handle start, Index rows, Index size) {
   const double* data = array_argument<double>(start, "start", {rows, size});
-  if (!all_finite(data, rows * size)) throw py::value_error("start must be finite");
+  if (core<double>().first_not_finite(data, rows * size) >= 0) throw py::value_error("start must be finite");
   return {data, data + rows * size};
 }
 
@@ -42,8 +37,8 @@ Solution lowest_eigenpairs_of(const MakeOperator& make, Index size, py::handle s
   array_size<double>({3, options.basis, size});  // the search space, its image and the residuals
   Array vectors = new_array<double>({options.count, size});
   const MatrixView<double> out(vectors.mutable_data(), options.count, size);
-  EigenResult result = DoubleBinding::run_released(threads, [&](const Execution& e) {
-    return lowest_eigenpairs<double>(*make(e), {vectors_in.data(), rows, size}, out, options, e);
+  EigenResult result = run_released(threads, [&](const Execution& e) {
+    return double_core().lowest_eigenpairs(*make(e), {vectors_in.data(), rows, size}, out, options, e);
   });
   return {std::move(result), vectors};
 }
@@ -59,7 +54,7 @@ py::tuple hessian_eigenpairs(const DoubleBinding& binding, py::handle W, py::han
                              bool deflate, int threads) {
   const auto p = binding.finite_point(W, H, b);
   const auto make = [&](const Execution& e) {
-    return std::make_unique<HessianOperator<double>>(binding.problem(), p, store, deflate, e);
+    return double_core().hessian_operator(binding.problem(), p, store, deflate, e);
   };
   return searched(
       lowest_eigenpairs_of(make, binding.size(), start, {count, basis, tolerance, max_products, guards}, threads));
@@ -73,9 +68,7 @@ py::tuple gradient_eigenpairs(const DoubleBinding& binding, py::handle W, py::ha
   const Problem<double>& problem = binding.problem();
   const MatrixView<const double> without =
       matrix_argument<double>(deflated, "deflated", row_count<double>(deflated, "deflated"), problem.K);
-  const auto make = [&](const Execution& e) {
-    return std::make_unique<GradientOperator<double>>(problem, p, store, without, e);
-  };
+  const auto make = [&](const Execution& e) { return double_core().gradient_operator(problem, p, store, without, e); };
   return searched(
       lowest_eigenpairs_of(make, problem.K, start, {count, basis, tolerance, max_products, guards}, threads));
 }
@@ -84,7 +77,7 @@ py::tuple leading_eigenpairs(py::handle matrix, py::handle start, Index count, I
                              Index max_products, int threads) {
   const Index n = row_count<double>(matrix, "matrix");
   const MatrixView<const double> S = matrix_argument<double>(matrix, "matrix", n, n);
-  const auto make = [&](const Execution&) { return std::make_unique<NegatedSymmetric<double>>(S); };
+  const auto make = [&](const Execution&) { return double_core().negated_symmetric(S); };
   const auto [result, vectors] = lowest_eigenpairs_of(make, n, start, {count, basis, tolerance, max_products}, threads);
   return py::make_tuple(copied(result.values), vectors, copied(result.residuals), result.products, result.norm);
 }
@@ -96,17 +89,16 @@ py::tuple hessian_lanczos(const DoubleBinding& binding, py::handle W, py::handle
   const Index n = binding.size(), begin = problem.K * problem.d, end = begin + problem.M * problem.d;
   const double* data = array_argument<double>(start, "start", {n});
   std::vector<double> vector(data, data + n), diagonal, off_diagonal;
-  DoubleBinding::run_released(threads, [&](const Execution& e) {
-    const HessianOperator<double> op(problem, p, store, false, e);
-    lanczos<double>(
+  run_released(threads, [&](const Execution& e) {
+    const auto op = double_core().hessian_operator(problem, p, store, false, e);
+    double_core().lanczos(
         [&](const double* x, double* y) {
-          op.apply(MatrixView<const double>(x, 1, n), MatrixView<double>(y, 1, n), e);
+          op->apply(MatrixView<const double>(x, 1, n), MatrixView<double>(y, 1, n), e);
           if (!features_only) return;
           std::fill(y, y + begin, 0.0);
           std::fill(y + end, y + n, 0.0);
         },
         vector.data(), n, steps, diagonal, off_diagonal, e);
-    return 0;
   });
   return py::make_tuple(copied(diagonal), copied(off_diagonal));
 }

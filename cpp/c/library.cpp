@@ -1,15 +1,17 @@
 // libufm_fast: the C functions. Compiled for the baseline processor; the work is done by the shared object of the best
 // level, beside this one, which is loaded when it is first needed.
+#include <algorithm>
 #include <cstdlib>
-#include <ufm_fast/version.hpp>
+#include <variant>
 
-#include "level.hpp"
 #include "levels.hpp"
-#include "loader.hpp"
+#include "load_level.hpp"
+#include "model.hpp"
+#include "ufm_fast.h"
 
 struct ufm_fast_problem {
   ufm_fast::c::Description description;
-  std::unique_ptr<ufm_fast::c::Model> model;  // null before the targets are set
+  std::variant<std::monostate, ufm_fast::c::Model<double>, ufm_fast::c::Model<float>> model;  // once it has targets
 };
 
 namespace ufm_fast::c {
@@ -21,42 +23,51 @@ std::string& message() {
   return text;
 }
 
+/// No shared object of a level can be used here.
+struct Unavailable : std::runtime_error {
+  using std::runtime_error::runtime_error;
+};
+
+/// Runs work() for a C function: UFM_FAST_OK, or the code of its exception, whose message is kept.
+template <class Work>
+int answer(Work&& work) noexcept {
+  const auto failed = [](int code, const char* what) {
+    try {
+      message() = what;
+    } catch (const std::bad_alloc&) {
+      message().clear();
+    }
+    return code;
+  };
+  try {
+    work();
+    return UFM_FAST_OK;
+  } catch (const std::invalid_argument& error) {
+    return failed(UFM_FAST_INVALID, error.what());
+  } catch (const std::bad_alloc&) {
+    return failed(UFM_FAST_MEMORY, "memory for these dimensions and threads cannot be allocated");
+  } catch (const std::length_error&) {
+    return failed(UFM_FAST_MEMORY, "memory for these dimensions and threads cannot be allocated");
+  } catch (const std::overflow_error& error) {
+    return failed(UFM_FAST_OVERFLOW, error.what());
+  } catch (const Interrupted& error) {
+    return failed(UFM_FAST_INTERRUPTED, error.what());
+  } catch (const Unavailable& error) {
+    return failed(UFM_FAST_UNAVAILABLE, error.what());
+  } catch (const std::exception& error) {
+    return failed(UFM_FAST_FAILED, error.what());
+  } catch (...) {
+    return failed(UFM_FAST_FAILED, "unknown error");
+  }
+}
+
 /// An argument must not be null.
 void require(const void* argument, const char* name) {
   if (argument == nullptr) throw std::invalid_argument(std::string(name) + " must not be NULL");
 }
 
-/// No exception, but a code, of a level.
-struct Failed {
-  int code;
-};
-
-void pass(int code) {
-  if (code != UFM_FAST_OK) throw Failed{code};
-}
-
-/// Runs work() for a C function.
-template <class Work>
-int answer(Work&& work) noexcept {
-  int code = UFM_FAST_OK;
-  const int own = guarded(message(), [&] {
-    try {
-      work();
-    } catch (const Failed& failed) {
-      code = failed.code;
-    }
-  });
-  return own == UFM_FAST_OK ? code : own;
-}
-
 const Level* loaded(const std::string& name) {
-  const std::string file = UFM_FAST_LEVEL_PREFIX "ufm_fast_" + name + UFM_FAST_LEVEL_SUFFIX;
-  const auto found = reinterpret_cast<const Level* (*)()>(
-      function_in(folder_of(reinterpret_cast<const void*>(&ufm_fast_version)), file, level_symbol));
-  if (std::string(found()->version) != UFM_FAST_VERSION) {
-    throw std::runtime_error(file + " is of version " + found()->version + ", not " UFM_FAST_VERSION);
-  }
-  return found();
+  return &load_level(folder_of(reinterpret_cast<const void*>(&ufm_fast_version)), name);
 }
 
 /// The level that UFM_FAST_ISA names, or else the best that is built and that this machine runs.
@@ -86,14 +97,13 @@ const Level& level() {
     static const Level* const best = chosen_level();
     return *best;
   } catch (const std::runtime_error& error) {
-    message() = error.what();
-    throw Failed{UFM_FAST_UNAVAILABLE};
+    throw Unavailable(error.what());
   }
 }
 
 void describe(ufm_fast_problem* problem) {
   require(problem, "problem");
-  if (problem->model) throw std::invalid_argument("problem must not have its targets yet");
+  if (problem->model.index() != 0) throw std::invalid_argument("problem must not have its targets yet");
 }
 
 int set_parameter(ufm_fast_problem* problem, const char* name, LossParameters::mapped_type value) {
@@ -107,55 +117,64 @@ int set_parameter(ufm_fast_problem* problem, const char* name, LossParameters::m
 int set_rows(ufm_fast_problem* problem, const Rows& rows) {
   return answer([&] {
     require(problem, "problem");
-    std::unique_ptr<Model> model;
-    pass(level().make(problem->description, rows, model, message()));
-    problem->model = std::move(model);
+    if (problem->description.single_precision) {
+      problem->model = Model<float>(level(), problem->description, rows);
+    } else {
+      problem->model = Model<double>(level(), problem->description, rows);
+    }
   });
 }
 
-/// The model of a problem that has its targets.
-const Model& model_of(const ufm_fast_problem* problem) {
+/// Refuses a problem that has no targets.
+void require_targets(const ufm_fast_problem* problem) {
   require(problem, "problem");
-  if (!problem->model) throw std::invalid_argument("problem must be given its targets first");
-  return *problem->model;
+  if (problem->model.index() == 0) throw std::invalid_argument("problem must be given its targets first");
 }
 
-/// The same, of numbers of type T.
+/// The model of a problem that has its targets, of numbers of type T.
 template <class T>
-const Model& model_of(const ufm_fast_problem* problem) {
-  const Model& model = model_of(problem);
-  if (problem->description.single_precision != std::is_same_v<T, float>) {
+const Model<T>& model_of(const ufm_fast_problem* problem) {
+  require_targets(problem);
+  const auto* const model = std::get_if<Model<T>>(&problem->model);
+  if (model == nullptr) {
     throw std::invalid_argument(std::is_same_v<T, float> ? "problem must be of single precision for functions in _f"
                                                          : "problem is of single precision: use the function in _f");
   }
-  return model;
+  return *model;
 }
 
 template <class T>
 int loss(const ufm_fast_problem* problem, const T* x, double* value) {
   return answer([&] {
-    const Model& model = model_of<T>(problem);
+    const Model<T>& model = model_of<T>(problem);
     require(x, "x");
     require(value, "value");
-    pass(model.loss(x, value, problem->description.execution, message()));
+    model.loss(model.problem().point(x), *value, problem->description.execution);
   });
 }
 
 template <class T>
 int loss_and_gradient(const ufm_fast_problem* problem, const T* x, double* value, T* gradient) {
   return answer([&] {
-    const Model& model = model_of<T>(problem);
+    const Model<T>& model = model_of<T>(problem);
     require(x, "x");
     require(value, "value");
     require(gradient, "gradient");
-    pass(model.loss_and_gradient(x, value, gradient, problem->description.execution, message()));
+    const Problem<T>& shape = model.problem();
+    model.loss_and_gradient(shape.point(x), *value, shape.point(gradient), problem->description.execution);
   });
 }
+
+/// W, H and b of a point or of a gradient.
+template <class T>
+struct Parts {
+  T *W, *H, *b;
+};
 
 template <class T>
 int loss_and_gradient(const ufm_fast_problem* problem, Parts<const T> p, double* value, Parts<T> gradient) {
   return answer([&] {
-    const Model& model = model_of<T>(problem);
+    const Model<T>& model = model_of<T>(problem);
     require(p.W, "W");
     require(p.H, "H");
     require(value, "value");
@@ -165,21 +184,21 @@ int loss_and_gradient(const ufm_fast_problem* problem, Parts<const T> p, double*
       require(p.b, "b");
       require(gradient.b, "gradient_b");
     }
-    pass(model.loss_and_gradient(Parts<const void>{p.W, p.H, p.b}, value,
-                                 Parts<void>{gradient.W, gradient.H, gradient.b}, problem->description.execution,
-                                 message()));
+    const Index K = model.problem().K, d = model.problem().d, M = model.problem().M;
+    model.loss_and_gradient({{p.W, K, d}, {p.H, M, d}, p.b}, *value,
+                            {{gradient.W, K, d}, {gradient.H, M, d}, gradient.b}, problem->description.execution);
   });
 }
 
 template <class T>
 int hessian_products(const ufm_fast_problem* problem, const T* x, std::int64_t count, const T* v, T* out) {
   return answer([&] {
-    const Model& model = model_of<T>(problem);
+    const Model<T>& model = model_of<T>(problem);
     require(x, "x");
     require(v, "v");
     require(out, "out");
     if (count < 1) throw std::invalid_argument("count must be positive, not " + std::to_string(count));
-    pass(model.hessian_products(x, count, v, out, problem->description.execution, message()));
+    model.hessian_products(x, count, v, out, problem->description.execution);
   });
 }
 
@@ -204,7 +223,8 @@ int ufm_fast_set_gemm(ufm_fast_function dgemm, ufm_fast_function sgemm, int inte
     if (integer_bytes != 4 && integer_bytes != 8) {
       throw std::invalid_argument("integer_bytes must be 4 or 8, not " + std::to_string(integer_bytes));
     }
-    level().set_gemm(dgemm, sgemm, integer_bytes);
+    level().in_double.gemm_function().set(reinterpret_cast<void*>(dgemm), integer_bytes);
+    level().in_float.gemm_function().set(reinterpret_cast<void*>(sgemm), integer_bytes);
   });
 }
 
@@ -217,7 +237,7 @@ int ufm_fast_new(const char* loss, int64_t K, int64_t d, int single_precision, u
       throw std::invalid_argument("K and d must be positive, not " + std::to_string(K) + " and " + std::to_string(d));
     }
     level();
-    *out = new ufm_fast_problem{{loss, K, d, single_precision != 0}, nullptr};
+    *out = new ufm_fast_problem{{loss, K, d, single_precision != 0}, {}};
   });
 }
 
@@ -302,7 +322,9 @@ int ufm_fast_set_interruption(ufm_fast_problem* problem, int (*stop)(void* conte
 int ufm_fast_size(const ufm_fast_problem* problem, int64_t* size) {
   return answer([&] {
     require(size, "size");
-    *size = model_of(problem).size();
+    require_targets(problem);
+    *size = problem->description.single_precision ? model_of<float>(problem).problem().size()
+                                                  : model_of<double>(problem).problem().size();
   });
 }
 

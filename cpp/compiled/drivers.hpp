@@ -1,10 +1,8 @@
 #pragma once
 
-// The drivers and losses that most programs use, compiled once for each instruction-set level, in drivers.cpp: for the
-// tests of the core as objects, for C and Python in the shared object of the level, which exports them. So the table of
-// BLAS functions is one for both.
+// Products, losses and drivers, where the time goes: compiled once for each instruction-set level, in drivers.cpp, for
+// the shared object of the level and, at the baseline, for the tests of the core.
 
-#include <ufm_fast/base/visible.hpp>
 #include <ufm_fast/blas/blas.hpp>
 #include <ufm_fast/losses/registry.hpp>
 #include <ufm_fast/model/evaluate.hpp>
@@ -12,16 +10,19 @@
 
 // clang-format off
 #define UFM_FAST_DRIVERS(prefix, T)                                                                                    \
-  prefix template UFM_FAST_VISIBLE BlasFunction& gemm_function<T>();                                                   \
-  prefix template UFM_FAST_VISIBLE BlasFunction& syrk_function<T>();                                                   \
-  prefix template UFM_FAST_VISIBLE LossPointer<T> make_loss<T>(const std::string&, Index, const LossParameters&);      \
-  prefix template UFM_FAST_VISIBLE double loss<T>(const Problem<T>&, PointView<const T>, const Execution&);            \
-  prefix template UFM_FAST_VISIBLE double loss_and_gradient<T>(const Problem<T>&, PointView<const T>, PointView<T>,    \
-                                                               const Execution&, RowValues<T>);                        \
-  prefix template UFM_FAST_VISIBLE bool hessian_products<T>(const Problem<T>&, PointView<const T>,                     \
-                                                            const std::vector<PointView<const T>>&,                    \
-                                                            MatrixView<const T>, const std::vector<PointView<T>>&,     \
-                                                            const Execution&);
+  prefix template BlasFunction& gemm_function<T>();                                                                    \
+  prefix template BlasFunction& syrk_function<T>();                                                                    \
+  prefix template void gemm<T>(Op, Op, T, MatrixView<const T>, MatrixView<const T>, T, MatrixView<T>);                 \
+  prefix template void gram<T>(MatrixView<const T>, T, MatrixView<T>);                                                 \
+  prefix template class prepacked::RightFactor<T>;                                                                     \
+  prefix template class prepacked::TransposedSum<T>;                                                                   \
+  prefix template LossPointer<T> make_loss<T>(const std::string&, Index, const LossParameters&);                       \
+  prefix template double loss<T>(const Problem<T>&, PointView<const T>, const Execution&);                             \
+  prefix template double loss_and_gradient<T>(const Problem<T>&, PointView<const T>, PointView<T>, const Execution&,   \
+                                              RowValues<T>);                                                           \
+  prefix template bool hessian_products<T>(const Problem<T>&, PointView<const T>,                                      \
+                                           const std::vector<PointView<const T>>&, MatrixView<const T>,                \
+                                           const std::vector<PointView<T>>&, const Execution&);
 // clang-format on
 
 namespace ufm_fast {

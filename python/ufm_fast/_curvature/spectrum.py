@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,7 +16,7 @@ from .._model.isometric import IsometricProblem
 from .._model.model import UFM
 from .._model.point import Point, checked_point
 from .._runtime import core
-from .._runtime.arguments import real_array, real_number, whole_number
+from .._runtime.arguments import function, real_array, real_number, whole_number
 from .._runtime.arrays import Array
 from .._runtime.blas import single_threaded_blas
 from .._runtime.memory import require_memory
@@ -92,7 +93,15 @@ class Spectrum:
 
 
 @single_threaded_blas()
-def spectrum(ufm: UFM, p: Point, *, steps: int = 80, probes: int = 8, seed: int = 0) -> Spectrum:
+def spectrum(
+    ufm: UFM,
+    p: Point,
+    *,
+    steps: int = 80,
+    probes: int = 8,
+    seed: int = 0,
+    progress: Callable[[int, int], object] | None = None,
+) -> Spectrum:
     """Estimate the density of all eigenvalues of the full-sample Hessian at p.
 
     Stochastic Lanczos quadrature (Ubaru, Chen and Saad, SIAM J. Matrix Anal. Appl. 38, 2017): random sign vectors, and
@@ -111,6 +120,8 @@ def spectrum(ufm: UFM, p: Point, *, steps: int = 80, probes: int = 8, seed: int 
     probes : int, optional
         Random vectors, for class means and again for moves within classes.
     seed : int, optional
+    progress : callable, optional
+        Called with the random vectors done and their number.
 
     Returns
     -------
@@ -133,20 +144,21 @@ def spectrum(ufm: UFM, p: Point, *, steps: int = 80, probes: int = 8, seed: int 
     """
     steps, probes = whole_number(steps, "steps", 1), whole_number(probes, "probes", 1)
     seed = whole_number(seed, "seed", 0)
+    if progress is not None:
+        function(progress, "progress")
     p = checked_point(p, checked_model(ufm).layout, ufm.dtype)
     require_memory("spectrum", 10 * ufm.size, K=ufm.K, M=ufm.M, d=ufm.d)
     problem = IsometricProblem(ufm)
     point, compiled, n = problem.coordinates(p), problem.compiled(ufm.d), problem.layout(ufm.d).size
-    variance = np.ones(n)
-    within = np.zeros(n)
-    if ufm.counts is not None and ufm.collapse_classes:
+    parts = [(np.ones(n), False)]
+    if ufm.counts is not None and ufm.collapse_classes and (ufm.counts > 1).any():
+        within = np.zeros(n)
         within[ufm.layout.end_W : ufm.layout.end_H] = np.repeat(ufm.counts - 1.0, ufm.d)
+        parts.append((within, True))
     generator = np.random.default_rng(seed)
-    nodes, weights = [], []
-    for share, features_only in ((variance, False), (within, True)):
-        total = float(share.sum())
-        if total == 0:
-            continue
+    nodes: list[Array] = []
+    weights: list[Array] = []
+    for share, features_only in parts:
         for _ in range(probes):
             start = generator.choice([-1.0, 1.0], n) * np.sqrt(share)
             diagonal, off_diagonal = problem.run(
@@ -155,12 +167,14 @@ def spectrum(ufm: UFM, p: Point, *, steps: int = 80, probes: int = 8, seed: int 
             )  # fmt: skip
             values, vectors = eigh_tridiagonal(diagonal, off_diagonal)
             nodes.append(values)
-            weights.append(total / probes * vectors[0] ** 2)
+            weights.append(share.sum() / probes * vectors[0] ** 2)
+            if progress is not None:
+                progress(len(nodes), len(parts) * probes)
     order = np.argsort(np.concatenate(nodes))
     return Spectrum(
         nodes=np.concatenate(nodes)[order],
         weights=np.concatenate(weights)[order],
-        size=n + int(within.sum()),
+        size=sum(int(share.sum()) for share, _ in parts),
         exact=closed_form_spectrum(ufm) if _is_minimum(ufm, p) else None,
     )
 

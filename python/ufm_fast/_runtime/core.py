@@ -1,11 +1,11 @@
-"""The compiled module for the best instruction-set level that this machine runs; its public names are ours too.
+"""The compiled module, with the core of the best instruction-set level that this machine runs. Its names are ours too.
 
 The environment variable ``UFM_FAST_ISA`` forces a level.
 
 Attributes
 ----------
 isa : str
-    Level of the module in use: "baseline", "v3" (AVX2 and FMA), "v4" (AVX-512) or "native" (a developer's build).
+    Level of the core in use: "baseline", "v3" (AVX2 and FMA), "v4" (AVX-512) or "native" (a developer's build).
 available : tuple of str
     Levels that are both compiled in and runnable here, best last.
 reason : str
@@ -17,7 +17,7 @@ from __future__ import annotations
 import os
 import sys
 from importlib import import_module
-from importlib.util import find_spec
+from pathlib import Path
 
 from .installed import get_library_dir
 
@@ -38,14 +38,21 @@ def _refuse_subinterpreters() -> None:
 
 _refuse_subinterpreters()
 
-from . import _cpu  # noqa: E402 - where it may be loaded at all
+from . import _core  # noqa: E402 - where it may be loaded at all
+from ._core import *  # noqa: E402, F403
 
 
 def _choose(requested: str | None) -> tuple[str, tuple[str, ...], str]:
-    """Return ``isa``, ``available`` and ``reason``; ValueError if the requested level is not available."""
-    built = [level for level in ("baseline", "v3", "v4", "native") if find_spec(f"{__package__}._core_{level}")]
-    runnable = [*_cpu.levels(), "native"]
+    """Return ``isa``, ``available`` and ``reason``.
+
+    Raises ImportError if no level is available, and ValueError if the requested one is not.
+    """
+    folder = Path(get_library_dir())
+    built = [level for level in ("baseline", "v3", "v4", "native") if (folder / _core.level_file(level)).exists()]
+    runnable = [*_core.levels(), "native"]
     available = tuple(level for level in built if level in runnable)
+    if not available:
+        raise ImportError(f"this machine runs none of the instruction-set levels built: {', '.join(built) or 'none'}")
     if not requested:
         return available[-1], available, f"best of those built ({', '.join(built)}) that this machine runs"
     if requested not in available:
@@ -56,8 +63,5 @@ def _choose(requested: str | None) -> tuple[str, tuple[str, ...], str]:
     return requested, available, "forced by the environment variable UFM_FAST_ISA"
 
 
-isa, available, reason = _choose(os.environ.get("UFM_FAST_ISA"))
-if sys.platform == "win32":  # elsewhere the module itself says where the shared object of its level is
-    os.add_dll_directory(get_library_dir())
-_module = import_module(f"{__package__}._core_{isa}")
-globals().update({name: value for name, value in vars(_module).items() if not name.startswith("_")})
+_chosen, available, reason = _choose(os.environ.get("UFM_FAST_ISA"))
+isa = _core.load_level(get_library_dir(), _chosen)

@@ -6,10 +6,10 @@ from pathlib import Path
 
 
 def _installed(directory: str) -> str:
-    # An editable install keeps the Python files in the checkout; what CMake installed lies beside the compiled modules.
-    from . import _cpu
+    # An editable install keeps the Python files in the checkout; what CMake installed lies beside the compiled module.
+    from . import _core
 
-    return str(Path(_cpu.__file__).parent.parent / directory)
+    return str(Path(_core.__file__).parent.parent / directory)
 
 
 def get_include() -> str:

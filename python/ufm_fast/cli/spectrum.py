@@ -54,17 +54,13 @@ def spectrum(
     ufm, p = read_problem(point, threads)
     with (
         threadpool_limits(ufm.threads),
-        follow_count("eigenvalues, density", enabled=not as_json) as callback,
+        follow_count("lowest eigenvalues, then random vectors", enabled=not as_json) as progress,
         warnings.catch_warnings(record=True) as caught,
     ):
         warnings.simplefilter("always", uf.ConvergenceWarning)
-        progress = callback or (lambda done, total: None)
         try:
-            progress(0, 2)
             lowest = uf.lowest_eigenpairs(ufm, p, k, tol, deflate=not rotations, seed=seed)
-            progress(1, 2)
-            found = uf.spectrum(ufm, p, steps=steps, probes=probes, seed=seed)
-            progress(2, 2)
+            found = uf.spectrum(ufm, p, steps=steps, probes=probes, seed=seed, progress=progress)
         except ValueError as error:
             raise typer.BadParameter(str(error)) from error
     settings = {"k": k, "tol": tol, "steps": steps, "probes": probes, "seed": seed}

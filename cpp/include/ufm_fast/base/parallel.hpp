@@ -57,12 +57,11 @@ inline int worker_count(Index pieces, int threads) {
   return static_cast<int>(std::max<Index>(1, std::min<Index>(pieces, threads)));
 }
 
-/// Splits [0, size) into `workers` contiguous near-equal ranges and calls work(worker, first, last, interruption) on a
-/// thread each; worker 0 is the calling thread, which also takes over ranges whose thread cannot be started. The split
-/// depends on nothing but its arguments. Threads live for the call only. An exception in one worker stops the others
-/// and is rethrown after all have ended.
-template <class Work>
-void parallel_ranges(Index size, int workers, const std::function<bool()>& poll, Work&& work) {
+namespace detail {
+
+/// What parallel_ranges does, for any work: the same code for all.
+inline void run_ranges(Index size, int workers, const std::function<bool()>& poll,
+                       const std::function<void(int, Index, Index, Interruption&)>& work) {
   Interruption interruption(poll);
   std::vector<std::exception_ptr> errors(workers);
   std::vector<char> interrupted(workers, 0);
@@ -91,6 +90,17 @@ void parallel_ranges(Index size, int workers, const std::function<bool()>& poll,
     if (error) std::rethrow_exception(error);
   }
   if (std::find(interrupted.begin(), interrupted.end(), 1) != interrupted.end()) throw Interrupted();
+}
+
+}  // namespace detail
+
+/// Splits [0, size) into `workers` contiguous near-equal ranges and calls work(worker, first, last, interruption) on a
+/// thread each; worker 0 is the calling thread, which also takes over ranges whose thread cannot be started. The split
+/// depends on nothing but its arguments. Threads live for the call only. An exception in one worker stops the others
+/// and is rethrown after all have ended.
+template <class Work>
+void parallel_ranges(Index size, int workers, const std::function<bool()>& poll, Work&& work) {
+  detail::run_ranges(size, workers, poll, std::ref(work));
 }
 
 }  // namespace ufm_fast

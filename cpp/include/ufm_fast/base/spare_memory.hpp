@@ -1,7 +1,6 @@
 #pragma once
 
-#include <Eigen/Core>
-#include <cstdint>
+#include <cstddef>
 #include <deque>
 #include <iterator>
 #include <mutex>
@@ -27,11 +26,14 @@ struct Block {
   std::size_t bytes;
 };
 
+inline void* aligned(std::size_t bytes) { return ::operator new(bytes, std::align_val_t(64)); }  // for any packets
+inline void give_back_aligned(void* data) { ::operator delete(data, std::align_val_t(64)); }
+
 #ifdef __linux__
 /// A large block comes from the system itself and not from malloc, which can give memory back to the system only where
 /// nothing above it is still in use.
 inline void* fresh(std::size_t bytes) {
-  if (bytes < large) return Eigen::internal::aligned_malloc(bytes);
+  if (bytes < large) return aligned(bytes);
   void* const data = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   if (data == MAP_FAILED) throw std::bad_alloc();
   constexpr std::size_t enough = std::size_t{1} << 22;  // for large pages, which are cheaper to place and to look up
@@ -41,14 +43,14 @@ inline void* fresh(std::size_t bytes) {
 
 inline void give_back(Block block) {
   if (block.bytes < large) {
-    Eigen::internal::aligned_free(block.data);
+    give_back_aligned(block.data);
   } else {
     munmap(block.data, block.bytes);
   }
 }
 #else
-inline void* fresh(std::size_t bytes) { return Eigen::internal::aligned_malloc(bytes); }
-inline void give_back(Block block) { Eigen::internal::aligned_free(block.data); }
+inline void* fresh(std::size_t bytes) { return aligned(bytes); }
+inline void give_back(Block block) { give_back_aligned(block.data); }
 #endif
 
 /// The freed blocks of the process.

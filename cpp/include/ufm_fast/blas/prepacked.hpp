@@ -1,6 +1,7 @@
 #pragma once
 
 #include <algorithm>
+#include <functional>
 #include <optional>
 #include <type_traits>
 
@@ -255,10 +256,11 @@ class RightFactor {
     }
   }
 
-  /// C = A op(B), added to C if `accumulate`. Calls finished(row, column, block) for blocks of C, with the indices in C
-  /// of their first entry, when they are done and still in a cache.
-  template <class Finished>
-  void multiply(MatrixView<const T> a, bool accumulate, MatrixView<T> c, Finished&& finished) const {
+  using Finished = std::function<void(Index, Index, MatrixView<T>)>;
+
+  /// C = A op(B), added to C if `accumulate`. Calls finished(row, column, block), unless it is empty, for blocks of C,
+  /// with the indices in C of their first entry, when they are done and still in a cache.
+  void multiply(MatrixView<const T> a, bool accumulate, MatrixView<T> c, const Finished& finished = {}) const {
     const Index groups = (n_ + panel_columns - 1) / panel_columns;
     for (Index group = 0; group < groups; ++group) {
       const Index first = slivers() * group / groups, last = slivers() * (group + 1) / groups;
@@ -274,7 +276,7 @@ class RightFactor {
           for (Index sliver = first; sliver + 1 < last; ++sliver) multiply(detail::FetchNothing(), sliver);
           const T* const next = left.from_row(std::min<Index>(row + rows, a.rows - rows)).data;
           multiply(detail::FetchRows<T, rows>{{next, rows, k, a.stride}}, last - 1);
-          if (panel + 1 == panels_.count()) {
+          if (finished && panel + 1 == panels_.count()) {
             const Index column = slivers_.begin(first);
             finished(row, column, MatrixView<T>(c.row(row) + column, rows, slivers_.begin(last) - column, c.stride));
           }

@@ -31,18 +31,15 @@ class RightFactor {
 
   bool is_packed() const { return packed_.has_value(); }
 
+  using Finished = typename prepacked::RightFactor<T>::Finished;
+
   /// C = A op(B), added to C if `accumulate`; `finished` as in prepacked::RightFactor, called only if packed.
-  template <class Finished>
-  void multiply(MatrixView<const T> a, bool accumulate, MatrixView<T> c, Finished&& finished) const {
+  void multiply(MatrixView<const T> a, bool accumulate, MatrixView<T> c, const Finished& finished = {}) const {
     if (packed_) {
       packed_->multiply(a, accumulate, c, finished);
     } else {
       gemm<T>(Op::none, op_, 1, a, b_, accumulate ? 1 : 0, c);
     }
-  }
-
-  void multiply(MatrixView<const T> a, bool accumulate, MatrixView<T> c) const {
-    multiply(a, accumulate, c, [](Index, Index, MatrixView<T>) {});
   }
 
  private:

@@ -63,8 +63,7 @@ class ClassRange {
     for (Index panel = 0; panel < panels_.count(); ++panel) {
       stop.check(worker);
       packed(features_[panel], Op::none, panel)
-          .multiply(columns(panels_.begin(panel), panels_.length(panel)), accumulate || panel > 0, out_H,
-                    [](Index, Index, MatrixView<T>) {});
+          .multiply(columns(panels_.begin(panel), panels_.length(panel)), accumulate || panel > 0, out_H);
       if (!keeps_) features_[panel].reset();
     }
   }

@@ -2,6 +2,7 @@
 
 // Shared objects at run time: where this one is, and functions of another.
 
+#include <filesystem>
 #include <stdexcept>
 #include <string>
 
@@ -13,11 +14,11 @@
 #include <dlfcn.h>
 #endif
 
-namespace ufm_fast::c {
+namespace ufm_fast {
+
+using PathText = std::filesystem::path::string_type;
 
 #ifdef _WIN32
-
-using PathText = std::wstring;
 
 /// The folder of the shared object that has this address, with the separator at its end.
 inline PathText folder_of(const void* address) {
@@ -40,8 +41,6 @@ inline void* function_in(const PathText& folder, const std::string& file, const 
 
 #else
 
-using PathText = std::string;
-
 /// The folder of the shared object that has this address, with the separator at its end.
 inline PathText folder_of(const void* address) {
   Dl_info info;
@@ -60,4 +59,4 @@ inline void* function_in(const PathText& folder, const std::string& file, const 
 
 #endif
 
-}  // namespace ufm_fast::c
+}  // namespace ufm_fast
