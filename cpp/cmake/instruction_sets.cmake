@@ -91,7 +91,7 @@ function(ufm_fast_compile_for target level optimisation)
   else()
     target_compile_options(${target} PRIVATE
       ${flags_${level}} $<$<NOT:$<CONFIG:Debug>>:${optimisation}> -fno-math-errno -Wall -Wextra
-      $<$<CXX_COMPILER_ID:GNU>:-fno-gnu-unique>)
+      $<$<CXX_COMPILER_ID:GNU>:-fno-gnu-unique -fno-ipa-cp-clone>)
   endif()
 endfunction()
 
