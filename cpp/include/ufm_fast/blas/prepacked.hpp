@@ -274,8 +274,12 @@ class RightFactor {
                                              c.row(row) + slivers_.begin(sliver), c.stride, slivers_.length(sliver));
           };
           for (Index sliver = first; sliver + 1 < last; ++sliver) multiply(detail::FetchNothing(), sliver);
-          const T* const next = left.from_row(std::min<Index>(row + rows, a.rows - rows)).data;
-          multiply(detail::FetchRows<T, rows>{{next, rows, k, a.stride}}, last - 1);
+          if constexpr (rows == height) {
+            const T* const next = left.from_row(std::min<Index>(row + rows, a.rows - rows)).data;
+            multiply(detail::FetchRows<T, rows>{{next, rows, k, a.stride}}, last - 1);
+          } else {
+            multiply(detail::FetchNothing(), last - 1);
+          }
           if (finished && panel + 1 == panels_.count()) {
             const Index column = slivers_.begin(first);
             finished(row, column, MatrixView<T>(c.row(row) + column, rows, slivers_.begin(last) - column, c.stride));
@@ -386,14 +390,15 @@ class TransposedSum {
         const auto multiply = [&](auto fetch) {
           detail::multiply_sliver<T, rows>(k, here, fetch, right, accumulate, c.row(first + row), c.stride, c.cols);
         };
-        const Index line = block >> shift, from = (block - (line << shift)) * k >> shift;
-        const Index next = slivers_.begin(s + 1), end = slivers_.begin(s + 2);
-        if (next < end && line < lines) {
-          const Index column = std::min(next + line * detail::lanes<T>, end - 1);
-          multiply(detail::FetchColumn<T>{{b.row(from) + column, k - from, end - column, b.stride}, shift});
-        } else {
-          multiply(detail::FetchNothing());
+        if constexpr (rows == height) {
+          const Index line = block >> shift, from = (block - (line << shift)) * k >> shift;
+          const Index next = slivers_.begin(s + 1), end = slivers_.begin(s + 2);
+          if (next < end && line < lines) {
+            const Index column = std::min(next + line * detail::lanes<T>, end - 1);
+            return multiply(detail::FetchColumn<T>{{b.row(from) + column, k - from, end - column, b.stride}, shift});
+          }
         }
+        multiply(detail::FetchNothing());
       });
     }
   }
