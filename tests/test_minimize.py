@@ -313,7 +313,10 @@ def test_saddle_of_full_rank_is_left(seed):
 
 
 def test_random_restarts_keep_the_best():
-    """A plane for ten classes has spurious minima: the single runs, by hand."""
+    """A plane for ten classes has spurious minima, at the losses where single runs end.
+
+    In which of them a later start ends can hang on the last bit: restarts know the bounds of the runs before.
+    """
     ufm = uf.UFM(10, 2, 20, lambda_W=5e-3, lambda_H=5e-4, lambda_b=1e-2)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", uf.ConvergenceWarning)
@@ -322,7 +325,10 @@ def test_random_restarts_keep_the_best():
         result = uf.minimize(ufm, seed=7, restarts=3)
     losses = [single.fun for single in singles]
     assert max(losses) > min(losses) * (1 + 1e-3)
-    assert result.ends == pytest.approx(losses, rel=1e-9)
+    assert len(result.ends) == 4
+    assert result.ends[0] == pytest.approx(losses[0], rel=1e-12)
+    assert all(any(end == pytest.approx(loss, rel=1e-9) for loss in losses) for end in result.ends)
+    assert result.fun == pytest.approx(min(result.ends), rel=1e-14)
     assert result.fun == pytest.approx(min(losses), rel=1e-9)
     assert result.fun == pytest.approx(ufm.loss(result.point), rel=1e-14)
     assert result.nfev > max(single.nfev for single in singles)
