@@ -39,7 +39,9 @@ EXAMPLES = [
     example
     for name, value in NAMES.items()
     for home in homes(value)
-    for example in doctest.DocTestFinder().find(home, name, module=False, globs={"uf": uf, **NAMES})
+    for example in doctest.DocTestFinder().find(
+        home, name, module=home if inspect.ismodule(home) else False, globs={"uf": uf, **NAMES}
+    )
     if example.examples
 ]
 WITH_EXAMPLES = {example.name for example in EXAMPLES}

@@ -63,7 +63,7 @@ def data_of(
     if targets is None:
         sizes = class_counts(K, n, counts, imbalance)
         chosen = {} if weights is None else {"weights": class_weights(weights, sizes)}
-        return Data(len(sizes), float(sizes.sum()), sizes, {"n": sizes, **chosen})
+        return Data(len(sizes), float(sizes.sum(dtype=float)), sizes, {"n": sizes, **chosen})
     beside = {"--n": n, "--counts": counts, "--imbalance": imbalance, "--class-weights": weights}
     for option, value in beside.items():
         if value is not None:

@@ -48,8 +48,9 @@ def read_counts(path: Path) -> NDArray[np.int64]:
         values = _read_list(path, int)
         if values.ndim != 1 or values.size == 0 or not np.issubdtype(values.dtype, np.integer):
             raise ValueError(f"a flat list of integers is needed, not {values.dtype} of shape {values.shape}")
-        if values.max() > np.iinfo(np.int64).max:
-            raise ValueError(f"there is a count above 2^63: {values.max()}")
+        largest = int(values.max())  # as a number of NumPy, old releases compare it in floating point
+        if largest > np.iinfo(np.int64).max:
+            raise ValueError(f"there is a count above 2^63 - 1: {largest}")
     return values.astype(np.int64)
 
 
