@@ -34,7 +34,7 @@ def as_integers(values: Any, name: str) -> NDArray[np.int64]:
     array = as_array(values, name)
     if array.dtype.kind not in "iu" and not (array.dtype.kind == "f" and array.size == 0):
         raise TypeError(f"{name} must be integers, not {_kind(values, array)}")
-    if array.dtype.kind == "u" and array.size and array.max() > np.iinfo(np.int64).max:
+    if array.dtype.kind == "u" and array.size and int(array.max()) > np.iinfo(np.int64).max:
         raise ValueError(f"{name} must be below 2^63, but there is {array.max()}")
     return array.astype(np.int64, copy=False)
 
