@@ -159,6 +159,7 @@ def spectrum(
     nodes: list[Array] = []
     weights: list[Array] = []
     for share, features_only in parts:
+        total = share.sum()
         for _ in range(probes):
             start = generator.choice([-1.0, 1.0], n) * np.sqrt(share)
             diagonal, off_diagonal = problem.run(
@@ -167,7 +168,7 @@ def spectrum(
             )  # fmt: skip
             values, vectors = eigh_tridiagonal(diagonal, off_diagonal)
             nodes.append(values)
-            weights.append(share.sum() / probes * vectors[0] ** 2)
+            weights.append(total / probes * vectors[0] ** 2)
             if progress is not None:
                 progress(len(nodes), len(parts) * probes)
     order = np.argsort(np.concatenate(nodes))
