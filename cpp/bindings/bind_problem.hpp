@@ -7,6 +7,7 @@
 
 #include "arrays.hpp"
 #include "loaded.hpp"
+#include "not_finite.hpp"
 #include "released.hpp"
 #include "targets.hpp"
 
@@ -148,7 +149,7 @@ class ProblemBinding {
     const double value = released(
         threads, [&](const Execution& e) { return core<T>().data_term(problem_, scores, bias, matrix, sum, e); });
     if (!std::isfinite(value)) {
-      refuse_infinite(scores.data, problem_.M * K_, "Z");
+      require_finite(scores.data, problem_.M * K_, "Z");
       overflow("the data term");
     }
     return py::make_tuple(value, std::move(G), std::move(grad_b));
@@ -180,7 +181,7 @@ class ProblemBinding {
 
   PointView<const T> finite_point(py::handle W, py::handle H, py::handle b) const {
     const PointView<const T> p = point(W, H, b);
-    refuse_infinite(p);
+    require_finite(p);
     return p;
   }
 
@@ -221,23 +222,18 @@ class ProblemBinding {
     }
   };
 
-  static void refuse_infinite(const T* x, Index size, const std::string& name) {
-    const Index i = core<T>().first_not_finite(x, size);
-    if (i < 0) return;
-    throw py::value_error(name + " must be finite, but entry " + std::to_string(i) + " (in C order) is " +
-                          std::to_string(x[i]));
+  static void require_finite(const T* x, Index size, const std::string& name) {
+    ufm_fast::require_finite(core<T>(), x, size, name);
   }
 
   [[noreturn]] void overflow(const char* what) const {
-    PyErr_Format(PyExc_FloatingPointError, "%s overflows %s at this point, though all its entries are finite%s", what,
-                 sizeof(T) == 8 ? "float64" : "float32",
-                 problem_.loss->needs_bias() ? ", or the thresholds in b do not ascend" : "");
+    py::set_error(PyExc_FloatingPointError, overflow_message(problem_, what).c_str());
     throw py::error_already_set();
   }
 
   const T* bias_argument(py::handle b, const std::string& name) const {
     const T* data = array_argument<T>(b, name.c_str(), {biases_});
-    refuse_infinite(data, biases_, name);
+    require_finite(data, biases_, name);
     if (!problem_.bias && (ConstVector<T>(data, biases_) != T(0)).any()) {
       throw py::value_error(name + " must be zeros in a model without bias");
     }
@@ -251,14 +247,14 @@ class ProblemBinding {
 
   PointView<const T> flat_point(py::handle x, const char* name) const {
     const T* data = array_argument<T>(x, name, {size()});
-    refuse_infinite(data + size_W() + size_H(), bias_size(), name);
+    require_finite(data + size_W() + size_H(), bias_size(), name);
     return problem_.point(data);
   }
 
-  void refuse_infinite(PointView<const T> p) const {
-    refuse_infinite(p.W.data, size_W(), "W");
-    refuse_infinite(p.H.data, size_H(), "H");
-    refuse_infinite(p.b, bias_size(), "b");
+  void require_finite(PointView<const T> p) const {
+    require_finite(p.W.data, size_W(), "W");
+    require_finite(p.H.data, size_H(), "H");
+    require_finite(p.b, bias_size(), "b");
   }
 
   /// Runs one evaluation: small ones in place, others without the GIL.
@@ -274,7 +270,7 @@ class ProblemBinding {
   double value_at(PointView<const T> p, Work&& work, int threads) const {
     const double value = released(threads, [&](const Execution& e) { return work(e, p); });
     if (!std::isfinite(value)) {
-      refuse_infinite(p);
+      require_finite(p);
       overflow("the loss or its gradient");
     }
     return value;
@@ -305,11 +301,11 @@ class ProblemBinding {
         })) {
       return;
     }
-    refuse_infinite(p);
+    require_finite(p);
     for (std::size_t i = 0; i < v.size(); ++i) {
-      refuse_infinite(v[i].W.data, size_W(), "v.W");
-      refuse_infinite(v[i].H.data, size_H(), "v.H");
-      if (problem_.bias) refuse_infinite(v[i].b, biases_, "v.b");
+      require_finite(v[i].W.data, size_W(), "v.W");
+      require_finite(v[i].H.data, size_H(), "v.H");
+      if (problem_.bias) require_finite(v[i].b, biases_, "v.b");
     }
     overflow("the Hessian product");
   }

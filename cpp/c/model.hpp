@@ -7,7 +7,7 @@
 #include <stdexcept>
 #include <string>
 
-#include "level.hpp"
+#include "not_finite.hpp"
 
 namespace ufm_fast::c {
 
@@ -91,7 +91,7 @@ class Model {
     if (functions_->hessian_products(problem_, p, directions, {}, images, execution)) return;
     require_finite(p, "");
     for (const PointView<const T>& direction : directions) require_finite(direction, "v, ");
-    overflow("the Hessian product");
+    throw std::overflow_error(overflow_message(problem_, "the Hessian product"));
   }
 
  private:
@@ -108,24 +108,13 @@ class Model {
     if (std::isfinite(value)) return;
     value = infinity;
     require_finite(p, "");
-    overflow("the loss or its gradient");
+    throw std::overflow_error(overflow_message(problem_, "the loss or its gradient"));
   }
 
   void require_finite(PointView<const T> p, const std::string& prefix) const {
-    const auto part = [&](const T* x, Index length, const char* name) {
-      const Index i = functions_->first_not_finite(x, length);
-      if (i < 0) return;
-      throw std::invalid_argument(prefix + name + " must be finite, but entry " + std::to_string(i) +
-                                  " (in C order) is " + std::to_string(x[i]));
-    };
-    part(p.W.data, problem_.K * problem_.d, "W");
-    part(p.H.data, problem_.M * problem_.d, "H");
-    if (problem_.bias) part(p.b, problem_.biases(), "b");
-  }
-
-  [[noreturn]] void overflow(const std::string& what) const {
-    throw std::overflow_error(what + " overflows at this point, though all its entries are finite" +
-                              (problem_.loss->needs_bias() ? ", or the thresholds in b do not ascend" : ""));
+    ufm_fast::require_finite(*functions_, p.W.data, problem_.K * problem_.d, prefix + "W");
+    ufm_fast::require_finite(*functions_, p.H.data, problem_.M * problem_.d, prefix + "H");
+    if (problem_.bias) ufm_fast::require_finite(*functions_, p.b, problem_.biases(), prefix + "b");
   }
 };
 

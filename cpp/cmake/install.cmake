@@ -29,3 +29,11 @@ if(UFM_FAST_VENDOR_EIGEN)
     install(FILES "${header}" DESTINATION "${UFM_FAST_INCLUDE_DIR}/eigen3/${folder}")
   endforeach()
 endif()
+
+# Builds a shared library into the folder of all, for they find each other there, and installs it.
+function(ufm_fast_install_library target)
+  set_target_properties(${target} PROPERTIES LIBRARY_OUTPUT_DIRECTORY "${PROJECT_BINARY_DIR}/lib"
+    RUNTIME_OUTPUT_DIRECTORY "${PROJECT_BINARY_DIR}/lib")
+  install(TARGETS ${target} RUNTIME DESTINATION "${UFM_FAST_LIBRARY_DIR}" LIBRARY DESTINATION "${UFM_FAST_LIBRARY_DIR}"
+    ARCHIVE DESTINATION "${UFM_FAST_LIBRARY_DIR}")
+endfunction()

@@ -80,22 +80,20 @@ function(ufm_fast_best_level result supported)
   set(${result} ${best} PARENT_SCOPE)
 endfunction()
 
-# Sets `drivers` and `rest` to the optimisation of the drivers of a level, where the time goes, and of its other code: less
-# makes smaller shared objects. The baseline of x86-64 is for processors from before 2013.
-function(ufm_fast_optimisation level drivers rest)
+# Sets `result` to the optimisation `usual`, or to `smaller` for the baseline of x86-64, which is for processors from before
+# 2013: less optimisation makes smaller shared objects.
+function(ufm_fast_optimisation result level usual smaller)
   if(UFM_FAST_X86_64 AND level STREQUAL "baseline")
-    set(${drivers} -O2 PARENT_SCOPE)
-    set(${rest} -Os PARENT_SCOPE)
+    set(${result} ${smaller} PARENT_SCOPE)
   else()
-    set(${drivers} -O3 PARENT_SCOPE)
-    set(${rest} -O2 PARENT_SCOPE)
+    set(${result} ${usual} PARENT_SCOPE)
   endif()
 endfunction()
 
 # Lets a target be compiled for one level.
 function(ufm_fast_compile_for target level optimisation)
   target_link_libraries(${target} PRIVATE ufm_fast::ufm_fast)
-  target_compile_definitions(${target} PRIVATE UFM_FAST_ISA_NAME="${level}" EIGEN_MPL2_ONLY EIGEN_DONT_PARALLELIZE)
+  target_compile_definitions(${target} PRIVATE EIGEN_MPL2_ONLY EIGEN_DONT_PARALLELIZE)
   set_target_properties(${target} PROPERTIES CXX_VISIBILITY_PRESET hidden VISIBILITY_INLINES_HIDDEN ON)
   if(MSVC)
     target_compile_options(${target} PRIVATE ${flags_${level}} /bigobj)
@@ -113,7 +111,7 @@ function(ufm_fast_drivers_for level result)
   set(target ufm_fast_drivers_${level})
   if(NOT TARGET ${target})
     add_library(${target} OBJECT "${ufm_fast_compiled}/drivers.cpp")
-    ufm_fast_optimisation(${level} optimisation of_rest)
+    ufm_fast_optimisation(optimisation ${level} -O3 -O2)  # where the time goes
     ufm_fast_compile_for(${target} ${level} ${optimisation})
     target_include_directories(${target} INTERFACE "${ufm_fast_compiled}")
     set_target_properties(${target} PROPERTIES POSITION_INDEPENDENT_CODE ON)

@@ -152,8 +152,8 @@ def _merged_groups(problem: CanonicalProblem, rank: int, generator: np.random.Ge
     x, error = newton(function, x, _TOLERANCE)
     A, B, b = function.layout.unpack(x)
     _, G, _ = function.problem.data_term(B @ A.T, b)
-    A, B = of_least_rank(A, B, _ABSENT)
     contrast, M = groups.contrasts(function.problem, G), groups.classes
+    A, B = of_least_rank(A, B, _ABSENT, float(contrast.max()))
     point = SymmetricPoint(problem.ufm, group, block, M, groups.size, contrast, A, B, b / np.sqrt(M))
     critical = _Critical(*point.factors(), point.bias[group])
     return critical if error <= _ACCEPTED and _rank(critical) == rank and _is_above(problem, critical) else None

@@ -29,9 +29,12 @@ def fitted(A: Array, B: Array, columns: int) -> tuple[Array, Array]:
     return np.ascontiguousarray(Vt[:columns].T * root), U[:, :columns] * root
 
 
-def of_least_rank(A: Array, B: Array, negligible: float) -> tuple[Array, Array]:
-    """Return balanced factors of the same scores, less singular values that are negligible beside the largest."""
+def of_least_rank(A: Array, B: Array, negligible: float, other: float) -> tuple[Array, Array]:
+    """Return balanced factors of the same scores, less singular values that are negligible.
+
+    That is: beside the largest, or beside `other`, the largest of the scores on other axes.
+    """
     U, s, Vt = linalg.svd(B @ A.T)
-    kept = s > negligible * s[0]
+    kept = s > negligible * max(s[0], other)
     root = np.sqrt(s[kept])
     return Vt[kept].T * root, U[:, kept] * root

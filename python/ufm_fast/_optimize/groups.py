@@ -168,7 +168,9 @@ def grouped_minimum(ufm: UFM, tol: float) -> tuple[SymmetricPoint, Certificate, 
     if zero:
         A, B = A[:, :0], B[:, :0]
     elif exact or ufm.d < ufm.K:
-        A, B = of_least_rank(A, B, _NEGLIGIBLE if exact else _SMALL)
+        _, G, _ = problem.data_term(product(B, A.T, problem.workers), b)
+        contrast = float(groups.contrasts(problem, G).max())
+        A, B = of_least_rank(A, B, _NEGLIGIBLE if exact else _SMALL, contrast)
     Z = product(B, A.T, problem.workers)
     value, G, _ = problem.data_term(Z, b)
     norm = leading_singular_pair(G, problem.workers)[0]
