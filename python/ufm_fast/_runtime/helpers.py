@@ -10,17 +10,21 @@ from typing import Any
 _LOOK = 0.1  # seconds between looks for signals, on systems that do not wake up for them
 
 
-class Helper(threading.Thread):
+class _Thread(threading.Thread):
+    """A thread of a helper. It has no attributes of its own: Python gives more of them to threads in every version."""
+
+
+class Helper:
     """A thread that calls a function in the context of its maker, and keeps what comes of it."""
 
     def __init__(self, function: Callable[[], Any]) -> None:
-        super().__init__()
         self._function, self._context = function, copy_context()
         self._value: Any = None
         self._error: BaseException | None = None
-        self.start()
+        self._thread = _Thread(target=self._work)
+        self._thread.start()
 
-    def run(self) -> None:
+    def _work(self) -> None:
         try:
             self._value = self._context.run(self._function)
         except BaseException as error:
@@ -29,8 +33,8 @@ class Helper(threading.Thread):
 
     def result(self) -> Any:
         """Wait for the function's end and return its value, or raise its error; signals end the wait."""
-        while self.is_alive():
-            self.join(_LOOK)
+        while self._thread.is_alive():
+            self._thread.join(_LOOK)
         if self._error is not None:
             raise self._error
         return self._value
@@ -38,4 +42,4 @@ class Helper(threading.Thread):
 
 def helpers_at_work() -> bool:
     """Whether a thread still works for a call that has ended, as Ctrl-C ends calls."""
-    return any(isinstance(thread, Helper) for thread in threading.enumerate())
+    return any(isinstance(thread, _Thread) for thread in threading.enumerate())
