@@ -340,7 +340,8 @@ def test_packed_vectors_are_converted(dtype):
         assert (ufm.hessp(way(x), way(v)) == product).all()
         assert all((a == b).all() for a, b in zip(ufm.unpack(way(x)), ufm.unpack(x), strict=True))
         converted = np.asarray(way(v))
-        for result in (operator @ converted, operator.matvec(converted), operator.rmatvec(converted)):
+        vector = converted[:, 0] if converted.ndim == 2 else converted
+        for result in (operator @ converted, operator.matvec(vector), operator.rmatvec(vector)):
             assert result.dtype == ufm.dtype
             np.testing.assert_allclose(result.ravel(), product, rtol=1e-12 if dtype == "float64" else 1e-5, atol=1e-4)
             assert (result.ravel() == operator @ v).all()

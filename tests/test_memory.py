@@ -115,14 +115,16 @@ before = available_memory()
 held = np.ones(1 << 26)
 print(before < 3 << 30, abs(before - available_memory() - held.nbytes) < 1 << 20)
 np.empty(int(0.99 * available_memory()) // 8)
+print(available_memory() / 2**30)
 try:
-    require_memory("f", available_memory() / 8 + 1e6, K=1)
+    require_memory("f", available_memory() / 4, K=1)
 except MemoryError as error:
     print(error)
 """
-    lines = run_python(script).splitlines()
-    assert lines[0] == "True True"
-    assert re.fullmatch(r"f needs about 2\.\d+ GiB of memory for K = 1; 2\.\d+ are available", lines[1])
+    sums, available, refusal = run_python(script).splitlines()
+    assert sums == "True True"
+    told = re.fullmatch(r"f needs about (.+) GiB of memory for K = 1; (.+) are available", refusal)
+    assert [float(number) for number in told.groups()] == pytest.approx([2 * float(available), float(available)], 0.01)
 
 
 def test_memory_to_spare(monkeypatch):
