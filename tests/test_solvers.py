@@ -9,7 +9,8 @@ from test_examples import load
 example = load("foreign_solvers")
 UFM = uf.UFM(6, 6, [40, 20, 10, 5, 3, 2], lambda_W=5e-3, lambda_H=2e-4, lambda_b=0.1)
 STARTS = {"zero": UFM.unpack(np.zeros(UFM.size)), "saddle": uf.saddle(UFM, 2)}
-LEAVES_SADDLES = "pymanopt TrustRegions"  # by negative curvature along what rounding leaves of the gradient
+# By negative curvature along what rounding leaves of the gradient.
+MAY_LEAVE_SADDLES = {("pymanopt TrustRegions", "saddle"), ("SciPy trust-exact", "zero")}
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -25,7 +26,7 @@ def test_every_minimiser_ends_at_the_certified_minimum(family, module, start):
         found = example.descend(UFM, name, start, STARTS[start])
         assert found.relative_gap <= 1e-8, name
         assert found.escapes <= 6, name
-        if (name, start) != (LEAVES_SADDLES, "saddle"):
+        if (name, start) not in MAY_LEAVE_SADDLES:
             assert found.first in {"zero": ("strict_saddle", "not_critical"), "saddle": ("strict_saddle",)}[start], name
             assert found.escapes >= 1, name
 
