@@ -95,11 +95,17 @@ def test_rotations_against_explicit_tangents(K, d, rank, coordinates, dtype):
     np.testing.assert_allclose(dense(projector.H), dense(projector).T, atol=rounding)
 
 
+@pytest.mark.parametrize("rounding", [0.0, 1e-14, 1e-9])
 @pytest.mark.parametrize("coordinates", ["packed", "samples"])
-def test_rotations_are_the_null_space_at_a_minimum(coordinates):
-    """Only they are: what is left of the Hessian across them is definite."""
+def test_rotations_are_the_null_space_at_a_minimum(coordinates, rounding):
+    """Only they are: what is left of the Hessian across them is definite. What rounding fills does not count."""
     ufm = uf.UFM(4, 5, [7, 5, 2, 1], **DECAYS, lambda_b=0.1)
-    p = uf.minimize(ufm, tol=1e-12).point
+    W, H, b = uf.minimize(ufm, tol=1e-12).point
+    if rounding:
+        rng = np.random.default_rng(1)
+        W, H = (X + rounding * rng.standard_normal(X.shape) for X in (W, H))
+    p = uf.Point(W, H, b)
+    assert ufm.rotations(p, coordinates=coordinates).dimension == 3 * 2 + 3
     hessian = dense(ufm.hessian(p, coordinates=coordinates))
     projector = dense(ufm.rotations(p, coordinates=coordinates))
     assert np.linalg.norm(hessian @ projector) < 1e-7

@@ -12,6 +12,7 @@ from .._model.isometric import HessianAt, IsometricProblem
 from .._model.model import UFM
 from .._model.narrowed import narrowed, widened
 from .._model.point import Point, checked_point
+from .._model.rotations import ABSENT
 from .._numerics.lowest import Lowest, lowest
 from .._runtime.arguments import flag, real_number, whole_number
 from .._runtime.arrays import Array
@@ -19,7 +20,6 @@ from .._runtime.blas import single_threaded_blas
 from .._runtime.memory import require_memory
 from .._runtime.warnings import warn
 from .empty_directions import (
-    ABSENT,
     Pair,
     Split,
     Triplets,

@@ -10,12 +10,12 @@ import numpy as np
 from .._model.facts import Branch, branches_of
 from .._model.isometric import GradientAt, IsometricProblem
 from .._model.point import Point
+from .._model.rotations import ABSENT
 from .._numerics.lowest import lowest
 from .._runtime import linalg
 from .._runtime.arrays import Array
 
-ABSENT = 1e-6  # relative size of a direction of the feature space that counts as absent from W and H ...
-_GONE = 1e-12  # ... where rotations are not left out: nothing divides by its square then
+_GONE = 1e-12  # what stands for ABSENT where rotations are not left out: nothing divides by its square then
 _SMALL = 1e-3  # relative size of a direction whose products with others drown in those of large ones
 _CRITICAL = 1e-6
 _VANISHING = 1e-7  # relative size of a singular value that counts as zero

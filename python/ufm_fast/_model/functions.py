@@ -226,7 +226,8 @@ class Functions:
         """Return the projector onto the rotations of the feature space at p, (W S, H S, 0) for skew-symmetric S.
 
         f does not change along them, and at a critical point its Hessian vanishes on them. They are
-        r (d - r) + r (r - 1)/2 directions at rank r, of which no vector is stored.
+        r (d - r) + r (r - 1)/2 directions at rank r, of which no vector is stored. A direction of the features counts
+        for the rank if W and H are larger along it than 1e-6 times the most, as in `lowest_eigenpairs`.
 
         Parameters
         ----------

@@ -16,12 +16,15 @@ if TYPE_CHECKING:
     from .packing import Layout
 
 
+ABSENT = 1e-6  # relative size of a direction of the feature space that counts as absent from W and H
+
+
 class RotationProjector(SymmetricOperator):
     """The orthogonal projector onto the directions (X S, 0), S skew-symmetric, for W on top of H as X.
 
     Made by `UFM.rotations`. With the singular value decomposition X = U diag(s) Q^T of rank r, the nearest X S to V has
     ``(Q^T S Q)_ij = (s_i A_ij - s_j A_ji) / (s_i^2 + s_j^2)`` for ``A = U^T V Q``, and the part of U U^T V beyond the
-    span of Q is of this form as it is.
+    span of Q is of this form as it is. Singular values up to 1e-6 of the largest count as zero.
 
     Attributes
     ----------
@@ -33,7 +36,7 @@ class RotationProjector(SymmetricOperator):
         super().__init__(W.dtype, (layout.size, layout.size))
         X = np.vstack([W, H]).astype(np.float64)
         U, values, rows = linalg.svd(X, full_matrices=False)
-        rank = int((values > max(X.shape) * np.finfo(W.dtype).eps * values[0]).sum())
+        rank = int((values > ABSENT * values[0]).sum())
         self._shape, self._end = X.shape, layout.end_H
         self._left, self._values, self._right = U[:, :rank], values[:rank], rows[:rank]
         self.dimension = rank * (X.shape[1] - rank) + rank * (rank - 1) // 2

@@ -15,6 +15,7 @@ from slepc4py import SLEPc
 
 from .._model.model import UFM
 from .._model.point import Point
+from .._model.rotations import ABSENT
 from .._runtime import linalg
 from .._runtime.arguments import flag, real_number, whole_number
 from .._runtime.warnings import warn
@@ -23,7 +24,6 @@ from .shard import HessianShell, Shard
 from .solve import PREFIX, as_shard, as_vector
 from .together import together
 
-_ABSENT = 1e-6  # relative size of a direction of the feature space that counts as absent from W and H
 _CRITICAL = 1e-6  # gradient, over tau |(W, H)|, below which a point counts as critical
 _ROUGH = 0.1  # accuracy of the largest eigenvalue, which tells where rotations may go
 _SPACE = 40  # vectors that a search keeps, at least
@@ -183,9 +183,9 @@ class _Compression(Shell):
         p, d = self._point, self._shard.ufm.d
         squares, self._turn = linalg.eigh(self._total(p.W.T @ p.W + p.H.T @ p.H))
         sums = np.add.outer(squares, squares)
-        rank = int(np.count_nonzero(squares > _ABSENT**2 * squares[-1])) if squares[-1] > 0 else 0
+        rank = int(np.count_nonzero(squares > ABSENT**2 * squares[-1])) if squares[-1] > 0 else 0
         self.deflated = rank * (rank - 1) // 2 + rank * (d - rank)
-        present = sums > _ABSENT**2 * max(squares[-1], 0.0)
+        present = sums > ABSENT**2 * max(squares[-1], 0.0)
         self._inverse = np.where(present, 1 / np.where(present, sums, 1.0), 0.0)
 
     def across_rotations(self, v: PETSc.Vec) -> PETSc.Vec:
